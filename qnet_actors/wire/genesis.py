@@ -1,0 +1,86 @@
+"""Genesis: what a network is, before its first block.  Its digest is the chain id."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from qnet_actors.wire.codec import U8, U32, Address, Codec, Struct, Unsigned, encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.committee import Committee, Members
+from qnet_actors.wire.hashing import EPOCH_SEED, GENESIS, hash32
+from qnet_actors.wire.limits import GENESIS_ACCOUNTS_MAX, GENESIS_SIZE_BYTES_MAX, SUPPLY_MAX
+from qnet_actors.wire.schemes import Scheme
+
+GENESIS_VERSION: Final = 1
+
+
+class Parameters(Struct, frozen=True):
+    """Rules on which all validators must agree; changed only at an epoch."""
+
+    block_interval_ms: U32 = 100
+    block_gas_max: Unsigned = 2**36
+    block_size_bytes_max: U32 = 8 * 1024 * 1024
+    round_delay_ms: U32 = 50
+    round_idle_ms: U32 = 1_000
+    leader_timeout_ms: U32 = 200
+    leader_timeout_ms_max: U32 = 3_200
+    gc_depth: U32 = 64
+    commit_lag: U32 = 64
+    power_durability: bool = False
+    """True: fsync before an acknowledgement.  False: written before it (development only)."""
+
+
+class GenesisAccount(Struct, frozen=True):
+    address: Address
+    balance: Unsigned
+
+
+class Genesis(Struct, frozen=True):
+    version: U8
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    development: bool
+    timestamp_ms: Unsigned
+    schemes: Annotated[tuple[U8, ...], msgspec.Meta(min_length=1, max_length=8)]
+    parameters: Parameters
+    members: Members
+    accounts: Annotated[tuple[GenesisAccount, ...], msgspec.Meta(max_length=GENESIS_ACCOUNTS_MAX)]
+
+    def chain_id(self) -> bytes:
+        return hash32(GENESIS, encode(self))
+
+    def committee(self) -> Committee:
+        """The committee of epoch 0."""
+        return Committee(self.members, 0, hash32(EPOCH_SEED, self.chain_id()))
+
+
+GENESIS_CODEC: Final = Codec[Genesis](Genesis, GENESIS_SIZE_BYTES_MAX)
+
+
+def check_genesis(genesis: Genesis) -> None:
+    """Raises `QnetError(CONFIGURATION_INVALID)` with the field that is wrong."""
+
+    def refuse(reason: str) -> None:
+        raise QnetError(Code.CONFIGURATION_INVALID, f"genesis: {reason}")
+
+    if genesis.version != GENESIS_VERSION:
+        refuse(f"version {genesis.version}")
+    known = {scheme.value for scheme in Scheme}
+    if not set(genesis.schemes) <= known or len(set(genesis.schemes)) != len(genesis.schemes):
+        refuse("schemes are unknown or named twice")
+    if any(member.scheme not in genesis.schemes for member in genesis.members):
+        refuse("a validator's scheme is not among the network's")
+    addresses = {account.address for account in genesis.accounts}
+    if len(addresses) != len(genesis.accounts):
+        refuse("an account stands there twice")
+    if sum(account.balance for account in genesis.accounts) > SUPPLY_MAX:
+        refuse(f"the supply is over {SUPPLY_MAX}")
+    parameters = genesis.parameters
+    if not genesis.development and not parameters.power_durability:
+        refuse("process durability is for development networks only")
+    if parameters.gc_depth < 8 or parameters.commit_lag < 1 or parameters.block_interval_ms < 1:
+        refuse("gc_depth, commit_lag or block_interval_ms is too small")
+    if not 1 <= parameters.leader_timeout_ms <= parameters.leader_timeout_ms_max <= 600_000:
+        refuse("leader_timeout_ms is out of range")
+    genesis.committee()

@@ -1,0 +1,200 @@
+"""Transactions: body, actions, witness, ids and intrinsic gas."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from qnet_actors.wire.codec import U8, Address, Codec, Digest, Struct, Unsigned, encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.hashing import TRANSACTION, ZERO_DIGEST, hash32
+from qnet_actors.wire.limits import (
+    ACCESS_ENTRIES_MAX,
+    GAS_LIMIT_MAX,
+    GAS_PRICE_MAX,
+    PAYEES_MAX,
+    TRANSACTION_SIZE_BYTES_MAX,
+    U64_MAX,
+)
+from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, key_id
+
+TRANSACTION_VERSION: Final = 1
+
+
+class Transfer(Struct, frozen=True, tag=1):
+    """Moves `amount` from the sender to `payee`."""
+
+    payee: Address
+    amount: Unsigned
+
+
+class Payment(Struct, frozen=True):
+    """One line of a multi-transfer."""
+
+    payee: Address
+    amount: Unsigned
+
+
+class MultiTransfer(Struct, frozen=True, tag=2):
+    """Moves several amounts at once: all of them or none."""
+
+    payments: Annotated[tuple[Payment, ...], msgspec.Meta(min_length=1, max_length=PAYEES_MAX)]
+
+
+class RotateKey(Struct, frozen=True, tag=3):
+    """Makes `key_id` the sender's only valid key; the address stays."""
+
+    key_id: Digest
+
+
+Action = Transfer | MultiTransfer | RotateKey
+
+# Tags that the format has given out and this protocol version does not run: 4 upload code,
+# 5 instantiate, 6 call, 7 migrate, 8 register validator, 9 stake, 10 unstake, 11 approve.
+RESERVED_ACTION_TAGS: Final = range(4, 12)
+
+
+class Access(Struct, frozen=True):
+    """A declared access to contract state: a whole contract (no key) or a single key."""
+
+    contract: Address
+    key: Annotated[bytes, msgspec.Meta(max_length=256)]
+    write: bool
+
+
+class Body(Struct, frozen=True):
+    """What is hashed and signed."""
+
+    version: U8
+    chain_id: Digest
+    sender: Address
+    key_id: Digest
+    nonce: Unsigned
+    valid_until: Unsigned
+    """The last height at which it may be included; 0: for ever."""
+    gas_limit: Annotated[int, msgspec.Meta(ge=0, le=GAS_LIMIT_MAX)]
+    gas_price: Annotated[int, msgspec.Meta(ge=0, le=GAS_PRICE_MAX)]
+    access: Annotated[tuple[Access, ...], msgspec.Meta(max_length=ACCESS_ENTRIES_MAX)]
+    action: Action
+
+
+class Witness(Struct, frozen=True):
+    """What authorises a body: signature over its digest, and the public key where needed."""
+
+    scheme: U8
+    signature: Annotated[bytes, msgspec.Meta(max_length=8_192)]
+    public_key: Annotated[bytes, msgspec.Meta(max_length=8_192)]
+    """Empty where the network knows the key already."""
+
+
+class Transaction(Struct, frozen=True):
+    """A body with its witness: what a client submits."""
+
+    body: Body
+    witness: Witness
+
+
+class Payload(Struct, frozen=True):
+    """The last two fields of a body, which a batch keeps row by row."""
+
+    access: Annotated[tuple[Access, ...], msgspec.Meta(max_length=ACCESS_ENTRIES_MAX)]
+    action: Action
+
+
+TRANSACTION_CODEC: Final = Codec[Transaction](Transaction, TRANSACTION_SIZE_BYTES_MAX)
+BODY_CODEC: Final = Codec[Body](Body, TRANSACTION_SIZE_BYTES_MAX)
+PAYLOAD_CODEC: Final = Codec[Payload](Payload, TRANSACTION_SIZE_BYTES_MAX)
+_ARRAY_OF_TWO: Final = b"\x92"
+
+GAS_TRANSFER: Final = 1_000
+GAS_PAYMENT: Final = 500
+GAS_ROTATE_KEY: Final = 2_000
+GAS_ACCESS_ENTRY: Final = 50
+
+
+def transaction_id(body: bytes) -> bytes:
+    """The id of a transaction: the hash of its body's canonical bytes, without the signature."""
+    return hash32(TRANSACTION, body)
+
+
+def payload_bytes(body: Body) -> bytes:
+    """The canonical bytes of a body's access list and action, one after the other."""
+    return encode(body.access) + encode(body.action)
+
+
+def decode_payload(data: bytes) -> Payload:
+    """The access list and action in `data`; raises `QnetError` like `Codec.decode`."""
+    return PAYLOAD_CODEC.decode(_ARRAY_OF_TWO + data)
+
+
+def intrinsic_gas(access_count: int, action: Action) -> int:
+    """The gas that an action costs whatever state it meets; what native actions cost in all."""
+    gas = GAS_ACCESS_ENTRY * access_count
+    match action:
+        case Transfer():
+            return gas + GAS_TRANSFER
+        case MultiTransfer(payments=payments):
+            return gas + GAS_TRANSFER + GAS_PAYMENT * (len(payments) - 1)
+        case RotateKey():
+            return gas + GAS_ROTATE_KEY
+
+
+def amount_total(action: Action) -> int:
+    """What the action takes from the sender's balance besides fees (may exceed u64)."""
+    match action:
+        case Transfer(amount=amount):
+            return amount
+        case MultiTransfer(payments=payments):
+            return sum(payment.amount for payment in payments)
+        case RotateKey():
+            return 0
+
+
+def check_body(body: Body, chain_id: bytes) -> None:
+    """Holds a body to the rules that its bytes alone decide, batch validity among them.
+
+    Raises `QnetError` with UNSUPPORTED_VERSION, WRONG_CHAIN, GAS_LIMIT_TOO_LOW,
+    GAS_PRICE_OUT_OF_RANGE or AMOUNT_OVERFLOW.
+    """
+    if body.version != TRANSACTION_VERSION:
+        raise QnetError(Code.UNSUPPORTED_VERSION, f"transaction version {body.version}")
+    if body.chain_id != chain_id:
+        raise QnetError(Code.WRONG_CHAIN)
+    check_terms(body.gas_limit, body.gas_price, Payload(body.access, body.action))
+
+
+def check_terms(gas_limit: int, gas_price: int, payload: Payload) -> None:
+    """The part of `check_body` that concerns gas and amounts."""
+    if not 1 <= gas_price <= GAS_PRICE_MAX:
+        raise QnetError(Code.GAS_PRICE_OUT_OF_RANGE)
+    if gas_limit > GAS_LIMIT_MAX:
+        raise QnetError(Code.GAS_LIMIT_TOO_HIGH)
+    needed = intrinsic_gas(len(payload.access), payload.action)
+    if gas_limit < needed:
+        raise QnetError(Code.GAS_LIMIT_TOO_LOW, f"gas limit {gas_limit}, the action needs {needed}")
+    if amount_total(payload.action) > U64_MAX:
+        raise QnetError(Code.AMOUNT_OVERFLOW)
+    if isinstance(payload.action, RotateKey) and payload.action.key_id == ZERO_DIGEST:
+        raise QnetError(Code.MALFORMED, "a key id of zeros stands for no key")
+
+
+def check_witness(body: Body, witness: Witness, schemes: frozenset[int]) -> None:
+    """Holds a witness to its scheme's sizes and to the key id that the body names.
+
+    Raises `QnetError` with UNKNOWN_SCHEME, SCHEME_REFUSED, MALFORMED or UNKNOWN_KEY.
+    """
+    try:
+        sizes = SCHEME_SIZES[Scheme(witness.scheme)]
+    except ValueError:
+        raise QnetError(Code.UNKNOWN_SCHEME, f"scheme {witness.scheme}") from None
+    if witness.scheme not in schemes:
+        raise QnetError(Code.SCHEME_REFUSED, f"scheme {witness.scheme}")
+    if len(witness.signature) != sizes.signature:
+        raise QnetError(Code.MALFORMED, f"a signature of {len(witness.signature)} bytes")
+    if not witness.public_key:
+        return
+    if len(witness.public_key) != sizes.public_key:
+        raise QnetError(Code.MALFORMED, f"a public key of {len(witness.public_key)} bytes")
+    if key_id(witness.scheme, witness.public_key) != body.key_id:
+        raise QnetError(Code.UNKNOWN_KEY, "the public key is not the one that key_id names")
