@@ -11,7 +11,7 @@ refuse() {
   exit 2
 }
 
-# pip, Ray and matplotlib-like tools keep files below HOME; without one they would write to /.
+# pip and Ray keep files below HOME; with none set they would write to /.
 if [[ -z ${HOME:-} || ! -d $HOME || ! -w $HOME ]]; then
   export HOME=$ROOT/.cache/home
   mkdir -p -- "$HOME"
