@@ -1,0 +1,119 @@
+"""A validator's data directory: who may use it, which network's it is, where its peers listen."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from qnet_actors.wire.codec import U16, Codec, Digest, Struct, Unsigned, encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import VALIDATORS_MAX
+
+T = TypeVar("T")
+
+FORMAT_VERSION: Final = 1
+
+
+class Endpoint(Struct, frozen=True):
+    """Where a validator's links listen."""
+
+    index: U16
+    host: Annotated[str, msgspec.Meta(max_length=255)]
+    port: U16
+
+
+class _Identity(Struct, frozen=True):
+    version: Unsigned
+    chain_id: Digest
+    index: U16
+    incarnation: Unsigned
+
+
+class _Endpoints(Struct, frozen=True):
+    endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=VALIDATORS_MAX)]
+
+
+_IDENTITY: Final = Codec[_Identity](_Identity, 4_096)
+_ENDPOINTS: Final = Codec[_Endpoints](_Endpoints, 64 * 1024)
+
+
+class DataDirectory:
+    """An opened data directory, held exclusively until `close` or the end of the process.
+
+    Two processes with one directory would sign as one validator; the lock is the kernel's, so a
+    killed process leaves none behind.  `incarnation` rises by one at each opening.
+
+    Raises `QnetError` with DATA_DIRECTORY_LOCKED, DATA_VERSION, DATA_CORRUPT, or
+    CONFIGURATION_INVALID where the directory is another network's or another validator's.
+    """
+
+    def __init__(self, path: Path, chain_id: bytes, index: int) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path: Final = path
+        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise QnetError(Code.DATA_DIRECTORY_LOCKED, f"{path} is in use") from None
+        try:
+            self.incarnation: Final = self._identify(chain_id, index)
+        except BaseException:
+            self.close()
+            raise
+
+    def _identify(self, chain_id: bytes, index: int) -> int:
+        file = self.path / "identity"
+        incarnation = 1
+        if file.exists():
+            identity = _decode(_IDENTITY, file)
+            if identity.version != FORMAT_VERSION:
+                raise QnetError(Code.DATA_VERSION, f"{self.path} has format {identity.version}")
+            if identity.chain_id != chain_id or identity.index != index:
+                raise QnetError(
+                    Code.CONFIGURATION_INVALID,
+                    f"{self.path} belongs to another network or validator; choose another one",
+                )
+            incarnation = identity.incarnation + 1
+        _write(file, encode(_Identity(FORMAT_VERSION, chain_id, index, incarnation)))
+        return incarnation
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where all validators, this one included, listened last; empty at first."""
+        file = self.path / "endpoints"
+        return _decode(_ENDPOINTS, file).endpoints if file.exists() else ()
+
+    def save_endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """Keeps them, so that a restart alone finds its peers."""
+        _write(self.path / "endpoints", encode(_Endpoints(endpoints)))
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _decode(codec: Codec[T], file: Path) -> T:
+    try:
+        return codec.decode(file.read_bytes())
+    except QnetError as error:
+        raise QnetError(Code.DATA_CORRUPT, f"{file.name}: {error.detail}") from error
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Replaces a file at once: a crash leaves the old one or the new one."""
+    temporary = file.with_suffix(".new")
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

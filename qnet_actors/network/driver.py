@@ -1,0 +1,174 @@
+"""Carries out what a node returns, on asyncio: threads for CPU work and writes, links for peers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Protocol
+
+from qnet_actors.network.node import (
+    Action,
+    Deliver,
+    Node,
+    RoomKey,
+    Send,
+    Start,
+    Stop,
+    Write,
+)
+from qnet_actors.rooms import Room, Storage
+from qnet_actors.wire.messages import Message
+
+logger = logging.getLogger(__name__)
+
+
+class Peers(Protocol):
+    """The links to other validators, as the driver uses them."""
+
+    def send(self, peer: int, message: Message) -> object:
+        """Queues a message, best effort."""
+
+    def broadcast(self, message: Message) -> object:
+        """Queues a message for every other validator."""
+
+
+class Clock:
+    """Milliseconds since 1970 that never go back while the process lives."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def now_ms(self) -> int:
+        return int((time.monotonic() + self._offset) * 1000)
+
+
+class Driver:
+    """Drives one `Node`.  All methods belong to one event loop.
+
+    Every room has a thread for its CPU work and one for its writes, so that a long verification
+    never stands before a signature, nor an fsync before either.  `on_event` gets what is for the
+    gateway; `on_stop` the reason, once, when the node stops itself.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        storages: Mapping[RoomKey, Storage],
+        on_event: Callable[[Any], None],
+        on_stop: Callable[[str], None],
+    ) -> None:
+        self.node: Final = node
+        self.clock: Final = Clock()
+        self._storages = dict(storages)
+        self._on_event = on_event
+        self._on_stop = on_stop
+        self._peers: Peers | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._workers = {key: _thread(key, "run") for key in node.rooms}
+        self._writers = {key: _thread(key, "write") for key in storages}
+        self._closed = False
+
+    def start(self, peers: Peers) -> None:
+        self._peers = peers
+        self._carry_out(self.node.start(self.clock.now_ms()))
+
+    def handle(self, room: Room, event: Any, shard: int = 0) -> None:
+        """Hands an event from outside to a room."""
+        if not self._closed:
+            self._carry_out(self.node.handle(room, event, self.clock.now_ms(), shard))
+
+    def on_message(self, peer: int, message: Message) -> None:
+        if not self._closed:
+            self._carry_out(self.node.from_peer(peer, message, self.clock.now_ms()))
+
+    def on_up(self, peer: int) -> None:
+        if not self._closed:
+            self._carry_out(self.node.peer_up(peer, self.clock.now_ms()))
+
+    async def close(self) -> None:
+        """Stops; waits for writes and work under way, and closes the storages."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        pools = [*self._workers.values(), *self._writers.values()]
+        await asyncio.gather(*(asyncio.to_thread(pool.shutdown, True) for pool in pools))
+        for storage in self._storages.values():
+            await asyncio.to_thread(storage.close)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self._carry_out(self.node.tick(self.clock.now_ms()))
+
+    def _carry_out(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(message=message, peers=peers):
+                    self._send(message, peers)
+                case Deliver(event=event):
+                    self._on_event(event)
+                case Start(key=key, call=call):
+                    self._when_done(self._workers[key].submit(call), partial(self.node.ran, action))
+                case Write(key=key, writes=writes):
+                    future = self._writers[key].submit(self._storages[key].write, writes)
+                    self._when_done(future, partial(self._persisted, key))
+                case Stop(reason=reason):
+                    self._stop(reason)
+        self._schedule()
+
+    def _send(self, message: Message, peers: tuple[int, ...] | None) -> None:
+        if self._peers is None:
+            return
+        if peers is None:
+            self._peers.broadcast(message)
+            return
+        for peer in peers:
+            self._peers.send(peer, message)
+
+    def _persisted(self, key: RoomKey, _: None, now_ms: int) -> Sequence[Action]:
+        return self.node.persisted(key, now_ms)
+
+    def _when_done(self, future: Future[Any], then: Callable[[Any, int], Sequence[Action]]) -> None:
+        """Calls `then` with (result, time) on the loop; a failure stops the node, never hides."""
+
+        def on_loop() -> None:
+            if self._closed:
+                return
+            error = future.exception()
+            if error is not None:
+                logger.error("a job of the node failed", exc_info=error)
+                self._stop(f"{type(error).__name__}: {error}")
+                return
+            self._carry_out(then(future.result(), self.clock.now_ms()))
+
+        def from_thread(_: Future[Any]) -> None:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(on_loop)
+
+        future.add_done_callback(from_thread)
+
+    def _stop(self, reason: str) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._on_stop(reason)
+
+    def _schedule(self) -> None:
+        wake_ms = None if self._closed else self.node.wake_ms()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wake_ms is not None:
+            delay = max(0, wake_ms - self.clock.now_ms()) / 1000
+            self._timer = self._loop.call_later(delay, self._tick)
+
+
+def _thread(key: RoomKey, kind: str) -> ThreadPoolExecutor:
+    name = f"{key.room.name.lower()}-{key.shard}-{kind}"
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
