@@ -1,0 +1,280 @@
+"""One validator: its rooms, and the way of events and messages between them.  Pure.
+
+Both drivers, the packed host and the simulator, stand on this.  Each call takes an event and the
+time, and returns what the driver carries out, in order:
+
+- `Send`: to other validators, best effort;
+- `Deliver`: an event for the gateway;
+- `Start`: CPU work; the driver calls `ran` with its result;
+- `Write`: to the room's storage; the driver calls `persisted` once it is durable;
+- `Stop`: the validator stops, and every later call returns nothing.
+
+The ordering rules of `rooms` are kept here: a driver that carries out one list after the other,
+and starts nothing of a later list before an earlier one, keeps them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from qnet_actors.network.effects import EffectQueue
+from qnet_actors.rooms import (
+    BatchesDropped,
+    BlockExecuted,
+    CheckpointCertified,
+    Core,
+    Effect,
+    FetchBatches,
+    FromPeer,
+    Halt,
+    PeerUp,
+    Persist,
+    Room,
+    Run,
+    ToPeers,
+    ToRoom,
+)
+from qnet_actors.wire.batches import BatchHeader
+from qnet_actors.wire.messages import (
+    BatchAcks,
+    Batches,
+    BatchRequest,
+    DagBlocks,
+    DagRequest,
+    KeyRequest,
+    Keys,
+    LedgerBlocks,
+    LedgerRequest,
+    Message,
+    PeerStatus,
+)
+
+EVENTS_PER_CALL_MAX: Final = 4_096
+"""Local events handled in one call; the rest stay queued, and `wake_ms` asks for a call at once."""
+
+
+class RoomKey(NamedTuple):
+    """A room of the validator; `shard` is 0 but for mempool shards."""
+
+    room: Room
+    shard: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """`peers` None: to all others."""
+
+    message: Message
+    peers: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    event: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    key: RoomKey
+    call: Callable[[], Any]
+    then: Callable[[Any, int], Sequence[Effect]]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    key: RoomKey
+    writes: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    reason: str
+
+
+Action = Send | Deliver | Start | Write | Stop
+
+MEMPOOL: Final = RoomKey(Room.MEMPOOL)
+VALIDATOR: Final = RoomKey(Room.VALIDATOR)
+LEDGER: Final = RoomKey(Room.LEDGER)
+
+_OF_VALIDATOR: Final = (DagBlocks, DagRequest, PeerStatus)
+_OF_LEDGER: Final = (LedgerRequest, LedgerBlocks)
+_OF_MEMPOOL: Final = (Batches, BatchAcks, BatchRequest, Keys, KeyRequest)
+_HEADER: Final = msgspec.msgpack.Decoder(BatchHeader)
+
+
+class Node:
+    """The rooms of one validator; mempool shards are numbered from 0 without a gap."""
+
+    def __init__(self, rooms: Mapping[RoomKey, Core]) -> None:
+        self.rooms: Final = dict(rooms)
+        self.shard_count: Final = sum(key.room == Room.MEMPOOL for key in self.rooms)
+        shards = {key.shard for key in self.rooms if key.room == Room.MEMPOOL}
+        if shards != set(range(self.shard_count)):
+            raise ValueError(f"mempool shards {sorted(shards)}")
+        self.stopped: str | None = None
+        """Why the validator stopped, once it has."""
+        self._queues = {key: EffectQueue() for key in self.rooms}
+        self._pending: deque[tuple[RoomKey, Any]] = deque()
+
+    def start(self, now_ms: int) -> list[Action]:
+        """The first call: every room does what is due at once."""
+        actions: list[Action] = []
+        for key, core in self.rooms.items():
+            self._take(key, core.tick(now_ms), actions)
+        return self._drain(now_ms, actions)
+
+    def handle(self, room: Room, event: Any, now_ms: int, shard: int = 0) -> list[Action]:
+        """An event from outside the rooms, such as the gateway's `Submit`."""
+        self._pending.append((RoomKey(room, shard), event))
+        return self._drain(now_ms, [])
+
+    def from_peer(self, peer: int, message: Message, now_ms: int) -> list[Action]:
+        """A message of another validator, in the order in which its link delivered it."""
+        if isinstance(message, _OF_VALIDATOR):
+            self._pending.append((VALIDATOR, FromPeer(peer, message)))
+        elif isinstance(message, _OF_MEMPOOL):
+            for shard, part in self._split(message):
+                self._pending.append((RoomKey(Room.MEMPOOL, shard), FromPeer(peer, part)))
+        elif isinstance(message, _OF_LEDGER):
+            self._pending.append((LEDGER, FromPeer(peer, message)))
+        return self._drain(now_ms, [])
+
+    def peer_up(self, peer: int, now_ms: int) -> list[Action]:
+        """A link to `peer` stands (again)."""
+        event = PeerUp(peer)
+        self._pending.extend((key, event) for key in self.rooms)
+        return self._drain(now_ms, [])
+
+    def ran(self, start: Start, result: Any, now_ms: int) -> list[Action]:
+        """CPU work is done.  If it raised, the driver stops the validator instead."""
+        if self.stopped is not None:
+            return []
+        actions: list[Action] = []
+        self._take(start.key, start.then(result, now_ms), actions)
+        self._take(start.key, self.rooms[start.key].tick(now_ms), actions)
+        return self._drain(now_ms, actions)
+
+    def persisted(self, key: RoomKey, now_ms: int) -> list[Action]:
+        """The room's write is durable.  If it failed, the driver stops the validator instead."""
+        if self.stopped is not None:
+            return []
+        actions: list[Action] = []
+        self._route(key, self._queues[key].persisted(), actions)
+        return self._drain(now_ms, actions)
+
+    def tick(self, now_ms: int) -> list[Action]:
+        """Does what is due; wanted at `wake_ms()`."""
+        if self.stopped is not None:
+            return []
+        actions: list[Action] = []
+        for key, core in self.rooms.items():
+            wake_ms = core.wake_ms()
+            if wake_ms is not None and wake_ms <= now_ms:
+                self._take(key, core.tick(now_ms), actions)
+        return self._drain(now_ms, actions)
+
+    def wake_ms(self) -> int | None:
+        """When the next `tick` is wanted; None: not until something happens."""
+        if self.stopped is not None:
+            return None
+        if self._pending:
+            return 0
+        times = [wake for core in self.rooms.values() if (wake := core.wake_ms()) is not None]
+        return min(times, default=None)
+
+    def _drain(self, now_ms: int, actions: list[Action]) -> list[Action]:
+        """Handles local events in order until there are none, or the bound is reached."""
+        pending = self._pending
+        for _ in range(EVENTS_PER_CALL_MAX):
+            if not pending or self.stopped is not None:
+                break
+            key, event = pending.popleft()
+            core = self.rooms[key]
+            self._take(key, core.handle(event, now_ms), actions)
+            self._take(key, core.tick(now_ms), actions)
+        return actions
+
+    def _take(self, key: RoomKey, effects: Sequence[Effect], actions: list[Action]) -> None:
+        if effects:
+            self._route(key, self._queues[key].add(effects), actions)
+
+    def _route(self, key: RoomKey, effects: Sequence[Effect], actions: list[Action]) -> None:
+        """Local events join the queue; all else is the driver's."""
+        for effect in effects:
+            if self.stopped is not None:
+                return
+            match effect:
+                case ToRoom(room=Room.GATEWAY, event=event):
+                    actions.append(Deliver(event))
+                case ToRoom(room=Room.MEMPOOL, event=event, shard=shard):
+                    self._to_mempool(event, shard)
+                case ToRoom(room=room, event=event):
+                    self._pending.append((RoomKey(room), event))
+                case ToPeers(message=message, peers=peers):
+                    actions.append(Send(message, peers))
+                case Persist(writes=writes):
+                    actions.append(Write(key, writes))
+                case Run(call=call, then=then):
+                    actions.append(Start(key, call, then))
+                case Halt(reason=reason):
+                    self.stopped = reason
+                    self._pending.clear()
+                    actions.append(Stop(reason))
+
+    def _to_mempool(self, event: Any, shard: int) -> None:
+        """What concerns every shard goes to all; what names batches, to the shards of those."""
+        count = self.shard_count
+        if count == 1 or not isinstance(
+            event, BlockExecuted | CheckpointCertified | FetchBatches | BatchesDropped
+        ):
+            self._pending.append((RoomKey(Room.MEMPOOL, shard), event))
+            return
+        for own in range(count):
+            part: Any = event
+            if isinstance(event, FetchBatches):
+                named = tuple(pair for pair in event.refs if pair[1].shard % count == own)
+                part = FetchBatches(named, event.peer) if named else None
+            elif isinstance(event, BatchesDropped):
+                refs = tuple(ref for ref in event.refs if ref.shard % count == own)
+                part = BatchesDropped(refs) if refs else None
+            if part is not None:
+                self._pending.append((RoomKey(Room.MEMPOOL, own), part))
+
+    def _split(self, message: Message) -> list[tuple[int, Message]]:
+        """Which shards a mempool message is for.
+
+        Batches go by the author's shard.  Acknowledgements and keys go to every shard, since only
+        the shard that waits for them knows them; requests to the first, since the store is shared.
+        """
+        count = self.shard_count
+        if count == 1 or isinstance(message, BatchRequest | KeyRequest):
+            return [(0, message)]
+        if not isinstance(message, Batches):
+            return [(shard, message) for shard in range(count)]
+        parts: dict[int, list[bytes]] = {}
+        for data in message.batches:
+            parts.setdefault(_author_shard(data) % count, []).append(data)
+        return [(shard, Batches(tuple(batches))) for shard, batches in sorted(parts.items())]
+
+
+def _author_shard(data: bytes) -> int:
+    """The shard that a batch's header names; 0 where there is none, for a shard to refuse it.
+
+    Reads the header alone: an array of three whose first element is at most 512 bytes.
+    """
+    if data[:2] == b"\x93\xc4":
+        start, end = 3, 3 + data[2] if len(data) > 2 else 3
+    elif data[:2] == b"\x93\xc5":
+        start, end = 4, 4 + int.from_bytes(data[2:4], "big")
+    else:
+        return 0
+    try:
+        return _HEADER.decode(data[start:end]).shard
+    except msgspec.DecodeError:
+        return 0
