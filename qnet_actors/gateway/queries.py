@@ -1,0 +1,208 @@
+"""What a gateway asks a validator and what it is answered: frames inside one trust domain.
+
+Every query is answered by the answer of the same name, or by a `Fault` in its place.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from qnet_actors.wire.blocks import BlockHeader, Certificate
+from qnet_actors.wire.codec import U8, U16, U32, Address, Codec, Digest, Struct, Unsigned
+from qnet_actors.wire.limits import (
+    SUBMISSION_SIZE_BYTES_MAX,
+    SUBMISSION_TRANSACTIONS_MAX,
+    VALIDATORS_MAX,
+)
+
+PAGE_BLOCKS_MAX: Final = 100
+PAGE_TRANSACTIONS_MAX: Final = 1_000
+PAGE_SIZE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""A page of transactions ends early where the next one would take it over this."""
+_ANSWER_SIZE_BYTES_MAX: Final = 32 * 1024 * 1024
+
+
+class Fault(Struct, frozen=True, tag=0):
+    """A `QnetError` as it travels: a code of the one table, and what to do about it."""
+
+    code: U16
+    detail: Annotated[str, msgspec.Meta(max_length=1_000)]
+
+
+class StatusQuery(Struct, frozen=True, tag=1):
+    """Where the validator stands."""
+
+
+class ValidatorsQuery(Struct, frozen=True, tag=2):
+    """The committee, and whom the validator is linked with."""
+
+
+class AccountQuery(Struct, frozen=True, tag=3):
+    """An account in the newest executed state."""
+
+    address: Address
+
+
+class TransactionQuery(Struct, frozen=True, tag=4):
+    """What is known of a transaction; faults with NOT_FOUND."""
+
+    id: Digest
+
+
+class BlockQuery(Struct, frozen=True, tag=5):
+    """A block by height or by hash, or the latest; faults with NOT_FOUND."""
+
+    selector: Unsigned | Digest | None
+    """None: the latest."""
+    first: U32 = 0
+    """Index of the first transaction that is wanted."""
+    count_max: Annotated[int, msgspec.Meta(ge=0, le=PAGE_TRANSACTIONS_MAX)] = 0
+    """0: the header alone."""
+
+
+class BlocksQuery(Struct, frozen=True, tag=6):
+    """Headers by falling height, from the one just below `before` on."""
+
+    before: Unsigned | None
+    """None: from the latest."""
+    count_max: Annotated[int, msgspec.Meta(ge=1, le=PAGE_BLOCKS_MAX)]
+
+
+class CheckpointQuery(Struct, frozen=True, tag=7):
+    """The latest certified checkpoint; faults with NOT_FOUND before the first."""
+
+
+Query = (
+    StatusQuery
+    | ValidatorsQuery
+    | AccountQuery
+    | TransactionQuery
+    | BlockQuery
+    | BlocksQuery
+    | CheckpointQuery
+)
+
+
+class StatusAnswer(Struct, frozen=True, tag=1):
+    chain_id: Digest
+    name: str
+    """The network's, from genesis."""
+    development: bool
+    index: U16
+    """The validator's in its committee."""
+    version: str
+    ready: bool
+    """False while it recovers or catches up."""
+    epoch: Unsigned
+    round: Unsigned
+    commit_index: Unsigned
+    height: Unsigned
+    """Of the latest executed block; 0: none yet."""
+    block_hash: Digest
+    """Of that block; at height 0 the chain id."""
+    timestamp_ms: Unsigned
+    """Of that block; at height 0 the genesis'."""
+    final_height: Unsigned
+    pool_transactions: Unsigned
+    gas_price_min: Unsigned
+    """The lowest gas price that the pool takes now: 1 unless it is full."""
+
+
+class ValidatorInfo(Struct, frozen=True):
+    """A member of the committee as the answering validator sees it."""
+
+    index: U16
+    scheme: U8
+    key_id: Digest
+    stake: Unsigned
+    reward: Address
+    connected: bool
+    """Whether a link to it stands; true for itself."""
+
+
+class ValidatorsAnswer(Struct, frozen=True, tag=2):
+    epoch: Unsigned
+    quorum: Unsigned
+    """The stake that decides."""
+    validators: Annotated[tuple[ValidatorInfo, ...], msgspec.Meta(max_length=VALIDATORS_MAX)]
+
+
+class AccountAnswer(Struct, frozen=True, tag=3):
+    """An account; one that does not exist reads as zeros."""
+
+    height: Unsigned
+    """The height of the state that was read."""
+    balance: Unsigned
+    nonce: Unsigned
+    next_nonce: Unsigned
+    """The first that neither state nor this validator's pool has used; at least `nonce`."""
+    key_id: Digest
+    """Zeros: none yet, the address is the only valid key id."""
+
+
+class TransactionAnswer(Struct, frozen=True, tag=4):
+    """A transaction: in the block log, or only remembered by status (then the bytes are empty)."""
+
+    status: Annotated[str, msgspec.Meta(max_length=32)]
+    """received, batched, executed, final, or a refusal's label: see `tracker`."""
+    height: Unsigned
+    """0 where it is in no block."""
+    index: U32
+    block_hash: Annotated[bytes, msgspec.Meta(max_length=32)]
+    body: bytes
+    receipt: bytes
+
+
+class BlockAnswer(Struct, frozen=True, tag=5):
+    header: BlockHeader
+    block_hash: Digest
+    final: bool
+    bodies: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=PAGE_TRANSACTIONS_MAX)]
+    """Canonical bodies from `first` on; fewer than asked where the page is full."""
+    receipts: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=PAGE_TRANSACTIONS_MAX)]
+
+
+class BlockSummary(Struct, frozen=True):
+    header: BlockHeader
+    block_hash: Digest
+
+
+class BlocksAnswer(Struct, frozen=True, tag=6):
+    blocks: Annotated[tuple[BlockSummary, ...], msgspec.Meta(max_length=PAGE_BLOCKS_MAX)]
+
+
+class CheckpointAnswer(Struct, frozen=True, tag=7):
+    certificate: Certificate
+
+
+Answer = (
+    StatusAnswer
+    | ValidatorsAnswer
+    | AccountAnswer
+    | TransactionAnswer
+    | BlockAnswer
+    | BlocksAnswer
+    | CheckpointAnswer
+)
+
+
+class SubmitFrame(Struct, frozen=True):
+    """Transactions in wire bytes, of many clients."""
+
+    transactions: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=SUBMISSION_TRANSACTIONS_MAX)]
+
+
+class SubmitAnswer(Struct, frozen=True, tag=1):
+    """(code, id, detail) for each, in order; SUCCESS: it is in the pool."""
+
+    results: Annotated[
+        tuple[tuple[U16, bytes, str], ...], msgspec.Meta(max_length=SUBMISSION_TRANSACTIONS_MAX)
+    ]
+
+
+QUERY_CODEC: Final = Codec[Query](Query, 1_024)
+ANSWER_CODEC: Final = Codec["Answer | Fault"](Answer | Fault, _ANSWER_SIZE_BYTES_MAX)
+SUBMIT_CODEC: Final = Codec[SubmitFrame](SubmitFrame, SUBMISSION_SIZE_BYTES_MAX + 64 * 1024)
+SUBMIT_ANSWER_CODEC: Final = Codec["SubmitAnswer | Fault"](SubmitAnswer | Fault, 4 * 1024 * 1024)
