@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it: the root of the repository and how to speak to the user.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV=$ROOT/.venv
 
