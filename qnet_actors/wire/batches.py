@@ -37,6 +37,8 @@ from qnet_actors.wire.transactions import Body, Transaction, Witness, decode_pay
 
 BATCH_VERSION: Final = 1
 _HEADER_SIZE_BYTES_MAX: Final = 512
+_FRAMING_BYTES_MAX: Final = 1 + 3 + 5 + 5
+"""What `encode` puts around the three parts."""
 _ROW_BYTES: Final = 32 + 32 + 8 + 8 + 4 + 4
 
 Bytes = npt.NDArray[np.uint8]
@@ -237,13 +239,17 @@ def build_batch(
 ) -> Batch:
     """A batch of transactions of one scheme, with each public key that they bring once.
 
-    Raises `QnetError` where there are none, too many, or two schemes.
+    Raises `QnetError`: MALFORMED where there are none, too many, two schemes, or one whose version
+    or chain is not the batch's; TOO_LARGE where the whole would be over its limit.
     """
     if not transactions or len({t.witness.scheme for t in transactions}) != 1:
         raise QnetError(Code.MALFORMED, "a batch holds transactions of exactly one scheme")
     bodies = encode_bodies([transaction.body for transaction in transactions])
+    # The header's version and chain id replace those of the bodies: another's would be rewritten.
+    if {(t.body.version, t.body.chain_id) for t in transactions} != {(BATCH_VERSION, chain_id)}:
+        raise QnetError(Code.MALFORMED, "a transaction of another chain or version")
     keys = dict.fromkeys(t.witness.public_key for t in transactions if t.witness.public_key)
-    witnesses = b"".join((*(t.witness.signature for t in transactions), *keys))
+    witnesses = b"".join([*[t.witness.signature for t in transactions], *keys])
     header = BatchHeader(
         version=BATCH_VERSION,
         chain_id=chain_id,
@@ -257,7 +263,10 @@ def build_batch(
         bodies_root=hash32(BATCH_BODIES, bodies),
         witnesses_root=hash32(BATCH_WITNESSES, witnesses),
     )
-    return Batch(header, bodies, witnesses)
+    batch = Batch(header, bodies, witnesses)
+    if batch.size_bytes + _FRAMING_BYTES_MAX > BATCH_SIZE_BYTES_MAX:
+        raise QnetError(Code.TOO_LARGE, f"a batch of {batch.size_bytes} bytes")
+    return batch
 
 
 def batch_transactions(batch: Batch) -> list[Transaction]:

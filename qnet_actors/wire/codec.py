@@ -20,7 +20,8 @@ U16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
-class Struct(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+# No wire type can refer back to itself, so the cycle collector need not walk pools full of them.
+class Struct(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """Every wire type is one: an array of its fields in order, nothing more and nothing less."""
 
 
@@ -30,7 +31,8 @@ _encoder: Final = msgspec.msgpack.Encoder()
 def encode(value: Any) -> bytes:
     """The canonical MessagePack of a wire type.
 
-    Raises `QnetError(MALFORMED)` for an integer outside u64.
+    Raises `QnetError(MALFORMED)` for an integer over u64.  The bounds of a field are checked when
+    it is decoded, not here.
     """
     try:
         return _encoder.encode(value)
@@ -58,6 +60,8 @@ class Codec(Generic[T]):
             value = self._decoder.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise QnetError(Code.MALFORMED, str(error)[:200]) from None
-        if _encoder.encode(value) != data:
+        # Comparing with a memoryview would go byte by byte.
+        canonical = _encoder.encode(value)
+        if canonical != (data if isinstance(data, bytes) else bytes(data)):
             raise QnetError(Code.NON_CANONICAL)
         return value

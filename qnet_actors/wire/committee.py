@@ -25,6 +25,7 @@ class Member(Struct, frozen=True):
     """The account that fees of its batches go to."""
 
 
+_SCHEMES: Final = frozenset(scheme.value for scheme in Scheme)
 Members = Annotated[tuple[Member, ...], msgspec.Meta(min_length=1, max_length=VALIDATORS_MAX)]
 
 
@@ -53,8 +54,9 @@ class Committee:
         if len({member.public_key for member in self.members}) != len(self.members):
             raise QnetError(Code.CONFIGURATION_INVALID, "two validators have the same key")
         for member in self.members:
-            sizes = SCHEME_SIZES.get(Scheme(member.scheme))
-            if sizes is None or len(member.public_key) != sizes.public_key:
+            if member.scheme not in _SCHEMES:
+                raise QnetError(Code.CONFIGURATION_INVALID, f"scheme {member.scheme} is unknown")
+            if len(member.public_key) != SCHEME_SIZES[Scheme(member.scheme)].public_key:
                 raise QnetError(Code.CONFIGURATION_INVALID, "a public key of the wrong size")
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,13 @@ import numpy.typing as npt
 
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.hashing import TRANSACTION, hasher
+from qnet_actors.wire.limits import GAS_LIMIT_MAX, GAS_PRICE_MAX, TRANSACTION_SIZE_BYTES_MAX
 from qnet_actors.wire.transactions import (
+    GAS_TRANSFER,
+    TRANSACTION_VERSION,
+    Body,
     Payload,
     Transfer,
     check_body,
@@ -51,17 +58,16 @@ class Expanded:
 
 def expand_reference(batch: Batch) -> Expanded:
     """`expand`, row by row in plain Python: the specification of the fast path."""
-    header, columns = batch.header, batch.columns
-    count = header.count
-    bodies = [columns.body(row, header) for row in range(count)]
-    encoded = [encode(body) for body in bodies]
+    count = batch.header.count
     kinds = np.zeros(count, dtype=np.uint8)
     payees = np.zeros((count, 32), dtype=np.uint8)
     amounts = np.zeros(count, dtype=np.uint64)
     gas = np.zeros(count, dtype=np.uint64)
     payloads: dict[int, Payload] = {}
-    for row, body in enumerate(bodies):
-        check_body(body, header.chain_id)
+    encoded = []
+    for row in range(count):
+        body, data = _checked_row(batch, row)
+        encoded.append(data)
         gas[row] = intrinsic_gas(len(body.access), body.action)
         if isinstance(body.action, Transfer) and not body.access:
             kinds[row] = KIND_TRANSFER
@@ -85,6 +91,66 @@ def expand_reference(batch: Batch) -> Expanded:
 def expand(batch: Batch) -> Expanded:
     """The columns of a batch, whose static rules are checked on the way.
 
-    Raises `QnetError` for the first row that breaks one: see `check_body` and `Codec.decode`.
+    Raises `QnetError` for the first row that breaks one: see `check_body` and `Codec.decode`; and
+    TOO_LARGE for a body that is larger than a transaction may be.
     """
-    return expand_reference(batch)
+    # Loads numba, which the rest of `wire` does without.
+    from qnet_actors.kernels.bodies import rebuild_bodies
+
+    header, columns = batch.header, batch.columns
+    if header.version != TRANSACTION_VERSION:
+        raise QnetError(Code.UNSUPPORTED_VERSION, f"transaction version {header.version}")
+    bodies, offsets, kinds, payees, amounts = rebuild_bodies(
+        header.chain_id,
+        header.version,
+        columns.senders,
+        columns.key_ids,
+        columns.nonces,
+        columns.valid_until,
+        columns.gas_limits,
+        columns.gas_prices,
+        columns.payload_offsets,
+        columns.payload,
+        gas_transfer=GAS_TRANSFER,
+        gas_limit_max=GAS_LIMIT_MAX,
+        gas_price_max=GAS_PRICE_MAX,
+    )
+    gas = np.full(header.count, GAS_TRANSFER, dtype=np.uint64)
+    payloads: dict[int, Payload] = {}
+    # The kernel makes no errors of its own: a row that it does not take for a valid plain transfer
+    # goes the long way, which says what is wrong with it if anything is.
+    for row in np.flatnonzero(kinds == KIND_OTHER).tolist():
+        body, _ = _checked_row(batch, row)
+        payloads[row] = Payload(body.access, body.action)
+        gas[row] = intrinsic_gas(len(body.access), body.action)
+    return Expanded(
+        ids=_ids(bodies, offsets),
+        bodies=bodies,
+        body_offsets=offsets,
+        kinds=kinds,
+        payees=payees,
+        amounts=amounts,
+        gas=gas,
+        payloads=payloads,
+    )
+
+
+def _checked_row(batch: Batch, row: int) -> tuple[Body, bytes]:
+    """A row as a body that keeps every static rule, and its canonical bytes."""
+    body = batch.columns.body(row, batch.header)
+    check_body(body, batch.header.chain_id)
+    data = encode(body)
+    if len(data) > TRANSACTION_SIZE_BYTES_MAX:
+        raise QnetError(Code.TOO_LARGE, f"a body of {len(data)} bytes")
+    return body, data
+
+
+def _ids(bodies: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    data, ends = bodies.tobytes(), offsets.tolist()
+    base = hasher(TRANSACTION)
+    ids = bytearray()
+    for start, end in pairwise(ends):
+        state = base.copy()
+        state.update(data[start:end])
+        ids += state.digest()
+    return np.frombuffer(bytes(ids), dtype=np.uint8).reshape(len(ends) - 1, 32)

@@ -10,10 +10,17 @@ from qnet_actors.wire.codec import U8, U32, Address, Codec, Struct, Unsigned, en
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee, Members
 from qnet_actors.wire.hashing import EPOCH_SEED, GENESIS, hash32
-from qnet_actors.wire.limits import GENESIS_ACCOUNTS_MAX, GENESIS_SIZE_BYTES_MAX, SUPPLY_MAX
+from qnet_actors.wire.limits import (
+    GAS_LIMIT_MAX,
+    GENESIS_ACCOUNTS_MAX,
+    GENESIS_SIZE_BYTES_MAX,
+    SUPPLY_MAX,
+    TRANSACTION_SIZE_BYTES_MAX,
+)
 from qnet_actors.wire.schemes import Scheme
 
 GENESIS_VERSION: Final = 1
+_BLOCK_SIZE_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class Parameters(Struct, frozen=True):
@@ -69,6 +76,8 @@ def check_genesis(genesis: Genesis) -> None:
     known = {scheme.value for scheme in Scheme}
     if not set(genesis.schemes) <= known or len(set(genesis.schemes)) != len(genesis.schemes):
         refuse("schemes are unknown or named twice")
+    if not genesis.development and Scheme.KEYED_HASH in genesis.schemes:
+        refuse("the keyed hash protects nothing; it is for development networks only")
     if any(member.scheme not in genesis.schemes for member in genesis.members):
         refuse("a validator's scheme is not among the network's")
     addresses = {account.address for account in genesis.accounts}
@@ -81,6 +90,10 @@ def check_genesis(genesis: Genesis) -> None:
         refuse("process durability is for development networks only")
     if parameters.gc_depth < 8 or parameters.commit_lag < 1 or parameters.block_interval_ms < 1:
         refuse("gc_depth, commit_lag or block_interval_ms is too small")
+    if parameters.block_gas_max < GAS_LIMIT_MAX:
+        refuse(f"block_gas_max is below {GAS_LIMIT_MAX}, the gas limit of one transaction")
+    if not TRANSACTION_SIZE_BYTES_MAX <= parameters.block_size_bytes_max <= _BLOCK_SIZE_BYTES_MAX:
+        refuse(f"block_size_bytes_max is not {TRANSACTION_SIZE_BYTES_MAX}-{_BLOCK_SIZE_BYTES_MAX}")
     if not 1 <= parameters.leader_timeout_ms <= parameters.leader_timeout_ms_max <= 600_000:
         refuse("leader_timeout_ms is out of range")
     genesis.committee()
