@@ -43,8 +43,8 @@ class KeyPair:
 class Signer:
     """A loaded key that signs; it keeps the provider's expanded key and shows no secret.
 
-    Loading once matters: deriving the key from its seed is a fifth of an OpenSSL signature and two
-    fifths of a liboqs one.
+    Loading once matters: deriving the key from its seed costs 160-230 us with OpenSSL and 40-80 us
+    with liboqs, where a signature costs 1,000 and 110.
     """
 
     __slots__ = ("_signing_key", "key_id", "public_key", "scheme")

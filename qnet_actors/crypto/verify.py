@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from qnet_actors.crypto.providers.seam import CONTEXT_BYTES_MAX, Buffer, Provider
+from qnet_actors.crypto.providers.seam import CONTEXT_BYTES_MAX, Buffer, RowVerifier
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme
 
 Bytes2d: TypeAlias = NDArray[np.uint8]
@@ -65,12 +65,12 @@ class BatchVerifier:
     """
 
     def __init__(
-        self, provider: Provider, threads: int = 1, kernel: ColumnVerifier | None = None
+        self, provider: RowVerifier, threads: int = 1, kernel: ColumnVerifier | None = None
     ) -> None:
         """`threads` is 1 to 64 and counts the caller's; raises ValueError outside that."""
         if not 1 <= threads <= THREADS_MAX:
             raise ValueError(f"threads must be 1 to {THREADS_MAX}, not {threads}")
-        self.provider = provider
+        self._provider = provider
         self._kernel = kernel
         self._pool = (
             ThreadPoolExecutor(threads, thread_name_prefix="verify")
@@ -131,7 +131,7 @@ class BatchVerifier:
             return verdicts
 
         def task(part: Sequence[int]) -> list[bool]:
-            return self.provider.verify_many(
+            return self._provider.verify_many(
                 scheme,
                 [public_keys[row] for row in part],
                 [messages[row] for row in part],
@@ -187,7 +187,7 @@ class BatchVerifier:
             return verdicts
 
         def task(part: Sequence[int]) -> list[bool]:
-            return self.provider.verify_many(
+            return self._provider.verify_many(
                 scheme,
                 [table[index[row]] for row in part],
                 [messages[row].tobytes() for row in part],
@@ -218,7 +218,7 @@ class BatchVerifier:
         self, rows: list[int], task: Callable[[Sequence[int]], list[bool]], verdicts: Verdicts
     ) -> None:
         """Fill `verdicts` for `rows`, a part at a time."""
-        if not self.provider.releases_gil:
+        if not self._provider.releases_gil:
             for start in range(0, len(rows), ROWS_PER_TURN):
                 part = rows[start : start + ROWS_PER_TURN]
                 verdicts[part] = task(part)

@@ -37,6 +37,26 @@ class SchemeEngine(Protocol):
         ...
 
 
+class RowVerifier(Protocol):
+    """The part of a provider that verifies rows: all that batched verification needs."""
+
+    @property
+    def releases_gil(self) -> bool:
+        """Whether verification releases the GIL."""
+        ...
+
+    def verify_many(
+        self,
+        scheme: Scheme,
+        public_keys: Sequence[bytes],
+        messages: Sequence[Buffer],
+        signatures: Sequence[Buffer],
+        context: bytes,
+    ) -> list[bool]:
+        """Which rows are valid; the three sequences have the same length."""
+        ...
+
+
 class Provider(Protocol):
     """A library that computes signature schemes.
 
