@@ -1,0 +1,37 @@
+"""Accounts in memory, the authenticated tree over them, and proofs.
+
+`State` is what a ledger executes on and what admission and the gateway read; `verify_account` is
+all that a light client needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from qnet_actors.state.partition import State
+    from qnet_actors.state.proofs import (
+        Account,
+        AccountProof,
+        key_hash,
+        value_hash,
+        verify_account,
+    )
+
+__all__ = ["Account", "AccountProof", "State", "key_hash", "value_hash", "verify_account"]
+
+_MODULES: Final = {
+    "State": "partition",
+    "Account": "proofs",
+    "AccountProof": "proofs",
+    "key_hash": "proofs",
+    "value_hash": "proofs",
+    "verify_account": "proofs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

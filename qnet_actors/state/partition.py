@@ -1,0 +1,226 @@
+"""The state of a validator: accounts and tree, in partitions by the prefix of the key hash."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from threading import Lock
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.rooms import AccountColumns
+from qnet_actors.state.accounts import Accounts, split_rows
+from qnet_actors.state.proofs import Account, AccountProof, OtherLeaf, bit, key_hash, value_hash
+from qnet_actors.state.tree import Kind, StateTree, Subtree, combine
+from qnet_actors.wire.blocks import WriteSet
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.hashing import ZERO_DIGEST
+
+PARTITIONS_MAX: Final = 64
+_ROW_BYTES: Final = 32 + 8 + 8 + 32
+
+
+class Partition:
+    """Accounts whose key hash begins with one prefix, with the part of the tree over them."""
+
+    def __init__(self, depth: int) -> None:
+        self.accounts = Accounts()
+        self.tree = StateTree(depth)
+        self._changed: dict[bytes, None] = {}
+
+    def write(self, addresses: list[bytes], values: AccountColumns) -> None:
+        self.accounts.write(addresses, values)
+        self._changed.update(dict.fromkeys(addresses))
+
+    def root(self) -> Subtree:
+        """The root after all that was written; costs as much as was changed since asked last."""
+        if self._changed:
+            addresses = list(self._changed)
+            values = self.accounts.read(addresses)
+            hashes = map(
+                value_hash,
+                values.nonces.tolist(),
+                values.balances.tolist(),
+                split_rows(values.key_ids),
+            )
+            self.tree.update(list(zip(map(key_hash, addresses), hashes, strict=True)))
+            self._changed.clear()
+        return self.tree.root()
+
+
+class State:
+    """The newest executed accounts: an `AccountReader`, and what a ledger executes on.
+
+    `partitions` is a power of two, 1 to 64; no result depends on it.  The lock lets admission read
+    on one thread while a block is applied on another, and see one height only.
+    """
+
+    def __init__(self, partitions: int = 1) -> None:
+        if not 1 <= partitions <= PARTITIONS_MAX or partitions & (partitions - 1):
+            raise QnetError(
+                Code.CONFIGURATION_INVALID, f"{partitions} state partitions; a power of two to 64"
+            )
+        self.height = 0
+        self._depth = partitions.bit_length() - 1
+        self._partitions = [Partition(self._depth) for _ in range(partitions)]
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        """How many accounts exist."""
+        return sum(len(partition.accounts) for partition in self._partitions)
+
+    def read(self, addresses: npt.NDArray[np.uint8]) -> AccountColumns:
+        """The accounts of `addresses`, uint8[n, 32]."""
+        keys = split_rows(addresses)
+        with self._lock:
+            if not self._depth:
+                return self._partitions[0].accounts.read(keys)
+            return self._read_partitioned(keys)
+
+    def apply(self, height: int, write_set: WriteSet) -> None:
+        """Sets what the block at `height` left changed; heights come in order.
+
+        Raises `QnetError(DATA_CORRUPT)` for another height or a write set of the wrong form.
+        """
+        if height != self.height + 1:
+            raise QnetError(Code.DATA_CORRUPT, f"height {height} follows {self.height}")
+        self._write(write_set)
+        self.height = height
+
+    def load(self, height: int, accounts: WriteSet) -> None:
+        """Fills an empty state with the accounts of a snapshot at `height`."""
+        if self.height or len(self):
+            raise QnetError(Code.DATA_CORRUPT, "a snapshot is loaded into an empty state only")
+        self._write(accounts)
+        self.height = height
+
+    def root(self) -> bytes:
+        """The state root at the present height."""
+        with self._lock:
+            return self._levels()[0][0].hash
+
+    def prove(self, address: bytes) -> tuple[bytes, Account | None, AccountProof]:
+        """(root, account or None, proof) at the present height."""
+        key = key_hash(address)
+        with self._lock:
+            levels = self._levels()
+            siblings: list[bytes] = []
+            depth = index = 0
+            while levels[depth][index].kind == Kind.NODE and depth < self._depth:
+                index = 2 * index + bit(key, depth)
+                depth += 1
+                siblings.append(levels[depth][index ^ 1].hash)
+            found = levels[depth][index]
+            other: OtherLeaf | None = None
+            if found.kind == Kind.NODE:
+                below = self._partitions[index].tree.prove(key)
+                siblings.extend(below.siblings)
+                other = below.other
+            elif found.kind == Kind.LEAF:
+                # The leaf rose: it is the only one of the partitions below this point.
+                while depth < self._depth:
+                    index = 2 * index + (levels[depth + 1][2 * index].kind == Kind.EMPTY)
+                    depth += 1
+                other = self._partitions[index].tree.prove(key).other
+            proof = AccountProof(tuple(siblings), other)
+            return levels[0][0].hash, self._account(address, key), proof
+
+    def snapshot(self) -> WriteSet:
+        """All accounts at the present height, sorted by address."""
+        with self._lock:
+            parts = [partition.accounts.columns() for partition in self._partitions]
+        addresses = np.concatenate([addresses for addresses, _ in parts])
+        order = np.argsort(np.ascontiguousarray(addresses).view("S32").ravel(), kind="stable")
+        return WriteSet(
+            addresses=addresses[order].tobytes(),
+            nonces=np.concatenate([v.nonces for _, v in parts])[order].astype("<u8").tobytes(),
+            balances=np.concatenate([v.balances for _, v in parts])[order].astype("<u8").tobytes(),
+            key_ids=np.concatenate([v.key_ids for _, v in parts])[order].tobytes(),
+        )
+
+    def _account(self, address: bytes, key: bytes) -> Account | None:
+        values = self._partitions[self._index(key)].accounts.read([address])
+        account = Account(
+            int(values.nonces[0]), int(values.balances[0]), values.key_ids[0].tobytes()
+        )
+        return None if account == Account(0, 0, ZERO_DIGEST) else account
+
+    def _index(self, key: bytes) -> int:
+        return key[0] >> (8 - self._depth)
+
+    def _write(self, write_set: WriteSet) -> None:
+        addresses, values = write_set_columns(write_set)
+        keys = split_rows(addresses)
+        with self._lock:
+            if not self._depth:
+                self._partitions[0].write(keys, values)
+                return
+            for index, rows in self._placed(keys):
+                part = AccountColumns(
+                    values.nonces[rows], values.balances[rows], values.key_ids[rows]
+                )
+                self._partitions[index].write([keys[row] for row in rows], part)
+
+    def _read_partitioned(self, keys: list[bytes]) -> AccountColumns:
+        columns = AccountColumns(
+            np.zeros(len(keys), dtype=np.uint64),
+            np.zeros(len(keys), dtype=np.uint64),
+            np.zeros((len(keys), 32), dtype=np.uint8),
+        )
+        for index, rows in self._placed(keys):
+            part = self._partitions[index].accounts.read([keys[row] for row in rows])
+            columns.nonces[rows] = part.nonces
+            columns.balances[rows] = part.balances
+            columns.key_ids[rows] = part.key_ids
+        return columns
+
+    def _placed(self, keys: list[bytes]) -> list[tuple[int, list[int]]]:
+        """(partition, rows of `keys` that are its), for the partitions that have any."""
+        placed: dict[int, list[int]] = {}
+        for row, key in enumerate(keys):
+            placed.setdefault(self._index(key_hash(key)), []).append(row)
+        return list(placed.items())
+
+    def _levels(self) -> list[list[Subtree]]:
+        """The combined roots from the whole state (one) down to the partitions."""
+        levels = [[partition.root() for partition in self._partitions]]
+        while len(levels[0]) > 1:
+            below = levels[0]
+            levels.insert(0, [combine(below[i], below[i + 1]) for i in range(0, len(below), 2)])
+        return levels
+
+
+def genesis_write_set(genesis: Genesis) -> WriteSet:
+    """The accounts that genesis creates, sorted; those without a balance do not exist."""
+    accounts = sorted((a.address, a.balance) for a in genesis.accounts if a.balance)
+    count = len(accounts)
+    return WriteSet(
+        addresses=b"".join(address for address, _ in accounts),
+        nonces=bytes(8 * count),
+        balances=np.array([balance for _, balance in accounts], dtype="<u8").tobytes(),
+        key_ids=bytes(32 * count),
+    )
+
+
+def write_set_columns(write_set: WriteSet) -> tuple[npt.NDArray[np.uint8], AccountColumns]:
+    """Addresses uint8[n, 32] and values of a write set.
+
+    Raises `QnetError(DATA_CORRUPT)` where columns differ in length or addresses do not rise.
+    """
+    count = len(write_set.addresses) // 32
+    lengths = [len(write_set.addresses), len(write_set.key_ids)]
+    lengths += [4 * len(write_set.nonces), 4 * len(write_set.balances)]
+    if lengths != [32 * count] * 4:
+        raise QnetError(Code.DATA_CORRUPT, "the columns of a write set differ in length")
+    addresses = np.frombuffer(write_set.addresses, dtype=np.uint8).reshape(count, 32)
+    keys = split_rows(addresses)
+    if any(a >= b for a, b in pairwise(keys)):
+        raise QnetError(Code.DATA_CORRUPT, "the addresses of a write set do not rise")
+    values = AccountColumns(
+        np.frombuffer(write_set.nonces, dtype="<u8"),
+        np.frombuffer(write_set.balances, dtype="<u8"),
+        np.frombuffer(write_set.key_ids, dtype=np.uint8).reshape(count, 32),
+    )
+    return addresses, values
