@@ -1,0 +1,253 @@
+"""What must hold in every run, checked at every step from outside the cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from qnet_actors.network.node import RoomKey
+from qnet_actors.rooms import (
+    BlockExecuted,
+    CheckpointCertified,
+    CheckpointMade,
+    CommitReady,
+    Core,
+    Effect,
+    Room,
+    StatusChanged,
+    SubmitResult,
+)
+from qnet_actors.simulator.accounts import Accounts
+from qnet_actors.wire.codes import QnetError
+from qnet_actors.wire.dag import BlockRef, decode_dag_block
+from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.messages import DagBlocks, Message
+from qnet_actors.wire.transactions import transaction_id
+
+STATUS_BATCHED: Final = "batched"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken invariant, by name."""
+
+    invariant: str
+    reason: str
+    validator: int
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a validator is."""
+
+    commit: int = 0
+    height: int = 0
+    executed_commit: int = 0
+    final_height: int = 0
+    round: int = 0
+    next_commit: int | None = None
+    """The index that the next commit of this life must have; None: any that is not ahead."""
+
+
+@dataclass(slots=True)
+class Expected:
+    """What the first honest validator to get there put out; all others must put out the same."""
+
+    commits: dict[int, bytes] = field(default_factory=dict)
+    blocks: dict[int, bytes] = field(default_factory=dict)
+    checkpoints: dict[int, bytes] = field(default_factory=dict)
+    executed: dict[bytes, int] = field(default_factory=dict)
+    """Transaction id -> height."""
+
+
+class Tap:
+    """A core that shows each of its events before it handles it."""
+
+    __slots__ = ("_core", "_look", "tick", "wake_ms")
+
+    def __init__(self, core: Core, look: Callable[[Any], None]) -> None:
+        self._core = core
+        self._look = look
+        self.tick = core.tick
+        self.wake_ms = core.wake_ms
+
+    def handle(self, event: Any, now_ms: int) -> Sequence[Effect]:
+        self._look(event)
+        return self._core.handle(event, now_ms)
+
+
+class Checks:
+    """Holds all honest validators to one history and to their own word.
+
+    Invariants by name: commit_fork, commit_order, block_fork, block_order, parent, state_root,
+    certificate, double_sign, executed_twice, nonce_order, supply, forgotten, lost, no_progress,
+    halt, exception, spinning, codec.  The first violation ends the run.
+    """
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        now_ms: Callable[[], int],
+        note: Callable[[int, str], None],
+        on_violation: Callable[[], None],
+        byzantine: frozenset[int] = frozenset(),
+    ) -> None:
+        self.violation: Violation | None = None
+        self.byzantine: Final = byzantine
+        self.progress: Final = [Progress() for _ in genesis.members]
+        self.expected: Final = Expected()
+        self.accounts: Final = Accounts(genesis)
+        self.batched: Final[dict[bytes, set[int]]] = {}
+        """Ids that gateways were told are batched, with the validators; settled ones are gone."""
+        self.refused: Final[dict[str, int]] = {}
+        """Refusals of submissions by code, and final statuses by label."""
+        self.round = 0
+        """The highest round of any block sent."""
+        self._chain_id = genesis.chain_id()
+        self._now_ms = now_ms
+        self._note = note
+        self._on_violation = on_violation
+        self._signed: list[dict[int, bytes]] = [{} for _ in genesis.members]
+        self._parsed: dict[bytes, BlockRef | None] = {}
+
+    def watch(self, index: int, key: RoomKey, core: Core) -> Core:
+        """`core`, with its events checked; the byzantine are left alone."""
+        if index in self.byzantine or key.room not in (Room.VALIDATOR, Room.LEDGER):
+            return core
+        look = self._to_ledger if key.room == Room.LEDGER else self._to_validator
+        return Tap(core, lambda event: look(index, event))
+
+    def fail(self, index: int, invariant: str, reason: str) -> None:
+        if self.violation is None:
+            self.violation = Violation(invariant, reason, index, self._now_ms())
+            self._note(index, f"VIOLATION {invariant}: {reason}")
+            self._on_violation()
+
+    def restarted(self, index: int) -> None:
+        """A new life: it may repeat what it did, and must know what it said."""
+        self.progress[index].next_commit = None
+
+    def sending(self, index: int, message: Message) -> None:
+        """No honest validator shows two blocks of its own for one round, in all its lives."""
+        if index in self.byzantine or not isinstance(message, DagBlocks):
+            return
+        for data in message.blocks:
+            ref = self._parse(data)
+            if ref is None:
+                self.fail(index, "codec", "a DAG block that does not decode was sent")
+            elif ref.author == index:
+                known = self._signed[index].setdefault(ref.round, ref.digest)
+                if known != ref.digest:
+                    self.fail(index, "double_sign", f"two blocks in round {ref.round}")
+                self.round = max(self.round, ref.round)
+                self.progress[index].round = max(self.progress[index].round, ref.round)
+
+    def delivered(self, index: int, event: Any) -> None:
+        """What the gateway of a validator is told."""
+        if index in self.byzantine:
+            return
+        match event:
+            case BlockExecuted():
+                self._executed(index, event)
+            case CheckpointCertified(certificate=certificate):
+                checkpoint = certificate.checkpoint
+                self._same(
+                    index,
+                    "certificate",
+                    self.expected.checkpoints,
+                    checkpoint.height,
+                    checkpoint.digest(),
+                )
+                progress = self.progress[index]
+                progress.final_height = max(progress.final_height, checkpoint.height)
+            case StatusChanged(status=status, ids=ids):
+                self._status(index, status, ids)
+            case SubmitResult(results=results):
+                for code, _, _ in results:
+                    self.refused[str(code)] = self.refused.get(str(code), 0) + 1
+
+    def _to_ledger(self, index: int, event: Any) -> None:
+        if not isinstance(event, CommitReady):
+            return
+        commit = event.commit
+        progress = self.progress[index]
+        if progress.next_commit is not None and commit.index != progress.next_commit:
+            self.fail(index, "commit_order", f"{commit.index} after {progress.next_commit - 1}")
+        if commit.index > max(progress.commit, progress.executed_commit) + 1:
+            self.fail(index, "commit_order", f"{commit.index} after {progress.commit}")
+        progress.next_commit = commit.index + 1
+        progress.commit = max(progress.commit, commit.index)
+        self._same(index, "commit_fork", self.expected.commits, commit.index, commit.digest())
+        before = self.expected.commits.get(commit.index - 1)
+        if before is not None and before != commit.previous:
+            self.fail(index, "commit_fork", f"commit {commit.index} has another parent")
+
+    def _to_validator(self, index: int, event: Any) -> None:
+        if isinstance(event, CheckpointMade):
+            made = event.checkpoint
+            self._same(index, "state_root", self.expected.checkpoints, made.height, made.digest())
+
+    def _executed(self, index: int, event: BlockExecuted) -> None:
+        header = event.record.header
+        progress = self.progress[index]
+        if header.height > progress.height + 1:
+            self.fail(index, "block_order", f"{header.height} after {progress.height}")
+        progress.height = max(progress.height, header.height)
+        progress.executed_commit = max(progress.executed_commit, header.commit_index)
+        if event.record.commits and event.record.commits[-1].index > progress.commit:
+            # Caught up from a peer: consensus goes on behind it.
+            progress.commit, progress.next_commit = event.record.commits[-1].index, None
+        first = header.height not in self.expected.blocks
+        self._same(index, "block_fork", self.expected.blocks, header.height, event.block_hash)
+        if first:
+            self._first_execution(index, event)
+
+    def _first_execution(self, index: int, event: BlockExecuted) -> None:
+        header = event.record.header
+        parent = self.expected.blocks.get(header.height - 1, self._chain_id)
+        if header.parent != parent or header.hash() != event.block_hash:
+            self.fail(index, "parent", f"block {header.height} does not follow its parent")
+        for commit in event.record.commits:
+            self._same(index, "commit_fork", self.expected.commits, commit.index, commit.digest())
+        for body in event.record.bodies:
+            id_ = transaction_id(body)
+            if id_ in self.expected.executed:
+                at = self.expected.executed[id_]
+                self.fail(index, "executed_twice", f"at heights {at} and {header.height}")
+            self.expected.executed[id_] = header.height
+            self.batched.pop(id_, None)
+        wrong = self.accounts.apply(event.record)
+        if wrong is not None:
+            self.fail(index, *wrong)
+
+    def _status(self, index: int, status: str, ids: Sequence[bytes]) -> None:
+        for id_ in ids:
+            if status == STATUS_BATCHED:
+                if id_ not in self.expected.executed:
+                    self.batched.setdefault(id_, set()).add(index)
+            elif id_ in self.batched:
+                # A final status is the word of one validator, about what that one had promised.
+                self.batched[id_].discard(index)
+                if not self.batched[id_]:
+                    del self.batched[id_]
+        if status != STATUS_BATCHED:
+            self.refused[status] = self.refused.get(status, 0) + len(ids)
+
+    def _same(
+        self, index: int, invariant: str, seen: dict[int, bytes], key: int, digest: bytes
+    ) -> None:
+        if seen.setdefault(key, digest) != digest:
+            self.fail(index, invariant, f"another at {key} than the others have")
+
+    def _parse(self, data: bytes) -> BlockRef | None:
+        """The ref of a DAG block; remembered, since one block is sent many times."""
+        known = self._parsed.get(data)
+        if known is None:
+            try:
+                known = decode_dag_block(data).ref
+            except QnetError:
+                return None
+            self._parsed[data] = known
+        return known

@@ -1,0 +1,395 @@
+"""One run: a whole network from one seed, faults for a while, then peace, then an account."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, Protocol
+
+from qnet_actors.crypto import KeyPair, Provider, development_key, provider, simulator_provider
+from qnet_actors.network.node import Node, RoomKey
+from qnet_actors.rooms import Core, Storage
+from qnet_actors.simulator.checks import Checks
+from qnet_actors.simulator.clients import Workload
+from qnet_actors.simulator.faults import Episode, Fault, plan_faults
+from qnet_actors.simulator.host import Host
+from qnet_actors.simulator.links import Links
+from qnet_actors.simulator.result import SimResult, Verdict
+from qnet_actors.simulator.scheduler import Scheduler, Stuck
+from qnet_actors.simulator.trace import Trace
+from qnet_actors.wire.committee import Member
+from qnet_actors.wire.genesis import (
+    GENESIS_VERSION,
+    Genesis,
+    GenesisAccount,
+    Parameters,
+    check_genesis,
+)
+from qnet_actors.wire.messages import Message
+from qnet_actors.wire.schemes import Scheme
+
+ML_DSA_EVERY: Final = 50
+"""Every so many seeds the run signs with ML-DSA-65."""
+EPOCH_MS: Final = 1_700_000_000_000
+BALANCE: Final = 10**15
+STEP_MS: Final = 250
+CRASH_EFFECTS_MAX: Final = 40
+# Invariants of liveness; every other one is of safety.
+_LIVENESS: Final = frozenset({"no_progress", "lost", "spinning", "behind"})
+
+
+@dataclass(frozen=True, slots=True)
+class SimConfig:
+    """How a run is made.  The defaults are those of a run that counts."""
+
+    validators: int = 4
+    faults: frozenset[Fault] = frozenset(Fault)
+    accounts: int = 16
+    fault_start_ms: int = 1_000
+    fault_end_ms: int = 12_000
+    calm_ms: int = 5_000
+    """Of load without faults."""
+    progress_ms: int = 10_000
+    """Within this, after the faults, every validator executes something new and certified."""
+    settle_ms: int = 15_000
+    """Within this, after the load, every promise is kept and all stand at one height."""
+    virtual_ms_min: int = 20_000
+    virtual_ms_max: int = 90_000
+    rounds_min: int = 300
+    scheme: Scheme | None = None
+    """None: the keyed hash, and ML-DSA-65 for every 50th seed."""
+    keep_lines: bool = False
+
+
+class Rooms(Protocol):
+    """The rooms of all validators with storages that outlive their lives."""
+
+    def open(self, index: int) -> tuple[Mapping[RoomKey, Core], Mapping[RoomKey, Storage]]:
+        """The cores of a validator, from what its storages hold."""
+
+
+RoomsFactory = Callable[[Genesis, list[KeyPair], Provider], Rooms]
+Wrap = Callable[[int, RoomKey, Core], Core]
+
+
+class Simulation:
+    """A run of `seed`.  `rooms` makes the cores; `wrap` may put something around each of them."""
+
+    def __init__(
+        self,
+        seed: int,
+        config: SimConfig,
+        rooms: RoomsFactory,
+        wrap: Wrap | None = None,
+    ) -> None:
+        self.seed: Final = seed
+        self.config: Final = config
+        self.scheduler: Final = Scheduler()
+        self.rng: Final = Random(seed)
+        self.trace: Final = Trace(self.scheduler, keep_lines=config.keep_lines)
+        self.fired: Final[Counter[Fault]] = Counter()
+        self.scheme: Final = config.scheme or _scheme_of(seed)
+        keyed = self.scheme == Scheme.KEYED_HASH
+        crypto: Provider = simulator_provider() if keyed else provider("auto")
+        members = _keys("validator", config.validators, self.scheme, crypto)
+        clients = _keys("account", config.accounts, self.scheme, crypto)
+        self.genesis: Final = _genesis(self.rng, members, clients)
+        self.checks: Final = Checks(
+            self.genesis,
+            lambda: self.scheduler.now_ms,
+            self.trace.note,
+            self.scheduler.stop,
+        )
+        self.links: Final = Links(
+            self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 30))
+        )
+        self._rooms = rooms(self.genesis, members, crypto)
+        self._wrap = wrap
+        self.hosts: Final = [
+            Host(
+                index,
+                self.scheduler,
+                self.rng,
+                self.trace,
+                self.links,
+                self._open,
+                self,
+                EPOCH_MS,
+            )
+            for index in range(config.validators)
+        ]
+        self.links.attach(list(self.hosts))
+        self.workload: Final = Workload(
+            self.scheduler,
+            self.rng,
+            self.hosts,
+            self.checks.accounts,
+            crypto,
+            self.scheme,
+            clients,
+            self.genesis.chain_id(),
+            (10, self.rng.randrange(40, 120)),
+            lambda: len(self.checks.expected.blocks),
+        )
+
+    def run(self) -> SimResult:
+        """The whole run.  Never raises for what happens inside it."""
+        started = time.perf_counter()
+        for host in self.hosts:
+            self.scheduler.at(self.rng.randrange(300), host.start)
+        self.scheduler.at(300, self.workload.start)
+        try:
+            self._with_faults()
+            self._in_peace()
+            self._settle()
+        except Stuck as stuck:
+            self.checks.fail(-1, "spinning", str(stuck))
+        return self._result(time.perf_counter() - started)
+
+    # What the hosts report (`host.Observer`).
+
+    def started(self, index: int, node: Node) -> None:
+        self.checks.restarted(index)
+
+    def sending(self, index: int, message: Message) -> None:
+        self.checks.sending(index, message)
+
+    def delivered(self, index: int, event: Any) -> None:
+        self.trace.note(index, f"tells {_summary(event)}" if self.config.keep_lines else "tells")
+        self.checks.delivered(index, event)
+
+    def failed(self, index: int, invariant: str, reason: str) -> None:
+        self.checks.fail(index, invariant, reason)
+
+    def _open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
+        cores, storages = self._rooms.open(index)
+        watched = {}
+        for key, core in cores.items():
+            wrapped = core if self._wrap is None else self._wrap(index, key, core)
+            watched[key] = self.checks.watch(index, key, wrapped)
+        return Node(watched), storages
+
+    def _with_faults(self) -> None:
+        config = self.config
+        if config.faults:
+            episodes = plan_faults(
+                self.rng,
+                config.faults,
+                range(config.validators),
+                config.fault_start_ms,
+                config.fault_end_ms,
+            )
+            for episode in episodes:
+                self.scheduler.at(episode.start_ms, self._begin, episode)
+            self._run_until(config.fault_end_ms)
+            self.links.levels.clear()
+        self._note("faults are over")
+
+    def _in_peace(self) -> None:
+        """Load without faults until the run is long enough; everyone must come forward in time."""
+        config, checks = self.config, self.checks
+        begun_ms = self.scheduler.now_ms
+        goal = max(progress.height for progress in checks.progress) + 1
+        progressed = False
+        while not self._over():
+            now_ms = self.scheduler.now_ms
+            lowest = min(checks.progress, key=lambda progress: progress.final_height)
+            progressed = progressed or lowest.final_height >= goal
+            if not progressed and now_ms - begun_ms >= config.progress_ms:
+                index = checks.progress.index(lowest)
+                checks.fail(
+                    index,
+                    "no_progress",
+                    f"final at {lowest.final_height}, executed {lowest.height},"
+                    f" not {goal}, {config.progress_ms} ms after the faults",
+                )
+                return
+            long_enough = now_ms >= max(config.virtual_ms_min - STEP_MS, begun_ms + config.calm_ms)
+            if progressed and long_enough and checks.round >= config.rounds_min:
+                return
+            if now_ms >= config.virtual_ms_max:
+                return
+            self._run_until(now_ms + STEP_MS)
+
+    def _settle(self) -> None:
+        """Without load: all stand at one height, and no promise stays open."""
+        self.workload.stop()
+        self._note("load is over")
+        checks = self.checks
+        end_ms = self.scheduler.now_ms + self.config.settle_ms
+        quiet = 0
+        while not self._over():
+            heights = {progress.height for progress in checks.progress}
+            # A promise made by now may have been made this very moment: look twice.
+            quiet = quiet + 1 if len(heights) == 1 and not checks.batched else 0
+            if quiet > 2:
+                return
+            if self.scheduler.now_ms >= end_ms:
+                self._unsettled()
+                return
+            self._run_until(self.scheduler.now_ms + STEP_MS)
+
+    def _unsettled(self) -> None:
+        checks = self.checks
+        if checks.batched:
+            id_, tellers = next(iter(checks.batched.items()))
+            checks.fail(
+                min(tellers),
+                "lost",
+                f"{len(checks.batched)} batched transactions have no outcome, {id_.hex()[:16]}"
+                " among them",
+            )
+        else:
+            heights = [progress.height for progress in checks.progress]
+            checks.fail(heights.index(min(heights)), "behind", f"heights stay at {heights}")
+
+    def _run_until(self, end_ms: int) -> None:
+        self.scheduler.run_until(end_ms)
+
+    def _over(self) -> bool:
+        return self.checks.violation is not None
+
+    def _note(self, what: str) -> None:
+        self.trace.note(-1, what)
+
+    def _begin(self, episode: Episode) -> None:
+        fault, targets = episode.fault, episode.targets
+        self._note(f"{fault} {list(targets)} {episode.level:.3g} until {episode.end_ms}")
+        last_ms = episode.end_ms - self.scheduler.now_ms
+        match fault:
+            case Fault.CRASH:
+                host = self.hosts[targets[0]]
+                if host.alive:
+                    host.crash_soon(self.rng.randrange(1, CRASH_EFFECTS_MAX), last_ms)
+            case Fault.POWER:
+                for host in self.hosts:
+                    if host.alive:
+                        self.fired[fault] += 1
+                    host.crash(last_ms + self.rng.randrange(300))
+            case Fault.PARTITION:
+                others = [i for i in range(len(self.hosts)) if i not in targets]
+                self._cut(fault, [(a, b) for a in targets for b in others], last_ms)
+            case Fault.RESET:
+                if len(targets) == 2:
+                    self._cut(fault, [(targets[0], targets[1])], last_ms)
+            case Fault.SLOW_DISK:
+                host = self.hosts[targets[0]]
+                host.timing.extra_write_ms += int(episode.level)
+                self.fired[fault] += 1
+                self.scheduler.after(last_ms, self._faster, host, int(episode.level))
+            case Fault.SKEW:
+                self.hosts[targets[0]].skew_ms += int(episode.level)
+                self.fired[fault] += 1
+            case _:
+                self.links.levels[fault] = max(self.links.levels.get(fault, 0.0), episode.level)
+                self.scheduler.after(last_ms, self._calm, fault)
+
+    def _cut(self, fault: Fault, pairs: list[tuple[int, int]], last_ms: int) -> None:
+        for a, b in pairs:
+            self.links.cut(a, b)
+            self.scheduler.after(last_ms, self.links.heal, a, b)
+        if pairs:
+            self.fired[fault] += 1
+
+    def _calm(self, fault: Fault) -> None:
+        self.links.levels.pop(fault, None)
+
+    def _faster(self, host: Host, level_ms: int) -> None:
+        host.timing.extra_write_ms -= level_ms
+
+    def _result(self, wall_seconds: float) -> SimResult:
+        checks, config = self.checks, self.config
+        power = self.fired[Fault.POWER]
+        self.fired[Fault.CRASH] = sum(host.crashes for host in self.hosts) - power
+        verdict, invariant, reason = Verdict.PASS, "", ""
+        silent = sorted(fault for fault in config.faults if not self.fired[fault])
+        violation = checks.violation
+        if violation is not None:
+            liveness = violation.invariant in _LIVENESS
+            verdict = Verdict.NO_PROGRESS if liveness else Verdict.DIVERGED
+            invariant = violation.invariant
+            reason = (
+                f"{invariant} at validator {violation.validator}, {violation.at_ms} ms:"
+                f" {violation.reason}"
+            )
+        elif silent:
+            verdict, invariant = Verdict.INVALID, "silent_fault"
+            reason = f"these did not fire: {', '.join(silent)}"
+        elif checks.round < config.rounds_min or self.scheduler.now_ms < config.virtual_ms_min:
+            verdict, invariant = Verdict.INVALID, "too_short"
+            reason = f"{checks.round} rounds in {self.scheduler.now_ms} ms"
+        return SimResult(
+            seed=self.seed,
+            verdict=verdict,
+            invariant=invariant,
+            reason=reason,
+            validators=config.validators,
+            virtual_seconds=self.scheduler.now_ms / 1000,
+            rounds=checks.round,
+            commits=len(checks.expected.commits),
+            height=len(checks.expected.blocks),
+            submitted=self.workload.submitted,
+            executed=len(checks.expected.executed),
+            messages=self.links.sent,
+            bytes_sent=self.links.sent_bytes,
+            faults_fired={fault.value: self.fired[fault] for fault in Fault if self.fired[fault]},
+            scheme=self.scheme.name,
+            trace_digest=self.trace.digest(),
+            wall_seconds=round(wall_seconds, 3),
+            lines=self.trace.lines,
+        )
+
+
+def _scheme_of(seed: int) -> Scheme:
+    return Scheme.ML_DSA_65 if seed % ML_DSA_EVERY == 0 else Scheme.KEYED_HASH
+
+
+def _keys(role: str, count: int, scheme: Scheme, crypto: Provider) -> list[KeyPair]:
+    return [development_key(role, index, scheme, crypto) for index in range(count)]
+
+
+def _genesis(rng: Random, members: list[KeyPair], clients: list[KeyPair]) -> Genesis:
+    """Parameters vary from seed to seed, so that bounds are met within a short run."""
+    timeout_ms = rng.randrange(120, 250)
+    # Unequal where none of them then holds a third.
+    stakes = (10, 10, 11) if len(members) >= 4 else (10,)
+    parameters = Parameters(
+        block_interval_ms=rng.choice((50, 100, 200, 300)),
+        round_delay_ms=rng.randrange(25, 45),
+        round_idle_ms=rng.randrange(200, 1_000),
+        leader_timeout_ms=timeout_ms,
+        leader_timeout_ms_max=timeout_ms * 4,
+        gc_depth=rng.choice((16, 32, 64)),
+        commit_lag=rng.choice((8, 16, 64)),
+    )
+    genesis = Genesis(
+        version=GENESIS_VERSION,
+        name="simulation",
+        development=True,
+        timestamp_ms=EPOCH_MS,
+        schemes=(members[0].scheme,),
+        parameters=parameters,
+        members=tuple(
+            Member(key.scheme, key.public_key, stake=rng.choice(stakes), reward=key.key_id)
+            for key in members
+        ),
+        accounts=tuple(GenesisAccount(key.key_id, BALANCE) for key in clients),
+    )
+    check_genesis(genesis)
+    return genesis
+
+
+def _summary(event: Any) -> str:
+    name = type(event).__name__
+    record = getattr(event, "record", None)
+    if record is not None:
+        header = record.header
+        return f"{name} height {header.height} with {header.transaction_count} transactions"
+    certificate = getattr(event, "certificate", None)
+    if certificate is not None:
+        return f"{name} height {certificate.checkpoint.height}"
+    status = getattr(event, "status", None)
+    return f"{name} {status} x{len(event.ids)}" if status is not None else name
