@@ -26,9 +26,9 @@ THREADS_MAX: Final = 64
 # Rows that one task handles: large enough to hide the cost of a task, small enough that threads
 # finish together.
 ROWS_PER_TASK: Final = 64
-# A provider that holds the GIL keeps every other thread of the process waiting.  At two to ten
-# microseconds a row this gives an event loop a turn about every quarter of a millisecond.
-ROWS_PER_TURN: Final = 32
+# A provider that holds the GIL keeps every other thread of the process waiting.  At two
+# microseconds a row, the keyed hash's, this gives an event loop a turn every half millisecond.
+ROWS_PER_TURN: Final = 256
 TURN_SECONDS: Final = 20e-6
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from qnet_actors.crypto import Signer, provider, select_provider, simulator_provider
 from qnet_actors.crypto import providers as providers_module
+from qnet_actors.crypto.providers.engines import EngineProvider
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, SCHEME_SIZES, Scheme
 
@@ -173,6 +176,47 @@ def test_refusals_have_codes(signatures):
     with pytest.raises(QnetError) as long:
         signatures.sign(Scheme.ML_DSA_65, SEED, b"", bytes(256))
     assert long.value.code == Code.INVALID_PARAMETER
+
+
+def test_an_engine_sees_checked_lengths_only():
+    class Credulous:
+        calls = 0
+
+        def verify(self, public_key, message, signature, context):
+            self.calls += 1
+            return True
+
+    engine: Any = Credulous()
+    lax = EngineProvider("lax", "1", {Scheme.ED25519: engine}, releases_gil=True)
+    key, signature, context = bytes(32), bytes(64), bytes(255)
+    assert lax.verify(Scheme.ED25519, key, b"", signature, context)
+    for wrong in (
+        (key[1:], b"", signature, context),
+        (key, b"", signature[1:], context),
+        (key, b"", signature + b"\0", context),
+        (key, b"", signature, context + b"\0"),
+    ):
+        assert not lax.verify(Scheme.ED25519, *wrong)
+    assert engine.calls == 1
+
+
+def test_a_seed_reaches_only_the_thread_that_loads(liboqs):
+    from qnet_actors.crypto.providers import liboqs as module
+
+    def draw() -> bytes:
+        buffer = ctypes.create_string_buffer(32)
+        module._serve_random(ctypes.addressof(buffer), 32)
+        return buffer.raw
+
+    drawn: list[bytes] = []
+    module._loading.seed = SEED
+    other = threading.Thread(target=lambda: drawn.append(draw()))
+    other.start()
+    other.join()
+    drawn += [draw(), draw()]
+    assert drawn[1] == SEED
+    assert SEED not in (drawn[0], drawn[2])
+    assert drawn[0] != drawn[2]
 
 
 def test_verify_many_is_verify_by_row(signatures):
