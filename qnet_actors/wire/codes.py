@@ -72,6 +72,7 @@ class Code(IntEnum):
     FAUCET_DISABLED = 405
     NOT_READY = 406
     METHOD_NOT_ALLOWED = 407
+    REQUEST_TIMEOUT = 408
     INTERNAL = 499
 
     # The node and its keys.
@@ -119,6 +120,7 @@ _HTTP_STATUS: Final = {
     Code.FAUCET_DISABLED: 403,
     Code.NOT_READY: 503,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.REQUEST_TIMEOUT: 408,
     Code.INTERNAL: 500,
 }
 
@@ -173,6 +175,7 @@ DESCRIPTIONS: Final = {
     Code.FAUCET_DISABLED: "Only development networks have a faucet.",
     Code.NOT_READY: "The node has not finished starting; try again.",
     Code.METHOD_NOT_ALLOWED: "The resource does not take this method.",
+    Code.REQUEST_TIMEOUT: "The body did not arrive in time; send it again without pauses.",
     Code.INTERNAL: "A fault of the node, which has been logged; the request may be repeated.",
     Code.BAD_PASSPHRASE: "The passphrase does not open the keystore.",
     Code.KEYSTORE_MALFORMED: "The file is not a keystore that this version reads.",
