@@ -96,6 +96,7 @@ class Checks:
     ) -> None:
         self.violation: Violation | None = None
         self.byzantine: Final = byzantine
+        self.honest: Final = [i for i in range(len(genesis.members)) if i not in byzantine]
         self.progress: Final = [Progress() for _ in genesis.members]
         self.expected: Final = Expected()
         self.accounts: Final = Accounts(genesis)
@@ -120,7 +121,7 @@ class Checks:
         return Tap(core, lambda event: look(index, event))
 
     def fail(self, index: int, invariant: str, reason: str) -> None:
-        if self.violation is None:
+        if self.violation is None and index not in self.byzantine:
             self.violation = Violation(invariant, reason, index, self._now_ms())
             self._note(index, f"VIOLATION {invariant}: {reason}")
             self._on_violation()

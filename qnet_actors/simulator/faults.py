@@ -34,6 +34,8 @@ class Fault(StrEnum):
     """Writes of one validator take up to `SLOW_DISK_MS_MAX`."""
     SKEW = "skew"
     """A validator's clock is off by up to `SKEW_MS_MAX`."""
+    BYZANTINE = "byzantine"
+    """One validator lies (see `adversary`); in every other run or so, and with four or more."""
 
 
 DELAY_MS_MAX: Final = 400
@@ -93,6 +95,8 @@ def plan_faults(
     power_ms = rng.randrange(start_ms + (end_ms - start_ms) // 3, end_ms - 1_500)
     for fault in ordered:
         match fault:
+            case Fault.BYZANTINE:
+                episodes.append(Episode(fault, start_ms, end_ms, (rng.choice(validators),)))
             case Fault.POWER:
                 episodes.append(Episode(fault, power_ms, power_ms + rng.randrange(50, 1_000)))
             case Fault.CRASH:

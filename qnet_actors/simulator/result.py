@@ -36,6 +36,8 @@ class SimResult:
     messages: int
     bytes_sent: int
     faults_fired: dict[str, int]
+    attacks: dict[str, int]
+    """What the lying validator did, by kind."""
     scheme: str
     trace_digest: str
     wall_seconds: float

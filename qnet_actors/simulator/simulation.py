@@ -9,9 +9,17 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
 
-from qnet_actors.crypto import KeyPair, Provider, development_key, provider, simulator_provider
+from qnet_actors.crypto import (
+    KeyPair,
+    Provider,
+    Signer,
+    development_key,
+    provider,
+    simulator_provider,
+)
 from qnet_actors.network.node import Node, RoomKey
 from qnet_actors.rooms import Core, Storage
+from qnet_actors.simulator.adversary import Adversary
 from qnet_actors.simulator.checks import Checks
 from qnet_actors.simulator.clients import Workload
 from qnet_actors.simulator.faults import Episode, Fault, plan_faults
@@ -97,12 +105,18 @@ class Simulation:
         members = _keys("validator", config.validators, self.scheme, crypto)
         clients = _keys("account", config.accounts, self.scheme, crypto)
         self.genesis: Final = _genesis(self.rng, members, clients)
+        self.faults: Final = self._armed()
+        liars: list[int] = []
+        if Fault.BYZANTINE in self.faults:
+            liars.append(self.rng.randrange(config.validators))
         self.checks: Final = Checks(
             self.genesis,
             lambda: self.scheduler.now_ms,
             self.trace.note,
             self.scheduler.stop,
+            frozenset(liars),
         )
+        self.attacks: Final[Counter[str]] = Counter()
         self.links: Final = Links(
             self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 30))
         )
@@ -122,6 +136,14 @@ class Simulation:
             for index in range(config.validators)
         ]
         self.links.attach(list(self.hosts))
+        self.adversaries: Final[list[Adversary]] = []
+        for liar in liars:
+            signer = Signer(members[liar], crypto)
+            adversary = Adversary(
+                liar, config.validators, signer, self.links, self.rng, self.attacks
+            )
+            self.hosts[liar].outgoing = adversary.outgoing
+            self.adversaries.append(adversary)
         self.workload: Final = Workload(
             self.scheduler,
             self.rng,
@@ -172,12 +194,17 @@ class Simulation:
             watched[key] = self.checks.watch(index, key, wrapped)
         return Node(watched), storages
 
+    def _armed(self) -> frozenset[Fault]:
+        """The faults of this run: all that are enabled, but lies only in half of the runs."""
+        lies = self.config.validators >= 4 and self.rng.random() < 0.5
+        return self.config.faults if lies else self.config.faults - {Fault.BYZANTINE}
+
     def _with_faults(self) -> None:
         config = self.config
-        if config.faults:
+        if self.faults:
             episodes = plan_faults(
                 self.rng,
-                config.faults,
+                self.faults,
                 range(config.validators),
                 config.fault_start_ms,
                 config.fault_end_ms,
@@ -186,17 +213,20 @@ class Simulation:
                 self.scheduler.at(episode.start_ms, self._begin, episode)
             self._run_until(config.fault_end_ms)
             self.links.levels.clear()
+            for adversary in self.adversaries:
+                adversary.rest()
         self._note("faults are over")
 
     def _in_peace(self) -> None:
         """Load without faults until the run is long enough; everyone must come forward in time."""
         config, checks = self.config, self.checks
         begun_ms = self.scheduler.now_ms
-        goal = max(progress.height for progress in checks.progress) + 1
+        honest = [checks.progress[index] for index in checks.honest]
+        goal = max(progress.height for progress in honest) + 1
         progressed = False
         while not self._over():
             now_ms = self.scheduler.now_ms
-            lowest = min(checks.progress, key=lambda progress: progress.final_height)
+            lowest = min(honest, key=lambda progress: progress.final_height)
             progressed = progressed or lowest.final_height >= goal
             if not progressed and now_ms - begun_ms >= config.progress_ms:
                 index = checks.progress.index(lowest)
@@ -222,7 +252,7 @@ class Simulation:
         end_ms = self.scheduler.now_ms + self.config.settle_ms
         quiet = 0
         while not self._over():
-            heights = {progress.height for progress in checks.progress}
+            heights = {checks.progress[index].height for index in checks.honest}
             # A promise made by now may have been made this very moment: look twice.
             quiet = quiet + 1 if len(heights) == 1 and not checks.batched else 0
             if quiet > 2:
@@ -243,8 +273,9 @@ class Simulation:
                 " among them",
             )
         else:
-            heights = [progress.height for progress in checks.progress]
-            checks.fail(heights.index(min(heights)), "behind", f"heights stay at {heights}")
+            heights = {index: checks.progress[index].height for index in checks.honest}
+            last = min(heights, key=lambda index: heights[index])
+            checks.fail(last, "behind", f"heights stay at {list(heights.values())}")
 
     def _run_until(self, end_ms: int) -> None:
         self.scheduler.run_until(end_ms)
@@ -264,6 +295,8 @@ class Simulation:
                 host = self.hosts[targets[0]]
                 if host.alive:
                     host.crash_soon(self.rng.randrange(1, CRASH_EFFECTS_MAX), last_ms)
+            case Fault.BYZANTINE:
+                self._lie_anew()
             case Fault.POWER:
                 for host in self.hosts:
                     if host.alive:
@@ -294,6 +327,13 @@ class Simulation:
         if pairs:
             self.fired[fault] += 1
 
+    def _lie_anew(self) -> None:
+        if self.scheduler.now_ms < self.config.fault_end_ms:
+            for adversary in self.adversaries:
+                adversary.choose()
+                self._note(f"validator {adversary.index}: {', '.join(adversary.active)}")
+            self.scheduler.after(self.rng.randrange(500, 2_500), self._lie_anew)
+
     def _calm(self, fault: Fault) -> None:
         self.links.levels.pop(fault, None)
 
@@ -304,8 +344,9 @@ class Simulation:
         checks, config = self.checks, self.config
         power = self.fired[Fault.POWER]
         self.fired[Fault.CRASH] = sum(host.crashes for host in self.hosts) - power
+        self.fired[Fault.BYZANTINE] = sum(self.attacks.values())
         verdict, invariant, reason = Verdict.PASS, "", ""
-        silent = sorted(fault for fault in config.faults if not self.fired[fault])
+        silent = sorted(fault for fault in self.faults if not self.fired[fault])
         violation = checks.violation
         if violation is not None:
             liveness = violation.invariant in _LIVENESS
@@ -336,6 +377,7 @@ class Simulation:
             messages=self.links.sent,
             bytes_sent=self.links.sent_bytes,
             faults_fired={fault.value: self.fired[fault] for fault in Fault if self.fired[fault]},
+            attacks=dict(sorted(self.attacks.items())),
             scheme=self.scheme.name,
             trace_digest=self.trace.digest(),
             wall_seconds=round(wall_seconds, 3),
