@@ -1,0 +1,50 @@
+"""Streams between validators: one a pair, both ends proved, bounded in every direction.
+
+Names are loaded when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qnet_actors.links.counters import PeerCounters, Reason
+    from qnet_actors.links.handshake import Signer, Verifier
+    from qnet_actors.links.links import Links
+    from qnet_actors.links.settings import LinkSettings
+    from qnet_actors.links.transport import Listener, Stream, TcpTransport, Transport
+
+_HOME = {
+    "LinkSettings": "settings",
+    "Links": "links",
+    "Listener": "transport",
+    "PeerCounters": "counters",
+    "Reason": "counters",
+    "Signer": "handshake",
+    "Stream": "transport",
+    "TcpTransport": "transport",
+    "Transport": "transport",
+    "Verifier": "handshake",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+__all__ = [
+    "LinkSettings",
+    "Links",
+    "Listener",
+    "PeerCounters",
+    "Reason",
+    "Signer",
+    "Stream",
+    "TcpTransport",
+    "Transport",
+    "Verifier",
+]

@@ -1,0 +1,193 @@
+"""Mutual challenge and response: each end proves the committee key of the index that it claims.
+
+    dialler  -> acceptor   hello  [version, chain id, index, nonce]
+    acceptor -> dialler    hello
+    dialler  -> acceptor   proof  [signature]
+    acceptor -> dialler    proof
+
+A proof signs hash(role, channel binding, the dialler's hello, the acceptor's hello) with the
+context "qnet/link/v1".  Both nonces are in it, so an old proof proves nothing; the role is, so a
+proof cannot be sent back to who made it.  The dialler proves first: a stranger who reaches the port
+costs a verification and never a signature.
+
+In the clear nothing guards the bytes after the handshake against someone on the path between the
+two ends; that is what a protected transport and its channel binding are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Final, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.links.counters import Reason
+from qnet_actors.links.frames import Ended, length_prefix, read_frame
+from qnet_actors.links.transport import Stream
+from qnet_actors.wire.codec import U8, U16, Codec, Digest, Struct, encode
+from qnet_actors.wire.codes import QnetError
+from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.hashing import LINK, hash32
+from qnet_actors.wire.schemes import CONTEXT_LINK, Scheme
+
+LINK_VERSION: Final = 1
+_HELLO_SIZE_BYTES_MAX: Final = 128
+_PROOF_SIZE_BYTES_MAX: Final = 8_200
+
+
+class Signer(Protocol):
+    """This validator's key."""
+
+    def sign(self, message: bytes, context: bytes) -> bytes:
+        """The signature over `message`."""
+
+
+class Verifier(Protocol):
+    """Checks signatures; a wrong length is False."""
+
+    def verify(
+        self,
+        public_keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        signatures: Sequence[bytes],
+        context: bytes,
+        scheme: Scheme,
+    ) -> npt.NDArray[np.bool_]:
+        """bool[n]: which rows carry a valid signature."""
+
+
+class Role(IntEnum):
+    """The two ends of a link: the lower index dials."""
+
+    DIALLER = 1
+    ACCEPTOR = 2
+
+
+class Hello(Struct, frozen=True):
+    """Who somebody says they are, on which network, with a nonce never used before."""
+
+    version: U8
+    chain_id: Digest
+    index: U16
+    nonce: Digest
+
+
+class Proof(Struct, frozen=True):
+    """The signature that backs a hello."""
+
+    signature: Annotated[bytes, msgspec.Meta(max_length=8_192)]
+
+
+HELLO_CODEC: Final = Codec[Hello](Hello, _HELLO_SIZE_BYTES_MAX)
+PROOF_CODEC: Final = Codec[Proof](Proof, _PROOF_SIZE_BYTES_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a validator needs to prove itself and to check others."""
+
+    index: int
+    committee: Committee
+    chain_id: bytes
+    signer: Signer
+    verifier: Verifier
+    executor: Executor
+    """Where signatures are made and checked: off the event loop."""
+    nonce: Callable[[], bytes] = lambda: secrets.token_bytes(32)
+
+
+def proof_digest(role: Role, binding: bytes, dialler: bytes, acceptor: bytes) -> bytes:
+    """What the end of `role` signs: `dialler` and `acceptor` are the hellos as they were sent."""
+    return hash32(LINK, bytes((role,)), binding, dialler, acceptor)
+
+
+def check_hello(hello: Hello, identity: Identity, role: Role, expected: int | None) -> None:
+    """Whether the other end, whose role is `role`, may be who it says; raises `Ended`."""
+    if hello.version != LINK_VERSION:
+        raise Ended(Reason.WRONG_VERSION)
+    if hello.chain_id != identity.chain_id:
+        raise Ended(Reason.WRONG_CHAIN)
+    in_order = (
+        hello.index < identity.index if role is Role.DIALLER else hello.index > identity.index
+    )
+    if hello.index >= len(identity.committee) or not in_order:
+        raise Ended(Reason.WRONG_PEER)
+    if expected is not None and hello.index != expected:
+        raise Ended(Reason.WRONG_PEER)
+
+
+async def prove_dialler(stream: Stream, identity: Identity, expected: int) -> int:
+    """The dialling end of the handshake; returns the peer, which is `expected`.
+
+    Raises `Ended` with the reason; the caller bounds the time and closes the stream.
+    """
+    own = encode(Hello(LINK_VERSION, identity.chain_id, identity.index, identity.nonce()))
+    _write(stream, own)
+    theirs = await read_frame(stream.reader, _HELLO_SIZE_BYTES_MAX)
+    hello = _decode_hello(theirs)
+    check_hello(hello, identity, Role.ACCEPTOR, expected)
+    await _send_proof(stream, identity, proof_digest(Role.DIALLER, stream.binding, own, theirs))
+    digest = proof_digest(Role.ACCEPTOR, stream.binding, own, theirs)
+    await _check_proof(stream, identity, hello.index, digest)
+    return hello.index
+
+
+async def prove_acceptor(stream: Stream, identity: Identity) -> int:
+    """The accepting end of the handshake; returns the peer.  Raises `Ended` with the reason."""
+    theirs = await read_frame(stream.reader, _HELLO_SIZE_BYTES_MAX)
+    hello = _decode_hello(theirs)
+    check_hello(hello, identity, Role.DIALLER, None)
+    own = encode(Hello(LINK_VERSION, identity.chain_id, identity.index, identity.nonce()))
+    _write(stream, own)
+    digest = proof_digest(Role.DIALLER, stream.binding, theirs, own)
+    await _check_proof(stream, identity, hello.index, digest)
+    await _send_proof(stream, identity, proof_digest(Role.ACCEPTOR, stream.binding, theirs, own))
+    return hello.index
+
+
+def _write(stream: Stream, payload: bytes) -> None:
+    stream.writer.writelines((length_prefix(payload), payload))
+
+
+def _decode_hello(data: bytes) -> Hello:
+    try:
+        return HELLO_CODEC.decode(data)
+    except QnetError:
+        raise Ended(Reason.BAD_HELLO) from None
+
+
+async def _send_proof(stream: Stream, identity: Identity, digest: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    signature = await loop.run_in_executor(
+        identity.executor, identity.signer.sign, digest, CONTEXT_LINK
+    )
+    _write(stream, encode(Proof(signature)))
+
+
+async def _check_proof(stream: Stream, identity: Identity, index: int, digest: bytes) -> None:
+    data = await read_frame(stream.reader, _PROOF_SIZE_BYTES_MAX)
+    try:
+        proof = PROOF_CODEC.decode(data)
+    except QnetError:
+        raise Ended(Reason.BAD_PROOF) from None
+    member = identity.committee.members[index]
+
+    def valid() -> bool:
+        verdicts = identity.verifier.verify(
+            [member.public_key],
+            [digest],
+            [proof.signature],
+            CONTEXT_LINK,
+            Scheme(member.scheme),
+        )
+        return bool(verdicts[0])
+
+    if not await asyncio.get_running_loop().run_in_executor(identity.executor, valid):
+        raise Ended(Reason.BAD_PROOF)
