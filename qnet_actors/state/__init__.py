@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from qnet_actors.state.partition import State
+    from qnet_actors.state.accounts import split_rows
+    from qnet_actors.state.partition import State, genesis_write_set, write_set_columns
     from qnet_actors.state.proofs import (
         Account,
         AccountProof,
@@ -19,10 +20,23 @@ if TYPE_CHECKING:
         verify_account,
     )
 
-__all__ = ["Account", "AccountProof", "State", "key_hash", "value_hash", "verify_account"]
+__all__ = [
+    "Account",
+    "AccountProof",
+    "State",
+    "genesis_write_set",
+    "key_hash",
+    "split_rows",
+    "value_hash",
+    "verify_account",
+    "write_set_columns",
+]
 
 _MODULES: Final = {
     "State": "partition",
+    "genesis_write_set": "partition",
+    "split_rows": "accounts",
+    "write_set_columns": "partition",
     "Account": "proofs",
     "AccountProof": "proofs",
     "key_hash": "proofs",

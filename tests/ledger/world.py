@@ -26,7 +26,7 @@ GENESIS_MS = 1_700_000_000_000
 
 def address(n: int) -> bytes:
     """The address of test account `n`; also the key id of its first key."""
-    return n.to_bytes(2, "big") * 16
+    return (n + 1).to_bytes(2, "big") * 16
 
 
 def reward(author: int) -> bytes:

@@ -1,0 +1,294 @@
+"""Execution on columns: runs of plain transfers in a kernel, other actions in order between them.
+
+The result equals `ledger.reference` to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.kernels.transfers import EXCLUDED, execute_transfers
+from qnet_actors.ledger.outcome import Outcome, Reader
+from qnet_actors.state import split_rows
+from qnet_actors.wire.batches import Batch, BodyColumns
+from qnet_actors.wire.blocks import Receipt, WriteSet
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.expand import KIND_OTHER, Expanded, expand
+from qnet_actors.wire.limits import U64_MAX
+from qnet_actors.wire.transactions import Action, MultiTransfer, RotateKey, Transfer
+
+Column = npt.NDArray[Any]
+
+# A receipt of a native action whose gas takes two bytes: array of five, id, status, gas, no return
+# data, no events.  Nearly every receipt has this shape, so all of them are written at once.
+_RECEIPT_BYTES: Final = 42
+_ID_AT: Final = 3
+_STATUS_AT: Final = 35
+_GAS_AT: Final = 37
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch made ready for execution; the witnesses are left behind."""
+
+    digest: bytes
+    author: int
+    columns: BodyColumns
+    expanded: Expanded
+
+    @property
+    def count(self) -> int:
+        return self.columns.count
+
+
+def open_batch(batch: Batch) -> OpenBatch:
+    """Expands a batch, whose validity the mempool has established; CPU work.
+
+    Raises `QnetError` where a row breaks a static rule: then the mempool let through what it must
+    not, and the node stops.
+    """
+    return OpenBatch(batch.digest, batch.header.author, batch.columns, expand(batch))
+
+
+class _Accounts:
+    """The accounts that a block touches, as dense columns."""
+
+    def __init__(self, addresses: list[bytes], reader: Reader) -> None:
+        self.index = {address: i for i, address in enumerate(dict.fromkeys(addresses))}
+        self.addresses = np.frombuffer(b"".join(self.index), dtype=np.uint8).reshape(-1, 32)
+        self.before = reader.read(self.addresses)
+        self.nonces = self.before.nonces.astype(np.uint64)
+        self.balances = self.before.balances.astype(np.uint64)
+        self.key_ids = self.before.key_ids.copy()
+
+    def indices(self, addresses: list[bytes]) -> npt.NDArray[np.int64]:
+        lookup = self.index.__getitem__
+        return np.fromiter(map(lookup, addresses), dtype=np.int64, count=len(addresses))
+
+    def write_set(self) -> WriteSet:
+        """The accounts that differ from what they were, sorted by address."""
+        changed = np.flatnonzero(
+            (self.nonces != self.before.nonces)
+            | (self.balances != self.before.balances)
+            | (self.key_ids != self.before.key_ids).any(axis=1)
+        )
+        names = self.addresses[changed].view("S32").ravel()
+        changed = changed[np.argsort(names, kind="stable")]
+        return WriteSet(
+            addresses=self.addresses[changed].tobytes(),
+            nonces=self.nonces[changed].astype("<u8").tobytes(),
+            balances=self.balances[changed].astype("<u8").tobytes(),
+            key_ids=self.key_ids[changed].tobytes(),
+        )
+
+
+class _Block:
+    """The rows of a block and the accounts under them while it executes."""
+
+    def __init__(
+        self, height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+    ) -> None:
+        self.height = height
+        self.batches = batches
+        counts = [batch.count for batch in batches]
+        starts = np.cumsum([0, *counts]).tolist()
+        self.count = starts[-1]
+        self.kinds = _joined([b.expanded.kinds for b in batches])
+        self.key_ids = _joined([b.columns.key_ids for b in batches])
+        self.nonces = _joined([b.columns.nonces for b in batches], np.uint64)
+        self.valid_until = _joined([b.columns.valid_until for b in batches], np.uint64)
+        self.gas = _joined([b.expanded.gas for b in batches])
+        self.gas_prices = _joined([b.columns.gas_prices for b in batches], np.uint64)
+        self.amounts = _joined([b.expanded.amounts for b in batches])
+        self.authors = np.repeat(np.arange(len(batches)), counts)
+        self.actions: dict[int, Action] = {
+            start + row: payload.action
+            for start, batch in zip(starts, batches, strict=False)
+            for row, payload in batch.expanded.payloads.items()
+        }
+        senders = split_rows(_joined([b.columns.senders for b in batches]))
+        payees = split_rows(_joined([b.expanded.payees for b in batches]))
+        for row in np.flatnonzero(self.kinds == KIND_OTHER).tolist():
+            # Such a row has no payee column; its sender stands in, so that no account is read for
+            # nothing.
+            payees[row] = senders[row]
+        others = [payee for action in self.actions.values() for payee, _ in payments_of(action)]
+        self.accounts = _Accounts([*senders, *payees, *others, *rewards], reader)
+        self.senders = self.accounts.indices(senders)
+        self.payees = self.accounts.indices(payees)
+        self.rewards = self.accounts.indices(list(rewards))
+        self.fees = np.zeros(len(batches), dtype=np.uint64)
+        self.statuses = np.full(self.count, EXCLUDED, dtype=np.int16)
+
+    def run(self) -> None:
+        """Executes every row in order, then hands out the fees."""
+        bounds = [-1, *sorted(self.actions), self.count]
+        for before, after in pairwise(bounds):
+            if before + 1 < after:
+                self._transfers(before + 1, after)
+            if after < self.count:
+                self._other(after)
+        self._hand_out_fees()
+
+    def _transfers(self, start: int, end: int) -> None:
+        accounts = self.accounts
+        if not execute_transfers(
+            start,
+            end,
+            np.uint64(self.height),
+            self.senders,
+            self.payees,
+            self.key_ids.view(np.uint64),
+            self.nonces,
+            self.valid_until,
+            self.gas,
+            self.gas_prices,
+            self.amounts,
+            self.authors,
+            accounts.addresses.view(np.uint64),
+            accounts.nonces,
+            accounts.balances,
+            accounts.key_ids.view(np.uint64),
+            self.fees,
+            self.statuses,
+        ):
+            raise _fees_overflow()
+
+    def _other(self, row: int) -> None:
+        accounts = self.accounts
+        sender = int(self.senders[row])
+        nonce, balance = int(accounts.nonces[sender]), int(accounts.balances[sender])
+        current = accounts.key_ids[sender]
+        authorised = current if current.any() else accounts.addresses[sender]
+        valid_until = int(self.valid_until[row])
+        fee = int(self.gas[row]) * int(self.gas_prices[row])
+        if (
+            int(self.nonces[row]) != nonce
+            or nonce == U64_MAX
+            or (valid_until != 0 and valid_until < self.height)
+            or balance < fee
+            or self.key_ids[row].tobytes() != authorised.tobytes()
+        ):
+            return
+        author = int(self.authors[row])
+        total = int(self.fees[author]) + fee
+        if total > U64_MAX:
+            raise _fees_overflow()
+        self.fees[author] = total
+        accounts.nonces[sender] = nonce + 1
+        accounts.balances[sender] = balance - fee
+        accounts.key_ids[sender] = self.key_ids[row]
+        action = self.actions[row]
+        if isinstance(action, RotateKey):
+            accounts.key_ids[sender] = np.frombuffer(action.key_id, dtype=np.uint8)
+            self.statuses[row] = Code.SUCCESS
+        else:
+            self.statuses[row] = self._pay(sender, payments_of(action))
+
+    def _pay(self, sender: int, payments: list[tuple[bytes, int]]) -> Code:
+        """Moves all amounts or none; each is taken from the sender before the payee has it."""
+        balances = self.accounts.balances
+        if sum(amount for _, amount in payments) > int(balances[sender]):
+            return Code.INSUFFICIENT_BALANCE
+        moved: dict[int, int] = {}
+        for payee, amount in payments:
+            index = self.accounts.index[payee]
+            moved[sender] = moved.get(sender, int(balances[sender])) - amount
+            moved[index] = moved.get(index, int(balances[index])) + amount
+            if moved[index] > U64_MAX:
+                return Code.BALANCE_OVERFLOW
+        for index, balance in moved.items():
+            balances[index] = balance
+        return Code.SUCCESS
+
+    def _hand_out_fees(self) -> None:
+        balances = self.accounts.balances
+        for index, fee in zip(self.rewards.tolist(), self.fees.tolist(), strict=True):
+            balance = int(balances[index]) + fee
+            if balance > U64_MAX:
+                raise _fees_overflow()
+            balances[index] = balance
+
+    def outcome(self) -> Outcome:
+        included = self.statuses != EXCLUDED
+        ids = _joined([b.expanded.ids for b in self.batches])
+        statuses = self.statuses[included]
+        gas = self.gas[included]
+        kept = ids[included]
+        return Outcome(
+            ids=split_rows(kept),
+            bodies=self._bodies(included.tolist()),
+            receipts=receipts(kept, statuses, gas),
+            excluded=split_rows(ids[~included]),
+            failed_count=int(np.count_nonzero(statuses)),
+            gas_used=int(gas.sum(dtype=np.uint64)),
+            write_set=self.accounts.write_set(),
+        )
+
+    def _bodies(self, included: list[bool]) -> list[bytes]:
+        bodies: list[bytes] = []
+        row = 0
+        for batch in self.batches:
+            data = batch.expanded.bodies.tobytes()
+            for start, end in pairwise(batch.expanded.body_offsets.tolist()):
+                if included[row]:
+                    bodies.append(data[start:end])
+                row += 1
+        return bodies
+
+
+def execute(
+    height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+) -> Outcome:
+    """Executes `batches`, whose fees go to `rewards` (one a batch), as the block at `height`.
+
+    Raises `QnetError(INTERNAL)` where fees overflow a balance, which a bounded supply rules out.
+    """
+    if not batches:
+        return Outcome([], [], [], [], 0, 0, WriteSet(b"", b"", b"", b""))
+    block = _Block(height, batches, rewards, reader)
+    block.run()
+    return block.outcome()
+
+
+def payments_of(action: Action) -> list[tuple[bytes, int]]:
+    """(payee, amount) of an action, in order."""
+    match action:
+        case Transfer(payee=payee, amount=amount):
+            return [(payee, amount)]
+        case MultiTransfer(payments=payments):
+            return [(payment.payee, payment.amount) for payment in payments]
+        case RotateKey():
+            return []
+
+
+def receipts(ids: Column, statuses: Column, gas: Column) -> list[bytes]:
+    """The canonical receipts of native actions: ids uint8[n, 32], statuses int16[n], gas u64[n]."""
+    table = np.zeros((len(ids), _RECEIPT_BYTES), dtype=np.uint8)
+    table[:, :_ID_AT] = (0x95, 0xC4, 0x20)
+    table[:, _ID_AT:_STATUS_AT] = ids
+    table[:, _STATUS_AT] = statuses
+    table[:, _STATUS_AT + 1] = 0xCD
+    table[:, _GAS_AT : _GAS_AT + 2] = gas.astype(">u2").view(np.uint8).reshape(-1, 2)
+    table[:, _GAS_AT + 2 :] = (0xC4, 0x00, 0x90)
+    encoded: list[bytes] = table.view(f"V{_RECEIPT_BYTES}").ravel().tolist()
+    for row in np.flatnonzero((gas < 2**8) | (gas >= 2**16)).tolist():
+        receipt = Receipt(ids[row].tobytes(), int(statuses[row]), int(gas[row]), b"", ())
+        encoded[row] = encode(receipt)
+    return encoded
+
+
+def _joined(columns: list[Column], dtype: type[np.generic] | None = None) -> Column:
+    joined: Column = np.concatenate(columns) if len(columns) > 1 else columns[0]
+    return np.ascontiguousarray(joined, dtype=dtype)
+
+
+def _fees_overflow() -> QnetError:
+    return QnetError(Code.INTERNAL, "fees overflow a balance: the supply is not conserved")

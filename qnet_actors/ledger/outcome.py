@@ -1,0 +1,33 @@
+"""What executing a block leaves: the same for the specification and for the fast path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.rooms import AccountColumns
+from qnet_actors.wire.blocks import WriteSet
+
+
+class Reader(Protocol):
+    """The state as of the block before."""
+
+    def read(self, addresses: npt.NDArray[np.uint8]) -> AccountColumns: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The included transactions of a block in order, and what they changed."""
+
+    ids: list[bytes]
+    bodies: list[bytes]
+    receipts: list[bytes]
+    """Canonical `Receipt`s."""
+    excluded: list[bytes]
+    """Ids of those that were not included, in order."""
+    failed_count: int
+    gas_used: int
+    write_set: WriteSet

@@ -1,0 +1,164 @@
+"""The specification of execution: one transaction after another, in plain Python.
+
+Every faster path is held to this one by tests.  It is written to be read: the steps stand in the
+order in which they happen to a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+import numpy as np
+
+from qnet_actors.ledger.outcome import Outcome, Reader
+from qnet_actors.wire.blocks import Receipt, WriteSet
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.hashing import ZERO_DIGEST
+from qnet_actors.wire.limits import U64_MAX
+from qnet_actors.wire.transactions import (
+    Action,
+    Body,
+    MultiTransfer,
+    RotateKey,
+    Transfer,
+    amount_total,
+    intrinsic_gas,
+    transaction_id,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """An account while a block executes."""
+
+    nonce: int
+    balance: int
+    key_id: bytes
+
+
+@dataclass(slots=True)
+class Accounts:
+    """The accounts that a block has touched, as it found them and as they are now."""
+
+    reader: Reader
+    before: dict[bytes, Values] = field(default_factory=dict)
+    now: dict[bytes, Values] = field(default_factory=dict)
+
+    def __getitem__(self, address: bytes) -> Values:
+        if address not in self.now:
+            read = self.reader.read(np.frombuffer(address, dtype=np.uint8).reshape(1, 32))
+            values = Values(int(read.nonces[0]), int(read.balances[0]), read.key_ids[0].tobytes())
+            self.before[address] = self.now[address] = values
+        return self.now[address]
+
+    def __setitem__(self, address: bytes, values: Values) -> None:
+        self.now[address] = values
+
+    def write_set(self) -> WriteSet:
+        """The accounts that differ from what they were, sorted by address."""
+        changed = sorted(a for a in self.now if self.now[a] != self.before[a])
+        values = [self.now[address] for address in changed]
+        return WriteSet(
+            addresses=b"".join(changed),
+            nonces=b"".join(v.nonce.to_bytes(8, "little") for v in values),
+            balances=b"".join(v.balance.to_bytes(8, "little") for v in values),
+            key_ids=b"".join(v.key_id for v in values),
+        )
+
+
+def execute_reference(
+    height: int, batches: Sequence[tuple[bytes, Sequence[Body]]], reader: Reader
+) -> Outcome:
+    """Executes the bodies of (reward address, bodies) batches as the block at `height`.
+
+    The bodies keep the static rules of `wire.transactions.check_body`, and their signatures were
+    checked against their key ids when their batch was.  Raises `QnetError(INTERNAL)` where fees
+    overflow a balance, which a supply below 2^62 rules out.
+    """
+    accounts = Accounts(reader)
+    fees: dict[bytes, int] = {}
+    ids: list[bytes] = []
+    bodies: list[bytes] = []
+    receipts: list[bytes] = []
+    excluded: list[bytes] = []
+    failed_count = gas_used = 0
+    for reward, batch in batches:
+        fees.setdefault(reward, 0)
+        for body in batch:
+            encoded = encode(body)
+            id_ = transaction_id(encoded)
+            gas = intrinsic_gas(len(body.access), body.action)
+            fee = gas * body.gas_price
+            if not is_included(body, accounts[body.sender], height, fee):
+                excluded.append(id_)
+                continue
+            sender = accounts[body.sender]
+            accounts[body.sender] = Values(sender.nonce + 1, sender.balance - fee, body.key_id)
+            fees[reward] += fee
+            status = apply_action(accounts, body.sender, body.action)
+            ids.append(id_)
+            bodies.append(encoded)
+            receipts.append(encode(Receipt(id_, status, gas, b"", ())))
+            failed_count += status != Code.SUCCESS
+            gas_used += gas
+    for reward, fee in fees.items():
+        account = accounts[reward]
+        if account.balance + fee > U64_MAX:
+            raise QnetError(Code.INTERNAL, "fees overflow a balance: the supply is not conserved")
+        accounts[reward] = replace(account, balance=account.balance + fee)
+    return Outcome(ids, bodies, receipts, excluded, failed_count, gas_used, accounts.write_set())
+
+
+def is_included(body: Body, sender: Values, height: int, fee: int) -> bool:
+    """Whether a transaction is authorised, in turn, unexpired and able to pay its intrinsic gas."""
+    key_id = body.sender if sender.key_id == ZERO_DIGEST else sender.key_id
+    return (
+        body.key_id == key_id
+        and body.nonce == sender.nonce
+        and sender.nonce < U64_MAX
+        and (body.valid_until == 0 or height <= body.valid_until)
+        and sender.balance >= fee
+    )
+
+
+def apply_action(accounts: Accounts, sender: bytes, action: Action) -> Code:
+    """Does what an included transaction asks for, wholly or not at all; returns its status."""
+    match action:
+        case Transfer(payee=payee, amount=amount):
+            return _pay(accounts, sender, [(payee, amount)])
+        case MultiTransfer(payments=payments):
+            if amount_total(action) > accounts[sender].balance:
+                return Code.INSUFFICIENT_BALANCE
+            return _pay(accounts, sender, [(p.payee, p.amount) for p in payments])
+        case RotateKey(key_id=key_id):
+            accounts[sender] = replace(accounts[sender], key_id=key_id)
+            return Code.SUCCESS
+        case _:
+            assert_never(action)
+
+
+def _pay(accounts: Accounts, sender: bytes, payments: Sequence[tuple[bytes, int]]) -> Code:
+    """Moves amounts one after the other; what was moved is put back where one cannot be."""
+    undo: list[tuple[bytes, Values]] = []
+    for payee, amount in payments:
+        status = Code.SUCCESS
+        payer = accounts[sender]
+        if payer.balance < amount:
+            status = Code.INSUFFICIENT_BALANCE
+        else:
+            undo.append((sender, payer))
+            accounts[sender] = replace(payer, balance=payer.balance - amount)
+            receiver = accounts[payee]
+            if receiver.balance + amount > U64_MAX:
+                status = Code.BALANCE_OVERFLOW
+            else:
+                undo.append((payee, receiver))
+                accounts[payee] = replace(receiver, balance=receiver.balance + amount)
+        if status != Code.SUCCESS:
+            for address, values in reversed(undo):
+                accounts[address] = values
+            return status
+    return Code.SUCCESS
