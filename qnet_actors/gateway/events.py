@@ -66,6 +66,12 @@ POLL_CODEC: Final = Codec["PollAnswer | Fault"](PollAnswer | Fault, 16 * 1024 * 
 _RECEIPT_HEAD: Final = msgspec.msgpack.Decoder(tuple[bytes, int, int, msgspec.Raw, msgspec.Raw])
 
 
+def receipt_head(receipt: bytes) -> tuple[int, int]:
+    """The status and the gas used of an encoded receipt of the own ledger."""
+    head = _RECEIPT_HEAD.decode(receipt)
+    return head[1], head[2]
+
+
 def block_event(record: BlockRecord, block_hash: bytes) -> BlockEvent:
     """The event of an executed block of the own ledger."""
     heads = [_RECEIPT_HEAD.decode(receipt) for receipt in record.receipts]

@@ -44,6 +44,11 @@ class Tracked(NamedTuple):
     def refused(self) -> bool:
         return self.status in REFUSALS
 
+    @property
+    def ended(self) -> bool:
+        """Whether this is the last word."""
+        return self.status == FINAL or self.refused
+
 
 Change = tuple[bytes, Tracked]
 

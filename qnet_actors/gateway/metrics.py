@@ -1,0 +1,72 @@
+"""What a gateway counts, for Prometheus; labels are bounded: route patterns, codes, validators."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_COUNTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000)
+
+
+class Metrics:
+    """The instruments of one gateway, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "qnet_gateway_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "qnet_gateway_request_seconds",
+            "From the end of a request's head to the end of its answer, waits included",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.transactions = Counter(
+            "qnet_gateway_transactions",
+            "Submitted transactions by the code they were answered with",
+            ("code",),
+            registry=self.registry,
+        )
+        self.batch_transactions = Histogram(
+            "qnet_gateway_batch_transactions",
+            "Transactions in one call to a validator",
+            ("validator",),
+            buckets=_COUNTS,
+            registry=self.registry,
+        )
+        self.queue_transactions = Gauge(
+            "qnet_gateway_queue_transactions",
+            "Transactions waiting for the call in flight to a validator",
+            ("validator",),
+            registry=self.registry,
+        )
+        self.validator_up = Gauge(
+            "qnet_gateway_validator_up",
+            "1 while the validator answers",
+            ("validator",),
+            registry=self.registry,
+        )
+        self.waits = Gauge(
+            "qnet_gateway_waits", "Transactions that are waited for", registry=self.registry
+        )
+        self.sockets = Gauge(
+            "qnet_gateway_sockets", "Open WebSocket connections", registry=self.registry
+        )
+        self.sockets_dropped = Counter(
+            "qnet_gateway_sockets_dropped",
+            "WebSocket connections dropped because they read too slowly",
+            registry=self.registry,
+        )
+        self.height = Gauge(
+            "qnet_gateway_height", "Latest executed height seen", registry=self.registry
+        )
+        self.final_height = Gauge(
+            "qnet_gateway_final_height", "Latest final height seen", registry=self.registry
+        )

@@ -1,0 +1,230 @@
+"""The objects of the API, as JSON shows them; OpenAPI is generated from these structs.
+
+u64 stand as decimal strings, times in ms since 1970, bytes in base64, ids in hex, addresses in
+bech32m.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An object of the API; a field that is absent has nothing to say."""
+
+
+class StatusView(View, frozen=True):
+    chain_id: str
+    name: str
+    development: bool
+    validator: int
+    version: str
+    ready: bool
+    epoch: str
+    round: str
+    commit_index: str
+    height: str
+    block_hash: str
+    timestamp_ms: int
+    final_height: str
+    pool_transactions: str
+    gas_price_min: str
+
+
+class ValidatorView(View, frozen=True):
+    index: int
+    scheme: str
+    key_id: str
+    stake: str
+    reward: str
+    connected: bool
+
+
+class ValidatorsView(View, frozen=True):
+    epoch: str
+    quorum: str
+    validators: list[ValidatorView]
+
+
+class AccountView(View, frozen=True):
+    address: str
+    height: str
+    balance: str
+    nonce: str
+    key_id: str | None = None
+    """Absent: the account has no key yet, its address is the only valid key id."""
+
+
+class NextNonceView(View, frozen=True):
+    address: str
+    next_nonce: str
+
+
+class BlockPlaceView(View, frozen=True):
+    height: str
+    hash: str
+    index: int
+
+
+class EventView(View, frozen=True):
+    source: str
+    topic: bytes
+    data: bytes
+
+
+class ReceiptView(View, frozen=True):
+    code: str
+    """`success`, or why the transaction failed: a code below 100 of the table."""
+    gas_used: str
+    return_data: bytes = b""
+    events: list[EventView] = []
+
+
+class PaymentView(View, frozen=True):
+    payee: str
+    amount: str
+
+
+class ActionView(View, frozen=True):
+    kind: str
+    """transfer, multi_transfer or rotate_key; the other fields are those of the kind."""
+    payee: str | None = None
+    amount: str | None = None
+    payments: list[PaymentView] | None = None
+    key_id: str | None = None
+
+
+class AccessView(View, frozen=True):
+    contract: str
+    key: bytes
+    write: bool
+
+
+class BodyView(View, frozen=True):
+    version: int
+    chain_id: str
+    sender: str
+    key_id: str
+    nonce: str
+    valid_until: str
+    gas_limit: str
+    gas_price: str
+    action: ActionView
+    access: list[AccessView] = []
+
+
+class TransactionView(View, frozen=True):
+    id: str
+    status: str
+    """received, batched, executed, final; or replaced, evicted, expired, unpayable."""
+    block: BlockPlaceView | None = None
+    receipt: ReceiptView | None = None
+    body: BodyView | None = None
+
+
+class SubmittedView(View, frozen=True):
+    """What became of one submitted transaction."""
+
+    id: str | None
+    """null where the bytes do not decode."""
+    code: str
+    """`success`: it is in a pool; else why it was refused."""
+    status: str | None = None
+    detail: str | None = None
+    block: BlockPlaceView | None = None
+    receipt: ReceiptView | None = None
+
+
+class SubmissionView(View, frozen=True):
+    results: list[SubmittedView]
+
+
+class HeaderView(View, frozen=True):
+    version: int
+    chain_id: str
+    epoch: str
+    height: str
+    parent: str
+    commit_index: str
+    commit_digest: str
+    timestamp_ms: int
+    transactions_root: str
+    receipts_root: str
+    write_set_digest: str
+    transaction_count: int
+    failed_count: int
+    gas_used: str
+
+
+class BlockTransactionView(View, frozen=True):
+    id: str
+    body: BodyView
+    receipt: ReceiptView
+
+
+class BlockView(View, frozen=True):
+    hash: str
+    final: bool
+    header: HeaderView
+    transactions: list[BlockTransactionView] | None = None
+    next_offset: int | None = None
+    """The offset of the next page of transactions; absent on the last."""
+
+
+class BlockSummaryView(View, frozen=True):
+    hash: str
+    final: bool
+    header: HeaderView
+
+
+class BlocksView(View, frozen=True):
+    blocks: list[BlockSummaryView]
+    next_cursor: str | None = None
+
+
+class CheckpointVoteView(View, frozen=True):
+    author: int
+    signature: bytes
+
+
+class CheckpointView(View, frozen=True):
+    chain_id: str
+    height: str
+    block_hash: str
+    state_root: str
+    commit_index: str
+    commit_digest: str
+    committee: str
+    epoch: str
+    version: int
+    digest: str
+    """What is signed, under the context `qnet/checkpoint/v1`."""
+    votes: list[CheckpointVoteView]
+
+
+class GasView(View, frozen=True):
+    transfer: str
+    payment: str
+    """Each further payment of a multi-transfer."""
+    rotate_key: str
+    access_entry: str
+
+
+class FeesView(View, frozen=True):
+    gas_price_min: str
+    gas_price_max: str
+    gas_limit_max: str
+    gas: GasView
+    transaction_size_bytes_max: int
+    submission_size_bytes_max: int
+    submission_transactions_max: int
+
+
+class Problem(View, frozen=True):
+    """A problem document (RFC 9457); `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str

@@ -1,0 +1,340 @@
+"""What a gateway does, without HTTP: submit, wait, ask, and follow the validators' events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from qnet_actors.gateway.admission import Limiter
+from qnet_actors.gateway.backend import Backend
+from qnet_actors.gateway.events import (
+    BlockEvent,
+    CheckpointEvent,
+    Event,
+    MissedEvents,
+    decode_events,
+    receipt_head,
+)
+from qnet_actors.gateway.hub import Hub
+from qnet_actors.gateway.metrics import Metrics
+from qnet_actors.gateway.queries import (
+    AccountAnswer,
+    AccountQuery,
+    Answer,
+    Query,
+    StatusAnswer,
+    StatusQuery,
+    TransactionAnswer,
+    TransactionQuery,
+)
+from qnet_actors.gateway.settings import Settings
+from qnet_actors.gateway.submission import Parsed, parse_transaction
+from qnet_actors.gateway.tracker import (
+    EXECUTED,
+    FINAL,
+    RECEIVED,
+    REFUSALS,
+    STAGES,
+    Tracked,
+    Tracker,
+)
+from qnet_actors.gateway.upstream import Upstream, Upstreams
+from qnet_actors.gateway.views import Views
+from qnet_actors.gateway.waits import Waits, reached
+from qnet_actors.wire.codes import Code, QnetError
+
+T = TypeVar("T", bound=Answer)
+KNOWN: Final = REFUSALS | STAGES.keys()
+logger: Final = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What became of one submitted transaction."""
+
+    code: Code
+    id: bytes
+    """Empty where it does not decode."""
+    detail: str
+
+
+class Network(NamedTuple):
+    """What never changes while a network lives."""
+
+    chain_id: bytes
+    development: bool
+    views: Views
+
+
+class Gateway:
+    """The state of one gateway; none of it outlives it, or needs to."""
+
+    def __init__(self, backends: Sequence[Backend], settings: Settings) -> None:
+        self.settings: Final = settings
+        self.metrics: Final = Metrics()
+        self.limiter: Final = Limiter(settings)
+        self.upstreams: Final = Upstreams(backends, settings, self.metrics)
+        self.tracker: Final = Tracker()
+        self.waits: Final = Waits(settings.waits_max, self.metrics)
+        self.hub: Final = Hub()
+        self._network: Network | None = None
+        self._followers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begins to follow the validators."""
+        self._followers = [
+            asyncio.create_task(self._follow(upstream)) for upstream in self.upstreams.all
+        ]
+
+    async def close(self) -> None:
+        """Stops; who waits for a validator is told so."""
+        for task in self._followers:
+            task.cancel()
+        if self._followers:
+            await asyncio.wait(self._followers)
+        await self.upstreams.close()
+
+    # Submitting
+
+    async def submit(self, transactions: Sequence[bytes]) -> list[Outcome]:
+        """Offers transactions to their senders' home validators; an outcome for each, in order."""
+        outcomes: list[Outcome | None] = [None] * len(transactions)
+        parsed: dict[int, Parsed] = {}
+        for position, data in enumerate(transactions):
+            try:
+                parsed[position] = self._check_sender(parse_transaction(data))
+            except QnetError as error:
+                outcomes[position] = Outcome(error.code, b"", error.detail)
+        # Known before they are sent: an event may be here before the answer is.
+        now_ms = _now_ms()
+        added = set(self.tracker.received((item.id for item in parsed.values()), now_ms))
+        outcomes_by_position = await self._deliver(parsed)
+        refused = []
+        for position, outcome in outcomes_by_position.items():
+            outcomes[position] = outcome
+            if outcome.code == Code.SUCCESS:
+                self.limiter.senders.take(parsed[position].sender, 1, time.monotonic())
+            elif outcome.id in added:
+                refused.append(outcome.id)
+        self.tracker.forget(refused)
+        done = [outcome for outcome in outcomes if outcome is not None]
+        for outcome in done:
+            self.metrics.transactions.labels(outcome.code.label).inc()
+        return done
+
+    def _check_sender(self, parsed: Parsed) -> Parsed:
+        verdict = self.limiter.senders.look(parsed.sender, 1, time.monotonic())
+        if not verdict.allowed:
+            raise QnetError(
+                Code.RATE_LIMITED,
+                f"the sender's transactions come too fast; try again in {verdict.wait_s:.1f} s",
+            )
+        return parsed
+
+    async def _deliver(self, parsed: dict[int, Parsed]) -> dict[int, Outcome]:
+        """Sends each to its home, and what a dead one did not take to the next that lives."""
+        outcomes: dict[int, Outcome] = {}
+        left = dict(parsed)
+        for attempt in range(len(self.upstreams.all)):
+            groups: dict[int, tuple[Upstream, list[int]]] = {}
+            try:
+                for position, item in left.items():
+                    home = self.upstreams.home(item.sender)
+                    groups.setdefault(id(home), (home, []))[1].append(position)
+            except QnetError as error:
+                return outcomes | _all(left, error)
+            answers = await asyncio.gather(
+                *(
+                    self._deliver_group(home, {at: left[at] for at in positions}, attempt > 0)
+                    for home, positions in groups.values()
+                )
+            )
+            for answer in answers:
+                outcomes.update(answer)
+            left = {at: item for at, item in left.items() if at not in outcomes}
+            if not left:
+                return outcomes
+        return outcomes | _all(left, QnetError(Code.NOT_READY, "no validator answers; try again"))
+
+    async def _deliver_group(
+        self, home: Upstream, items: dict[int, Parsed], again: bool
+    ) -> dict[int, Outcome]:
+        """The outcomes of one validator; none where it is dead."""
+        try:
+            results = await home.submit([item.data for item in items.values()])
+        except QnetError as error:
+            if error.code == Code.NODE_UNREACHABLE:
+                return {}
+            return _all(items, error)
+        outcomes: dict[int, Outcome] = {}
+        for (position, item), (code, _, detail) in zip(items.items(), results, strict=True):
+            # The validator before may have passed it on before it died: that is success.
+            if again and code == Code.DUPLICATE:
+                code, detail = Code.SUCCESS, ""
+            outcomes[position] = _outcome(code, item.id, detail)
+        return outcomes
+
+    # Asking
+
+    async def network(self) -> Network:
+        """The network that the validators belong to; raises `QnetError` until one has answered."""
+        if self._network is None:
+            answer = await self.ask(StatusQuery(), StatusAnswer)
+            self._network = Network(
+                answer.chain_id, answer.development, Views(development=answer.development)
+            )
+        return self._network
+
+    async def ask(self, query: Query, expected: type[T], first: Upstream | None = None) -> T:
+        """The answer of a living validator, `first` before the others; raises `QnetError`."""
+        answer = await self.upstreams.query(query, first)
+        if not isinstance(answer, expected):
+            raise QnetError(Code.INTERNAL, f"a validator answered with {type(answer).__name__}")
+        return answer
+
+    async def account(self, address: bytes) -> AccountAnswer:
+        """An account at a height no lower than any that this gateway has told of.
+
+        Its home validator knows the pooled nonces; where it is behind, another tells the rest.
+        """
+        home = self.upstreams.home(address)
+        answer = await self.ask(AccountQuery(address), AccountAnswer, home)
+        if answer.height >= self.tracker.height:
+            return answer
+        newer = await self.ask(AccountQuery(address), AccountAnswer)
+        if newer.height < answer.height:
+            return answer
+        return AccountAnswer(
+            height=newer.height,
+            balance=newer.balance,
+            nonce=newer.nonce,
+            next_nonce=max(newer.next_nonce, answer.next_nonce),
+            key_id=newer.key_id,
+        )
+
+    async def transaction(
+        self, transaction_id: bytes
+    ) -> tuple[str, TransactionAnswer, Tracked | None]:
+        """The status of a transaction, what the validators know, and what this gateway has heard.
+
+        Raises `QnetError(NOT_FOUND)` where nobody has heard of it.
+        """
+        tracked = self.tracker.status(transaction_id)
+        try:
+            answer = await self.ask(TransactionQuery(transaction_id), TransactionAnswer)
+        except QnetError as error:
+            if error.code != Code.NOT_FOUND or tracked is None:
+                raise
+            return tracked.status, TransactionAnswer(tracked.status, 0, 0, b"", b"", b""), tracked
+        if answer.height:
+            final = answer.status == FINAL or answer.height <= self.tracker.final_height
+            return (FINAL if final else EXECUTED), answer, tracked
+        if tracked is not None and (
+            tracked.refused or STAGES[tracked.status] > STAGES.get(answer.status, -1)
+        ):
+            return tracked.status, answer, tracked
+        return answer.status, answer, tracked
+
+    async def wait(self, transaction_id: bytes, target: str, deadline_s: float) -> Tracked:
+        """The transaction once it has reached `target` or was given up.
+
+        Raises `QnetError`: WAIT_TIMEOUT at `deadline_s` (of the event loop's clock), NOT_FOUND,
+        BUSY where too many wait.
+        """
+        loop = asyncio.get_running_loop()
+        known = await self.follow(transaction_id)
+        while not reached(known, target):
+            left_s = deadline_s - loop.time()
+            if left_s <= 0:
+                raise QnetError(Code.WAIT_TIMEOUT, f"it is {known.status} so far")
+            tracked = self.tracker.status(transaction_id)
+            if tracked is None:
+                known = await self.follow(transaction_id)
+            elif reached(tracked, target):
+                return tracked
+            else:
+                woken = await self.waits.wait(transaction_id, target, left_s)
+                known = woken or await self._look_up(transaction_id)
+        return known
+
+    async def follow(self, transaction_id: bytes) -> Tracked:
+        """Where a transaction stands, and its events from here on reach the tracker.
+
+        Raises `QnetError(NOT_FOUND)`.
+        """
+        tracked = self.tracker.status(transaction_id)
+        if tracked is not None:
+            return tracked
+        known = await self._look_up(transaction_id)
+        if known.ended:
+            return known
+        # Asked again once it is followed, lest its event came in between.
+        self.tracker.received([transaction_id], _now_ms())
+        return await self._look_up(transaction_id)
+
+    async def _look_up(self, transaction_id: bytes) -> Tracked:
+        status, answer, tracked = await self.transaction(transaction_id)
+        if answer.height:
+            code, gas_used = receipt_head(answer.receipt)
+            place = (answer.height, answer.index, answer.block_hash)
+            return Tracked(status, _now_ms(), *place, code, gas_used)
+        if tracked is not None and tracked.status == status:
+            return tracked
+        return Tracked(status if status in KNOWN else RECEIVED, _now_ms())
+
+    # Following
+
+    async def _follow(self, upstream: Upstream) -> None:
+        cursor = 0
+        poll_ms = self.settings.poll_timeout_ms
+        while True:
+            try:
+                cursor, encoded = await upstream.call(
+                    upstream.backend.poll(cursor, poll_ms),
+                    poll_ms + self.settings.call_timeout_ms,
+                )
+                for event in decode_events(encoded):
+                    self._take(upstream, event)
+            except QnetError:
+                await asyncio.sleep(max(upstream.retry_in_s, self.settings.retry_first_ms / 1_000))
+            except Exception:
+                logger.exception("following validator %d failed", upstream.backend.index)
+                await asyncio.sleep(self.settings.retry_last_ms / 1_000)
+
+    def _take(self, upstream: Upstream, event: Event) -> None:
+        if isinstance(event, MissedEvents):
+            self.waits.wake_all()
+            self.hub.missed()
+            return
+        if isinstance(event, BlockEvent):
+            upstream.height = max(upstream.height, event.header.height)
+            if event.header.height > self.tracker.height:
+                self.tracker.received(self.hub.followed(event), _now_ms())
+                self.hub.block(event, event.header.height <= self.tracker.final_height)
+        elif isinstance(event, CheckpointEvent):
+            if event.checkpoint.height <= self.tracker.final_height:
+                return
+            self.hub.checkpoint(event)
+        changes = self.tracker.apply(event, _now_ms())
+        self.waits.resolve(changes)
+        self.hub.changes(changes)
+        self.metrics.height.set(self.tracker.height)
+        self.metrics.final_height.set(self.tracker.final_height)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _outcome(code: int, transaction_id: bytes, detail: str) -> Outcome:
+    try:
+        known = Code(code)
+    except ValueError:
+        return Outcome(Code.INTERNAL, transaction_id, f"the validator answered with code {code}")
+    return Outcome(known, transaction_id, detail or known.description)
+
+
+def _all(items: dict[int, Parsed], error: QnetError) -> dict[int, Outcome]:
+    return {at: Outcome(error.code, item.id, error.detail) for at, item in items.items()}

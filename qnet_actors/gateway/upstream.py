@@ -1,0 +1,237 @@
+"""The validators behind a gateway: coalesced calls, home validators, fail-over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from qnet_actors.gateway.backend import Backend, Result
+from qnet_actors.gateway.metrics import Metrics
+from qnet_actors.gateway.queries import Answer, Query
+from qnet_actors.gateway.settings import Settings
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.hashing import HOME, hash32
+from qnet_actors.wire.limits import SUBMISSION_SIZE_BYTES_MAX, SUBMISSION_TRANSACTIONS_MAX
+
+T = TypeVar("T")
+logger: Final = logging.getLogger(__name__)
+
+
+class _Entry(NamedTuple):
+    transactions: list[bytes]
+    size_bytes: int
+    done: asyncio.Future[list[Result]]
+
+
+class Upstream:
+    """One validator: whether it lives, and one submission in flight at a time.
+
+    What arrives while a call is in flight goes with the next one, up to 1,000 transactions; where
+    none is, a call starts at once.
+    """
+
+    def __init__(self, backend: Backend, settings: Settings, metrics: Metrics) -> None:
+        self.backend = backend
+        self.height = 0
+        """The latest executed height seen in its event stream."""
+        self._settings = settings
+        self._metrics = metrics
+        self._label = str(backend.index)
+        self._failures = 0
+        self._retry_at_s = 0.0
+        self._waiting: deque[_Entry] = deque()
+        self._waiting_count = 0
+        self._waiting_bytes = 0
+        self._sender: asyncio.Task[None] | None = None
+        metrics.validator_up.labels(self._label).set(1)
+
+    @property
+    def live(self) -> bool:
+        """False while it is held for dead; true again when its back-off is over."""
+        return self._failures == 0 or time.monotonic() >= self._retry_at_s
+
+    @property
+    def retry_in_s(self) -> float:
+        """How long a caller should leave it alone."""
+        return max(0.0, self._retry_at_s - time.monotonic()) if self._failures else 0.0
+
+    async def call(self, request: Awaitable[T], timeout_ms: int | None = None) -> T:
+        """Awaits an answer of the backend; notes whether there was one.
+
+        Raises `QnetError`: NODE_UNREACHABLE after a time-out, or what the backend raised.
+        """
+        seconds = (timeout_ms or self._settings.call_timeout_ms) / 1_000
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await request
+        except TimeoutError:
+            self._failed()
+            raise QnetError(
+                Code.NODE_UNREACHABLE, f"validator {self._label} did not answer in {seconds} s"
+            ) from None
+        except QnetError as error:
+            if error.code == Code.NODE_UNREACHABLE:
+                self._failed()
+            else:
+                self._answered()
+            raise
+        self._answered()
+        return answer
+
+    async def submit(self, transactions: list[bytes]) -> list[Result]:
+        """Offers at most 1,000 transactions; a result for each, in order.
+
+        Raises `QnetError`: BUSY where too much waits already, or as `call`.
+        """
+        size_bytes = sum(map(len, transactions))
+        if (
+            self._waiting_count + len(transactions) > self._settings.queue_transactions_max
+            or self._waiting_bytes + size_bytes > self._settings.queue_size_bytes_max
+        ):
+            raise QnetError(Code.BUSY, f"{self._waiting_count} transactions wait for the validator")
+        entry = _Entry(transactions, size_bytes, asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
+        self._count(len(transactions), size_bytes)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+        return await entry.done
+
+    async def close(self) -> None:
+        """Ends the call in flight; who waits is told NOT_READY."""
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+
+    async def _send(self) -> None:
+        entries: list[_Entry] = []
+        try:
+            while self._waiting:
+                entries = self._take()
+                await self._send_once(entries)
+        finally:
+            self._sender = None
+            gone = QnetError(Code.NOT_READY, "the gateway is closing")
+            for entry in (*entries, *self._waiting):
+                _fail(entry, gone)
+            self._waiting.clear()
+            self._count(-self._waiting_count, -self._waiting_bytes)
+
+    async def _send_once(self, entries: list[_Entry]) -> None:
+        transactions = [transaction for entry in entries for transaction in entry.transactions]
+        self._metrics.batch_transactions.labels(self._label).observe(len(transactions))
+        try:
+            results = await self.call(self.backend.submit(transactions))
+        except QnetError as error:
+            for entry in entries:
+                _fail(entry, error)
+            return
+        except Exception:
+            logger.exception("the call to validator %s failed", self._label)
+            for entry in entries:
+                _fail(entry, QnetError(Code.INTERNAL))
+            return
+        start = 0
+        for entry in entries:
+            end = start + len(entry.transactions)
+            if not entry.done.done():
+                entry.done.set_result(results[start:end])
+            start = end
+
+    def _take(self) -> list[_Entry]:
+        entries: list[_Entry] = []
+        count = size_bytes = 0
+        while self._waiting:
+            entry = self._waiting[0]
+            count += len(entry.transactions)
+            size_bytes += entry.size_bytes
+            if entries and (
+                count > SUBMISSION_TRANSACTIONS_MAX or size_bytes > SUBMISSION_SIZE_BYTES_MAX
+            ):
+                break
+            entries.append(self._waiting.popleft())
+            self._count(-len(entry.transactions), -entry.size_bytes)
+        return entries
+
+    def _count(self, transactions: int, size_bytes: int) -> None:
+        self._waiting_count += transactions
+        self._waiting_bytes += size_bytes
+        self._metrics.queue_transactions.labels(self._label).set(self._waiting_count)
+
+    def _failed(self) -> None:
+        if self._failures == 0:
+            logger.warning("validator %s does not answer", self._label)
+        backoff_ms = min(
+            self._settings.retry_first_ms * 2 ** min(self._failures, 16),
+            self._settings.retry_last_ms,
+        )
+        self._failures += 1
+        self._retry_at_s = time.monotonic() + backoff_ms / 1_000
+        self._metrics.validator_up.labels(self._label).set(0)
+
+    def _answered(self) -> None:
+        if self._failures:
+            logger.info("validator %s answers again", self._label)
+        self._failures = 0
+        self._metrics.validator_up.labels(self._label).set(1)
+
+
+def _fail(entry: _Entry, error: QnetError) -> None:
+    if not entry.done.done():
+        entry.done.set_exception(error)
+
+
+class Upstreams:
+    """All validators of the operator."""
+
+    def __init__(self, backends: Sequence[Backend], settings: Settings, metrics: Metrics) -> None:
+        if not backends:
+            raise QnetError(Code.CONFIGURATION_INVALID, "a gateway needs a validator")
+        self.all: Final = tuple(Upstream(backend, settings, metrics) for backend in backends)
+
+    def home(self, sender: bytes) -> Upstream:
+        """The validator that a sender's transactions go to.
+
+        By hash over all; where that one is dead, by the rest of the hash over the living, so a
+        death moves its own senders alone.  Raises `QnetError(NOT_READY)` where none lives.
+        """
+        point = int.from_bytes(hash32(HOME, sender)[:8], "big")
+        turn, position = divmod(point, len(self.all))
+        if self.all[position].live:
+            return self.all[position]
+        living = self.living()
+        return living[turn % len(living)]
+
+    def living(self) -> list[Upstream]:
+        """Those that answer, the furthest ahead first; raises `QnetError(NOT_READY)` for none."""
+        living = [upstream for upstream in self.all if upstream.live]
+        if not living:
+            raise QnetError(Code.NOT_READY, "no validator of this gateway answers; try again")
+        return sorted(living, key=lambda upstream: -upstream.height)
+
+    async def query(self, request: Query, first: Upstream | None = None) -> Answer:
+        """The answer of `first`, or of the next living one that has it.
+
+        NOT_FOUND and NODE_UNREACHABLE of one leave it to the next; raises the last refusal.
+        """
+        living = self.living()
+        order: Iterable[Upstream] = living
+        if first is not None:
+            order = (first, *(upstream for upstream in living if upstream is not first))
+        refusal = QnetError(Code.NOT_READY, "no validator of this gateway answers; try again")
+        for upstream in order:
+            try:
+                return await upstream.call(upstream.backend.query(request))
+            except QnetError as error:
+                if error.code == Code.NOT_FOUND:
+                    refusal = error
+                elif error.code != Code.NODE_UNREACHABLE:
+                    raise
+        raise refusal
+
+    async def close(self) -> None:
+        for upstream in self.all:
+            await upstream.close()

@@ -1,0 +1,474 @@
+"""A little ledger in memory, and validators over it, that tests step by hand or let run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from qnet_actors.crypto import KeyPair, Signer, simulator_provider
+from qnet_actors.gateway.app import create_app
+from qnet_actors.gateway.backend import Result
+from qnet_actors.gateway.events import (
+    BlockEvent,
+    CheckpointEvent,
+    Event,
+    EventLog,
+    StatusEvent,
+    block_event,
+)
+from qnet_actors.gateway.queries import (
+    AccountAnswer,
+    AccountQuery,
+    Answer,
+    BlockAnswer,
+    BlockQuery,
+    BlocksAnswer,
+    BlocksQuery,
+    BlockSummary,
+    CheckpointAnswer,
+    CheckpointQuery,
+    Query,
+    StatusAnswer,
+    StatusQuery,
+    TransactionAnswer,
+    TransactionQuery,
+    ValidatorInfo,
+    ValidatorsAnswer,
+    ValidatorsQuery,
+)
+from qnet_actors.gateway.service import Gateway
+from qnet_actors.gateway.settings import Settings
+from qnet_actors.gateway.tracker import Tracker
+from qnet_actors.wire.blocks import (
+    BLOCK_VERSION,
+    BlockHeader,
+    BlockRecord,
+    Certificate,
+    CertificateVote,
+    Checkpoint,
+    Receipt,
+    WriteSet,
+)
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.hashing import ZERO_DIGEST
+from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme
+from qnet_actors.wire.transactions import (
+    TRANSACTION_CODEC,
+    TRANSACTION_VERSION,
+    Action,
+    Body,
+    MultiTransfer,
+    RotateKey,
+    Transaction,
+    Transfer,
+    Witness,
+    amount_total,
+    check_body,
+    intrinsic_gas,
+    transaction_id,
+)
+
+CHAIN_ID = b"\x11" * 32
+BALANCE = 10**15
+SIMULATOR = simulator_provider()
+NONCE_WINDOW = 64
+
+
+@dataclass
+class Account:
+    balance: int = 0
+    nonce: int = 0
+    key_id: bytes = ZERO_DIGEST
+
+
+@dataclass
+class Ledger:
+    """What all validators of a test agree on; blocks are made when the test says so."""
+
+    accounts: dict[bytes, Account] = field(default_factory=dict)
+    records: list[tuple[BlockRecord, bytes]] = field(default_factory=list)
+    places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    certificate: Certificate | None = None
+    development: bool = True
+
+    @property
+    def height(self) -> int:
+        return len(self.records)
+
+    @property
+    def final_height(self) -> int:
+        return self.certificate.checkpoint.height if self.certificate else 0
+
+    def account(self, address: bytes) -> Account:
+        return self.accounts.setdefault(address, Account())
+
+    def execute(self, bodies: Sequence[Body]) -> tuple[BlockRecord, bytes]:
+        """A block of `bodies`, in order."""
+        height = self.height + 1
+        receipts = [self._run(body) for body in bodies]
+        header = BlockHeader(
+            version=BLOCK_VERSION,
+            chain_id=CHAIN_ID,
+            epoch=0,
+            height=height,
+            parent=self.records[-1][1] if self.records else CHAIN_ID,
+            commit_index=2 * height,
+            commit_digest=ZERO_DIGEST,
+            timestamp_ms=1_700_000_000_000 + 100 * height,
+            transactions_root=ZERO_DIGEST,
+            receipts_root=ZERO_DIGEST,
+            write_set_digest=ZERO_DIGEST,
+            transaction_count=len(bodies),
+            failed_count=sum(receipt.status != 0 for receipt in receipts),
+            gas_used=sum(receipt.gas_used for receipt in receipts),
+        )
+        record = BlockRecord(
+            header=header,
+            commits=(),
+            bodies=tuple(encode(body) for body in bodies),
+            receipts=tuple(encode(receipt) for receipt in receipts),
+            write_set=WriteSet(b"", b"", b"", b""),
+            checkpoint=None,
+        )
+        block_hash = header.hash()
+        self.records.append((record, block_hash))
+        for index, receipt in enumerate(receipts):
+            self.places[receipt.transaction_id] = (height, index)
+        return record, block_hash
+
+    def certify(self) -> Certificate:
+        """A checkpoint at the latest block."""
+        record, block_hash = self.records[-1]
+        checkpoint = Checkpoint(
+            CHAIN_ID,
+            self.height,
+            block_hash,
+            b"\x22" * 32,
+            record.header.commit_index,
+            ZERO_DIGEST,
+            ZERO_DIGEST,
+            0,
+            1,
+        )
+        self.certificate = Certificate(checkpoint, (CertificateVote(0, b"signature"),))
+        return self.certificate
+
+    def _run(self, body: Body) -> Receipt:
+        sender = self.account(body.sender)
+        gas = intrinsic_gas(len(body.access), body.action)
+        sender.balance -= gas * body.gas_price
+        sender.nonce = body.nonce + 1
+        status = Code.SUCCESS
+        if amount_total(body.action) > sender.balance:
+            status = Code.INSUFFICIENT_BALANCE
+        else:
+            self._apply(sender, body.action)
+        return Receipt(transaction_id(encode(body)), status, gas, b"", ())
+
+    def _apply(self, sender: Account, action: Action) -> None:
+        match action:
+            case Transfer():
+                sender.balance -= action.amount
+                self.account(action.payee).balance += action.amount
+            case MultiTransfer():
+                for payment in action.payments:
+                    sender.balance -= payment.amount
+                    self.account(payment.payee).balance += payment.amount
+            case RotateKey():
+                sender.key_id = action.key_id
+
+
+class FakeBackend:
+    """One validator over a `Ledger`; `faults` are raised by its methods instead of an answer."""
+
+    def __init__(self, index: int, ledger: Ledger, auto: bool = False) -> None:
+        self.index = index
+        self.ledger = ledger
+        self.auto = auto
+        """Batches, executes and certifies at once what is submitted."""
+        self.peers: list[FakeBackend] = [self]
+        self.pool: dict[bytes, Body] = {}
+        self.tracker = Tracker()
+        self.log = EventLog()
+        self.calls: list[list[bytes]] = []
+        self.gate: asyncio.Event | None = None
+        """Submissions wait for it."""
+        self.fault: QnetError | Exception | None = None
+        self.ready = True
+        self.queries = 0
+
+    async def submit(self, transactions: list[bytes]) -> list[Result]:
+        self.calls.append(transactions)
+        if self.gate is not None:
+            await self.gate.wait()
+        self._fail()
+        results = [self._admit(data) for data in transactions]
+        if self.auto:
+            asyncio.get_running_loop().call_soon(self._run_all)
+        return results
+
+    async def query(self, request: Query) -> Answer:
+        self.queries += 1
+        self._fail()
+        return self._answer(request)
+
+    async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
+        self._fail()
+        return await self.log.poll(after, timeout_ms)
+
+    def tell(self, event: Event) -> None:
+        """Puts an event into this validator's stream."""
+        self.tracker.apply(event, 0)
+        self.log.append(event)
+
+    def tell_all(self, event: Event) -> None:
+        for peer in self.peers:
+            peer.tell(event)
+
+    def batch(self) -> None:
+        """Batches what is in the pool."""
+        self.tell(StatusEvent("batched", b"".join(self.pool)))
+
+    def execute(self) -> BlockEvent:
+        """Executes the pool as one block."""
+        bodies = sorted(self.pool.values(), key=lambda body: body.nonce)
+        self.pool.clear()
+        event = block_event(*self.ledger.execute(bodies))
+        self.tell_all(event)
+        return event
+
+    def certify(self) -> None:
+        self.tell_all(CheckpointEvent(self.ledger.certify().checkpoint))
+
+    def refuse(self, label: str) -> None:
+        """The pool gives up all that it holds."""
+        ids = b"".join(self.pool)
+        self.pool.clear()
+        self.tell(StatusEvent(label, ids))
+
+    def _run_all(self) -> None:
+        if self.pool:
+            self.batch()
+            self.execute()
+            self.certify()
+
+    def _fail(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def _admit(self, data: bytes) -> Result:
+        id_ = b""
+        try:
+            transaction = TRANSACTION_CODEC.decode(data)
+            body = transaction.body
+            id_ = transaction_id(encode(body))
+            self._check(transaction, id_)
+        except QnetError as error:
+            return (error.code, id_, error.detail)
+        self.pool[id_] = body
+        self.tracker.received([id_], 0)
+        return (Code.SUCCESS, id_, "")
+
+    def _check(self, transaction: Transaction, id_: bytes) -> None:
+        body, witness = transaction.body, transaction.witness
+        check_body(body, CHAIN_ID)
+        account = self.ledger.account(body.sender)
+        if id_ in self.pool or id_ in self.ledger.places:
+            raise QnetError(Code.DUPLICATE)
+        if body.nonce < account.nonce:
+            raise QnetError(Code.NONCE_TOO_LOW, f"the next nonce is {account.nonce}")
+        if body.nonce > account.nonce + 2_000:
+            raise QnetError(Code.NONCE_TOO_FAR)
+        cost = amount_total(body.action) + body.gas_limit * body.gas_price
+        if cost > account.balance:
+            raise QnetError(Code.INSUFFICIENT_FUNDS, f"it needs {cost}")
+        current = account.key_id if account.key_id != ZERO_DIGEST else body.sender
+        if body.key_id != current:
+            raise QnetError(Code.KEY_NOT_CURRENT)
+        if witness.scheme == Scheme.KEYED_HASH and not SIMULATOR.verify(
+            Scheme.KEYED_HASH, witness.public_key, id_, witness.signature, CONTEXT_TRANSACTION
+        ):
+            raise QnetError(Code.BAD_SIGNATURE)
+
+    def _answer(self, request: Query) -> Answer:
+        match request:
+            case StatusQuery():
+                return self._status()
+            case ValidatorsQuery():
+                infos = tuple(
+                    ValidatorInfo(peer.index, 2, bytes([peer.index]) * 32, 100, b"\x33" * 32, True)
+                    for peer in self.peers
+                )
+                return ValidatorsAnswer(0, 67, infos)
+            case AccountQuery():
+                return self._account(request.address)
+            case TransactionQuery():
+                return self._transaction(request.id)
+            case BlockQuery():
+                return self._block(request)
+            case BlocksQuery():
+                end = self.ledger.height
+                if request.before is not None:
+                    end = min(end, max(0, request.before - 1))
+                wanted = self.ledger.records[max(0, end - request.count_max) : end]
+                return BlocksAnswer(
+                    tuple(BlockSummary(record.header, hash_) for record, hash_ in wanted[::-1])
+                )
+            case CheckpointQuery():
+                if self.ledger.certificate is None:
+                    raise QnetError(Code.NOT_FOUND, "there is no checkpoint yet")
+                return CheckpointAnswer(self.ledger.certificate)
+
+    def _status(self) -> StatusAnswer:
+        record, hash_ = self.ledger.records[-1] if self.ledger.records else (None, CHAIN_ID)
+        return StatusAnswer(
+            chain_id=CHAIN_ID,
+            name="test",
+            development=self.ledger.development,
+            index=self.index,
+            version="0",
+            ready=self.ready,
+            epoch=0,
+            round=9,
+            commit_index=8,
+            height=self.ledger.height,
+            block_hash=hash_,
+            timestamp_ms=record.header.timestamp_ms if record else 0,
+            final_height=self.ledger.final_height,
+            pool_transactions=len(self.pool),
+            gas_price_min=1,
+        )
+
+    def _account(self, address: bytes) -> AccountAnswer:
+        account = self.ledger.account(address)
+        pooled = [body.nonce + 1 for body in self.pool.values() if body.sender == address]
+        next_nonce = max([account.nonce, *pooled])
+        return AccountAnswer(
+            self.ledger.height, account.balance, account.nonce, next_nonce, account.key_id
+        )
+
+    def _transaction(self, id_: bytes) -> TransactionAnswer:
+        if id_ in self.ledger.places:
+            height, index = self.ledger.places[id_]
+            record, hash_ = self.ledger.records[height - 1]
+            status = "final" if height <= self.ledger.final_height else "executed"
+            return TransactionAnswer(
+                status, height, index, hash_, record.bodies[index], record.receipts[index]
+            )
+        tracked = self.tracker.status(id_)
+        if tracked is None:
+            raise QnetError(Code.NOT_FOUND)
+        return TransactionAnswer(tracked.status, 0, 0, b"", b"", b"")
+
+    def _block(self, request: BlockQuery) -> BlockAnswer:
+        for record, hash_ in reversed(self.ledger.records):
+            if request.selector in (None, record.header.height, hash_):
+                end = request.first + request.count_max
+                return BlockAnswer(
+                    record.header,
+                    hash_,
+                    record.header.height <= self.ledger.final_height,
+                    record.bodies[request.first : end],
+                    record.receipts[request.first : end],
+                )
+        raise QnetError(Code.NOT_FOUND, "no such block")
+
+
+class Wallet:
+    """A key of the simulator and its account."""
+
+    def __init__(self, seed: int) -> None:
+        self.pair: KeyPair = SIMULATOR.generate(Scheme.KEYED_HASH, seed.to_bytes(32, "big"))
+        self.signer = Signer(self.pair, SIMULATOR)
+        self.address = self.pair.key_id
+
+    def transfer(self, nonce: int, amount: int = 1, **changes: Any) -> bytes:
+        """The wire bytes of a signed transfer."""
+        fields: dict[str, Any] = {
+            "version": TRANSACTION_VERSION,
+            "chain_id": CHAIN_ID,
+            "sender": self.address,
+            "key_id": self.pair.key_id,
+            "nonce": nonce,
+            "valid_until": 0,
+            "gas_limit": 1_000,
+            "gas_price": 1,
+            "access": (),
+            "action": Transfer(b"\x44" * 32, amount),
+        }
+        body = Body(**{**fields, **changes})
+        id_ = transaction_id(encode(body))
+        signature = self.signer.sign(id_, CONTEXT_TRANSACTION)
+        witness = Witness(Scheme.KEYED_HASH, signature, self.pair.public_key)
+        return encode(Transaction(body, witness))
+
+
+def id_of(data: bytes) -> bytes:
+    return transaction_id(encode(TRANSACTION_CODEC.decode(data).body))
+
+
+class World:
+    """A ledger, its validators, a gateway before them, and an HTTP client to it."""
+
+    def __init__(self, backends: list[FakeBackend], app: FastAPI, http: httpx.AsyncClient) -> None:
+        self.backends = backends
+        self.ledger = backends[0].ledger
+        self.app = app
+        self.http = http
+        self.gateway: Gateway = app.state.gateway
+
+    @property
+    def backend(self) -> FakeBackend:
+        return self.backends[0]
+
+    async def settle(self) -> None:
+        """Lets the gateway take in every event that there is."""
+        for _ in range(30):
+            await asyncio.sleep(0)
+
+    async def submit(self, data: bytes, **params: Any) -> httpx.Response:
+        return await self.http.post(
+            "/api/v1/tx/submit",
+            content=data,
+            headers={"content-type": "application/msgpack"},
+            params=params,
+        )
+
+
+def make_backends(count: int = 1, *, auto: bool = False, funded: int = 4) -> list[FakeBackend]:
+    """Validators over one ledger in which the first wallets have money."""
+    ledger = Ledger()
+    for seed in range(funded):
+        ledger.account(Wallet(seed).address).balance = BALANCE
+    backends = [FakeBackend(index, ledger, auto) for index in range(count)]
+    for backend in backends:
+        backend.peers = backends
+    return backends
+
+
+@asynccontextmanager
+async def world(
+    count: int = 1,
+    *,
+    auto: bool = False,
+    settings: Settings | None = None,
+    client: tuple[str, int] = ("127.0.0.1", 1),
+) -> AsyncIterator[World]:
+    """A running gateway, reached without a socket; `client` is whom it believes to talk to."""
+    backends = make_backends(count, auto=auto)
+    app = create_app(backends, settings)
+    transport = httpx.ASGITransport(app=app, client=client)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as http,
+    ):
+        made = World(backends, app, http)
+        await made.settle()
+        yield made
