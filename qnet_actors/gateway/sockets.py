@@ -21,7 +21,9 @@ _TRY_AGAIN_LATER: Final = 1013
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="subscribe"):
+class Subscribe(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="subscribe"
+):
     """`to` blocks (with ids and codes of their transactions if wanted) or one transaction."""
 
     to: Literal["blocks", "transaction"]
@@ -29,7 +31,9 @@ class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="su
     transactions: bool = False
 
 
-class Unsubscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="unsubscribe"):
+class Unsubscribe(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="unsubscribe"
+):
     to: Literal["blocks", "transaction"]
     id: str = ""
 

@@ -15,7 +15,7 @@ BOB = Wallet(1)
 
 def check_problem(response, code: Code) -> dict:
     assert response.headers["content-type"] == "application/problem+json"
-    document = response.json()
+    document: dict = response.json()
     assert document["code"] == code.label
     assert document["status"] == response.status_code == code.http_status
     assert document["type"] == f"urn:qnet:problem:{code.label}"

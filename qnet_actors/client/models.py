@@ -1,0 +1,254 @@
+"""What a gateway answers, as Python sees it: u64 as int, bytes as bytes, ids as hex, addresses as
+text.  A field that a later gateway adds is passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Where the network stands, as the validator sees it that is furthest ahead."""
+
+    chain_id: str
+    name: str
+    development: bool
+    validator: int
+    version: str
+    ready: bool
+    epoch: int
+    round: int
+    commit_index: int
+    height: int
+    block_hash: str
+    timestamp_ms: int
+    final_height: int
+    pool_transactions: int
+    gas_price_min: int
+
+
+class Validator(msgspec.Struct, frozen=True):
+    index: int
+    scheme: str
+    key_id: str
+    stake: int
+    reward: str
+    connected: bool
+
+
+class Validators(msgspec.Struct, frozen=True):
+    """The committee; `quorum` is the stake that decides."""
+
+    epoch: int
+    quorum: int
+    validators: list[Validator]
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account at a height; one that does not exist reads as zeros."""
+
+    address: str
+    height: int
+    balance: int
+    nonce: int
+    key_id: str | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a transaction stands in the ledger."""
+
+    height: int
+    hash: str
+    index: int
+
+
+class Event(msgspec.Struct, frozen=True):
+    source: str
+    topic: bytes
+    data: bytes
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of an included transaction; `code` is `success`, or why it failed."""
+
+    code: str
+    gas_used: int
+    return_data: bytes = b""
+    events: list[Event] = []
+
+    @property
+    def succeeded(self) -> bool:
+        return self.code == "success"
+
+
+class Payment(msgspec.Struct, frozen=True):
+    payee: str
+    amount: int
+
+
+class Action(msgspec.Struct, frozen=True):
+    kind: str
+    payee: str | None = None
+    amount: int | None = None
+    payments: list[Payment] | None = None
+    key_id: str | None = None
+
+
+class Body(msgspec.Struct, frozen=True):
+    version: int
+    chain_id: str
+    sender: str
+    key_id: str
+    nonce: int
+    valid_until: int
+    gas_limit: int
+    gas_price: int
+    action: Action
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """A transaction: `status` is received, batched, executed or final, or why a pool gave it up."""
+
+    id: str
+    status: str
+    block: Place | None = None
+    receipt: Receipt | None = None
+    body: Body | None = None
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What became of one of several submitted transactions."""
+
+    id: str | None
+    code: str
+    status: str | None = None
+    detail: str | None = None
+    block: Place | None = None
+    receipt: Receipt | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.code == "success"
+
+
+class Submission(msgspec.Struct, frozen=True):
+    results: list[Submitted]
+
+
+class Header(msgspec.Struct, frozen=True):
+    version: int
+    chain_id: str
+    epoch: int
+    height: int
+    parent: str
+    commit_index: int
+    commit_digest: str
+    timestamp_ms: int
+    transactions_root: str
+    receipts_root: str
+    write_set_digest: str
+    transaction_count: int
+    failed_count: int
+    gas_used: int
+
+
+class BlockTransaction(msgspec.Struct, frozen=True):
+    id: str
+    body: Body
+    receipt: Receipt
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A block; `transactions` is None where they were not asked for."""
+
+    hash: str
+    final: bool
+    header: Header
+    transactions: list[BlockTransaction] | None = None
+    next_offset: int | None = None
+
+
+class Blocks(msgspec.Struct, frozen=True):
+    """A page of blocks, the latest first; `next_cursor` is None on the last."""
+
+    blocks: list[Block]
+    next_cursor: str | None = None
+
+
+class CheckpointVote(msgspec.Struct, frozen=True):
+    author: int
+    signature: bytes
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    chain_id: str
+    height: int
+    block_hash: str
+    state_root: str
+    commit_index: int
+    commit_digest: str
+    committee: str
+    epoch: int
+    version: int
+    digest: str
+    votes: list[CheckpointVote]
+
+
+class Gas(msgspec.Struct, frozen=True):
+    transfer: int
+    payment: int
+    rotate_key: int
+    access_entry: int
+
+
+class Fees(msgspec.Struct, frozen=True):
+    gas_price_min: int
+    gas_price_max: int
+    gas_limit_max: int
+    gas: Gas
+    transaction_size_bytes_max: int
+    submission_size_bytes_max: int
+    submission_transactions_max: int
+
+
+class NextNonce(msgspec.Struct, frozen=True):
+    next_nonce: int
+
+
+class BlockOutcome(msgspec.Struct, frozen=True):
+    """One transaction of a block, as subscribers see it."""
+
+    id: str
+    code: str
+    gas_used: int
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What a subscription brings; `type` says which fields are set.
+
+    block: hash, final, header and, where asked for, transactions.  final: height, block_hash.
+    transaction: id, status and, once executed, block and receipt.  missed: the reader was too slow
+    or the gateway lost sight of a validator; first_height to last_height, where known, are to be
+    asked for; `dropped` says that the connection ends.  subscribed, unsubscribed, error: answers.
+    """
+
+    type: str
+    hash: str | None = None
+    final: bool | None = None
+    header: Header | None = None
+    transactions: list[BlockOutcome] | None = None
+    height: int | None = None
+    block_hash: str | None = None
+    state_root: str | None = None
+    id: str | None = None
+    status: str | None = None
+    block: Place | None = None
+    receipt: Receipt | None = None
+    messages: int | None = None
+    first_height: int | None = None
+    last_height: int | None = None
+    dropped: bool = False
+    to: str | None = None
+    problem: dict[str, Any] | None = None
