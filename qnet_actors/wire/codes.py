@@ -7,6 +7,7 @@ means and what to do.  Numbers are stable for ever; a code that falls out of use
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 from typing import Final
 
@@ -203,3 +204,42 @@ class QnetError(Exception):
 
     def __reduce__(self) -> tuple[type[QnetError], tuple[Code, str]]:
         return (QnetError, (self.code, self.detail))
+
+
+_HUNDREDS: Final = {
+    0: "In receipts: what became of an included transaction",
+    1: "Form: facts of the bytes",
+    2: "Admission: facts of the moment",
+    3: "What another validator sent",
+    4: "The front door",
+    5: "The node and its keys",
+}
+
+_PAGE_HEAD: Final = """\
+# Status and error codes
+
+Made from `qnet_actors/wire/codes.py`; write it anew with
+`python -m qnet_actors.wire.codes > docs/reference/errors.md`.
+
+A code has a number, which travels in receipts and between validators, and a name, which the gateway
+and the command line show. Both are stable. `HTTP` is the status with which the gateway answers; a
+receipt is an answer to a good request, so its codes come with 200.
+"""
+
+
+def reference_page() -> str:
+    """docs/reference/errors.md."""
+    lines = [_PAGE_HEAD]
+    for hundred, title in _HUNDREDS.items():
+        lines += [f"## {title}", "", "| Number | Name | HTTP | Meaning |", "|---|---|---|---|"]
+        lines += [
+            f"| {int(code)} | `{code.label}` | {code.http_status} | {code.description} |"
+            for code in Code
+            if code // 100 == hundred
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_page())

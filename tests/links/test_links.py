@@ -299,7 +299,7 @@ def test_links_work_on_uvloop():
         assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
         a, b = Validator(0), Validator(1)
         async with network(a, b):
-            messages = [big(4 * 1024 * 1024), status(1)]
+            messages: list[Any] = [big(4 * 1024 * 1024), status(1)]
             for message in messages:
                 assert a.links.send(1, message)
             assert await b.received(2) == messages
