@@ -1,0 +1,151 @@
+"""When a batch is sealed, what goes into it, and how it is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from qnet_actors.mempool.entries import Entry
+from qnet_actors.mempool.pool import Pool
+from qnet_actors.mempool.settings import MempoolSettings
+from qnet_actors.wire.batches import BATCH_VERSION, Batch, BatchHeader
+from qnet_actors.wire.hashing import BATCH_BODIES, BATCH_WITNESSES, hash32
+from qnet_actors.wire.limits import BATCH_GAS_MAX, BATCH_PAYLOAD_BYTES_MAX
+
+_HEADER_BYTES: Final = 1_024
+"""An upper bound of the header, the framing and the last payload offset."""
+
+
+class Batcher:
+    """Seals by bytes, by count, or after a wait that adapts to the load.
+
+    The wait grows while it ends with fewer transactions than the aim but more than an eighth of
+    it, and shrinks otherwise: few transactions are not worth waiting for, and enough have come.
+    """
+
+    def __init__(self, pool: Pool, settings: MempoolSettings) -> None:
+        self._pool = pool
+        self._settings = settings
+        self.wait_ms = settings.batch_wait_ms_min
+        # When the oldest ready transaction of a scheme was first seen here.
+        self._since_ms: dict[int, int] = {}
+
+    def due_ms(self) -> int | None:
+        """When a batch is to be sealed as things are; `look` comes first."""
+        due = [
+            since if self._is_full(scheme) else since + self.wait_ms
+            for scheme, since in self._since_ms.items()
+        ]
+        return min(due, default=None)
+
+    def look(self, now_ms: int) -> None:
+        """Notes since when there is something to seal; called whenever the pool may have moved."""
+        for scheme, ready in self._pool.ready.items():
+            if len(ready):
+                self._since_ms.setdefault(scheme, now_ms)
+            else:
+                self._since_ms.pop(scheme, None)
+
+    def _is_full(self, scheme: int) -> bool:
+        ready = self._pool.ready[scheme]
+        return (
+            len(ready) >= self._settings.batch_transactions_max
+            or ready.size_bytes + _HEADER_BYTES >= self._settings.batch_size_bytes_max
+        )
+
+    def take(self, now_ms: int) -> list[Entry]:
+        """The entries of a batch that is due, in order, all of one scheme; empty: none is due.
+
+        They are ready no more, and `Pool.batched` must follow.
+        """
+        for scheme, since in sorted(self._since_ms.items(), key=lambda item: (item[1], item[0])):
+            full = self._is_full(scheme)
+            if not full and now_ms < since + self.wait_ms:
+                continue
+            entries = self._fill(scheme)
+            if not full:
+                self._adapt(len(entries))
+            self._since_ms.pop(scheme)
+            return entries
+        return []
+
+    def _fill(self, scheme: int) -> list[Entry]:
+        settings, ready = self._settings, self._pool.ready[scheme]
+        entries: list[Entry] = []
+        keys: set[bytes] = set()
+        size_bytes, gas, payload_bytes = _HEADER_BYTES, 0, 0
+        while len(entries) < settings.batch_transactions_max:
+            entry = ready.first()
+            if entry is None:
+                break
+            size_bytes += entry.size_bytes
+            if entry.public_key in keys:
+                size_bytes -= len(entry.public_key)
+            gas += entry.gas_limit
+            payload_bytes += len(entry.payload)
+            # The first always fits: no transaction reaches any of these bounds.
+            if entries and (
+                size_bytes > settings.batch_size_bytes_max
+                or gas > BATCH_GAS_MAX
+                or payload_bytes > BATCH_PAYLOAD_BYTES_MAX
+            ):
+                break
+            if entry.public_key:
+                keys.add(entry.public_key)
+            ready.pop(entry)
+            entries.append(entry)
+        return entries
+
+    def _adapt(self, count: int) -> None:
+        settings = self._settings
+        aim = settings.batch_count_aim
+        if count * 8 < aim:
+            wait_ms = self.wait_ms // 2
+        else:
+            # Half of the way to the wait that would have met the aim.
+            wait_ms = (self.wait_ms + self.wait_ms * aim // count) // 2
+        self.wait_ms = min(max(wait_ms, settings.batch_wait_ms_min), settings.batch_wait_ms_max)
+
+
+def assemble(
+    entries: Sequence[Entry],
+    *,
+    chain_id: bytes,
+    epoch: int,
+    author: int,
+    shard: int,
+    sequence: int,
+) -> Batch:
+    """The batch of `entries`, of one scheme: `wire.batches.build_batch` without rows to encode."""
+    offsets = np.zeros(len(entries) + 1, dtype="<u4")
+    np.cumsum([len(entry.payload) for entry in entries], out=offsets[1:])
+    bodies = b"".join(
+        [
+            *[entry.sender for entry in entries],
+            *[entry.key_id for entry in entries],
+            np.array([entry.nonce for entry in entries], dtype="<u8").tobytes(),
+            np.array([entry.valid_until for entry in entries], dtype="<u8").tobytes(),
+            np.array([entry.gas_limit for entry in entries], dtype="<u4").tobytes(),
+            np.array([entry.gas_price for entry in entries], dtype="<u4").tobytes(),
+            offsets.tobytes(),
+            *[entry.payload for entry in entries],
+        ]
+    )
+    keys = dict.fromkeys(entry.public_key for entry in entries if entry.public_key)
+    witnesses = b"".join([*[entry.signature for entry in entries], *keys])
+    header = BatchHeader(
+        version=BATCH_VERSION,
+        chain_id=chain_id,
+        epoch=epoch,
+        author=author,
+        shard=shard,
+        sequence=sequence,
+        scheme=entries[0].scheme,
+        count=len(entries),
+        key_count=len(keys),
+        bodies_root=hash32(BATCH_BODIES, bodies),
+        witnesses_root=hash32(BATCH_WITNESSES, witnesses),
+    )
+    return Batch(header, bodies, witnesses)

@@ -1,0 +1,172 @@
+"""Pooled transactions: what a pool, a batch and a status need of one, and no more."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.wire.batches import Batch
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.expand import Expanded
+from qnet_actors.wire.schemes import key_id
+from qnet_actors.wire.transactions import (
+    RotateKey,
+    Transaction,
+    amount_total,
+    transaction_id,
+)
+
+PENDING: Final = 0
+"""In the pool, to be batched once its turn comes."""
+BATCHED: Final = 1
+"""In an own batch."""
+SEEN: Final = 2
+"""In another author's batch."""
+
+# Of a batch: its row of the columns, with the payload's offset.
+ROW_BYTES: Final = 32 + 32 + 8 + 8 + 4 + 4 + 4
+
+
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """A transaction in the pool; equal to itself only."""
+
+    id: bytes
+    scheme: int
+    sender: bytes
+    key_id: bytes
+    nonce: int
+    valid_until: int
+    gas_limit: int
+    gas_price: int
+    payload: bytes
+    """Canonical access and action, as a batch's bodies section holds them."""
+    signature: bytes
+    public_key: bytes
+    """Empty where the client did not send it."""
+    cost: int
+    """The most that it can take from the balance: amounts and the whole gas limit."""
+    size_bytes: int
+    """What it takes in a batch, its public key included."""
+    rotates_to: bytes = b""
+    """The key id that it makes the sender's; empty but for key rotations."""
+    state: int = PENDING
+    batch: bytes = b""
+    """The digest of the batch that carries it, unless pending."""
+    ticket: int = 0
+    """Its place among what is ready to be batched; 0: it is not."""
+    rank: int = 0
+    """The gas price by which it is ready: never above that of the sender's entry before it."""
+    order: int = 0
+    restores: int = 0
+    seen: bool = False
+    """It was left to another author's batch once; it is not a second time."""
+
+
+def entry_of(transaction: Transaction, data: bytes) -> Entry:
+    """The entry of a transaction whose canonical bytes are `data`.
+
+    The body's bytes are cut out of `data`: since it is canonical, every length is known.
+    """
+    body, witness = transaction.body, transaction.witness
+    witness_bytes = (
+        1
+        + _unsigned_bytes(witness.scheme)
+        + _binary_bytes(len(witness.signature))
+        + _binary_bytes(len(witness.public_key))
+    )
+    body_bytes = data[1 : len(data) - witness_bytes]
+    head_bytes = (
+        1
+        + _unsigned_bytes(body.version)
+        + 3 * _binary_bytes(32)
+        + _unsigned_bytes(body.nonce)
+        + _unsigned_bytes(body.valid_until)
+        + _unsigned_bytes(body.gas_limit)
+        + _unsigned_bytes(body.gas_price)
+    )
+    action = body.action
+    payload = body_bytes[head_bytes:]
+    return Entry(
+        transaction_id(body_bytes),
+        witness.scheme,
+        body.sender,
+        body.key_id,
+        body.nonce,
+        body.valid_until,
+        body.gas_limit,
+        body.gas_price,
+        payload,
+        witness.signature,
+        witness.public_key,
+        amount_total(action) + body.gas_limit * body.gas_price,
+        ROW_BYTES + len(payload) + len(witness.signature) + len(witness.public_key),
+        action.key_id if isinstance(action, RotateKey) else b"",
+    )
+
+
+def entries_of_batch(batch: Batch, expanded: Expanded) -> list[Entry]:
+    """The entries of an own batch found in the store after a restart, as batched.
+
+    Public keys that the batch brings are given to each of their rows.
+    """
+    header, columns = batch.header, batch.columns
+    keys = {key_id(header.scheme, key): key for key in batch.public_keys}
+    ids, senders, key_ids = map(rows_of, (expanded.ids, columns.senders, columns.key_ids))
+    signatures = batch.signatures
+    entries = []
+    for row in range(header.count):
+        gas_limit, gas_price = int(columns.gas_limits[row]), int(columns.gas_prices[row])
+        opened = expanded.payloads.get(row)
+        action = None if opened is None else opened.action
+        amount = int(expanded.amounts[row]) if action is None else amount_total(action)
+        payload, public_key = columns.row_payload(row), keys.get(key_ids[row], b"")
+        signature = signatures[row].tobytes()
+        entries.append(
+            Entry(
+                ids[row],
+                header.scheme,
+                senders[row],
+                key_ids[row],
+                int(columns.nonces[row]),
+                int(columns.valid_until[row]),
+                gas_limit,
+                gas_price,
+                payload,
+                signature,
+                public_key,
+                amount + gas_limit * gas_price,
+                ROW_BYTES + len(payload) + len(signature) + len(public_key),
+                action.key_id if isinstance(action, RotateKey) else b"",
+                state=BATCHED,
+                batch=batch.digest,
+            )
+        )
+    return entries
+
+
+def rows_of(column: npt.NDArray[np.uint8]) -> list[bytes]:
+    """The rows of a uint8[n, width] column as bytes, at ~50 ns each."""
+    if column.ndim != 2 or column.shape[1] == 0:
+        raise QnetError(Code.INTERNAL, f"a column of shape {column.shape}")
+    width = np.dtype((np.void, column.shape[1]))
+    rows: Any = np.ascontiguousarray(column).view(width).ravel().tolist()
+    return list(rows)
+
+
+def _unsigned_bytes(value: int) -> int:
+    """The size of an integer in canonical MessagePack."""
+    if value < 0x80:
+        return 1
+    if value <= 0xFF:
+        return 2
+    if value <= 0xFFFF:
+        return 3
+    return 5 if value <= 0xFFFFFFFF else 9
+
+
+def _binary_bytes(length: int) -> int:
+    """The size of `length` bytes (below 2^16) in canonical MessagePack."""
+    return length + (2 if length <= 0xFF else 3)

@@ -1,0 +1,436 @@
+"""The bounded pool: queues of nonces by sender, replacement, eviction, and what is ready.
+
+All checks that depend on the pool or on accounts are here; see `refusal`.  The pool holds three
+kinds of entries: pending, batched by this validator, and seen in another author's batch.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
+from qnet_actors.mempool.ready import Ready
+from qnet_actors.mempool.settings import MempoolSettings
+from qnet_actors.wire.codes import Code
+from qnet_actors.wire.hashing import ZERO_DIGEST
+
+_STALE_SPARE: Final = 1_024
+_EVICTIONS_MAX: Final = 64
+"""A transaction that would displace more than this is refused."""
+
+
+class Account(NamedTuple):
+    """What the state says of a sender."""
+
+    nonce: int
+    balance: int
+    key_id: bytes
+    """Zeros: the account has no key yet."""
+
+
+class Added(NamedTuple):
+    """What `Pool.add` did; `replaced` and `evicted` have left the pool."""
+
+    code: Code
+    detail: str = ""
+    replaced: Entry | None = None
+    evicted: tuple[Entry, ...] = ()
+
+
+class SenderQueue:
+    """A sender's entries by nonce."""
+
+    __slots__ = ("address", "cost", "entries", "frontier", "key_id", "nonce", "rotations")
+
+    def __init__(self, address: bytes, account: Account) -> None:
+        self.address = address
+        self.nonce = account.nonce
+        """The account's next nonce, as of the last block heard of."""
+        self.key_id = account.key_id
+        self.entries: dict[int, Entry] = {}
+        self.cost = 0
+        self.frontier = account.nonce
+        """The first nonce missing: all before it are batched, seen or ready."""
+        self.rotations: dict[int, bytes] = {}
+
+    def key_at(self, nonce: int, key_id: bytes) -> bytes:
+        """The key id that is valid at `nonce`, the account's own being `key_id`."""
+        key = self.address if key_id == ZERO_DIGEST else key_id
+        if self.rotations:
+            before = [at for at in self.rotations if at < nonce]
+            if before:
+                key = self.rotations[max(before)]
+        return key
+
+    def cost_from(self, nonce: int) -> int:
+        """What the entries from `nonce` on can take; those before it are paid for already."""
+        if nonce <= self.nonce:
+            return self.cost
+        return sum(entry.cost for at, entry in self.entries.items() if at >= nonce)
+
+
+class Pool:
+    """Bounded by count and bytes, and by count for each sender."""
+
+    def __init__(self, settings: MempoolSettings) -> None:
+        self._settings = settings
+        self._by_id: dict[bytes, Entry] = {}
+        self._queues: dict[bytes, SenderQueue] = {}
+        self.ready: Final[dict[int, Ready]] = {}
+        self.size_bytes = 0
+        self._order = 0
+        self._ticket = 0
+        # The worst-paying pending entries first, the newest first among equals.
+        self._evictable: dict[int, Entry] = {}
+        self._worst: list[tuple[int, int]] = []
+        self._expiring: list[tuple[int, bytes]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __contains__(self, id_: bytes) -> bool:
+        return id_ in self._by_id
+
+    def get(self, id_: bytes) -> Entry | None:
+        return self._by_id.get(id_)
+
+    def queue(self, sender: bytes) -> SenderQueue | None:
+        return self._queues.get(sender)
+
+    # Admission.
+
+    def refusal(self, entry: Entry, account: Account, end: int) -> tuple[Code, str] | None:
+        """Why `entry` may not be added, cheapest check first; None: it may, if there is room.
+
+        `end` is the first nonce at which the sender has nothing, on its way or in the pool.
+        """
+        settings = self._settings
+        if entry.id in self._by_id:
+            return Code.DUPLICATE, ""
+        nonce = entry.nonce
+        if nonce < account.nonce:
+            return Code.NONCE_TOO_LOW, f"the account's next nonce is {account.nonce}"
+        if nonce > end + settings.nonce_window:
+            return Code.NONCE_TOO_FAR, f"the first nonce missing is {end}"
+        queue = self._queues.get(entry.sender)
+        if queue is None:
+            key = entry.sender if account.key_id == ZERO_DIGEST else account.key_id
+            pending = 0
+        else:
+            key = queue.key_at(nonce, account.key_id)
+            pending = queue.cost_from(account.nonce)
+            old = queue.entries.get(nonce)
+            if old is not None:
+                if old.state != PENDING:
+                    return Code.NONCE_TOO_LOW, "the transaction with this nonce is batched already"
+                if entry.gas_price * 100 < old.gas_price * (100 + settings.replacement_percent):
+                    return Code.REPLACEMENT_UNDERPRICED, f"its gas price is {old.gas_price}"
+                pending -= old.cost
+            elif len(queue.entries) >= settings.sender_transactions_max:
+                return Code.SENDER_LIMIT, ""
+        if entry.key_id != key:
+            return Code.KEY_NOT_CURRENT, ""
+        if pending + entry.cost > account.balance:
+            return Code.INSUFFICIENT_FUNDS, f"{pending} pending, balance {account.balance}"
+        if self.is_full(entry) and not self._pays_for_room(entry):
+            return Code.POOL_FULL, ""
+        return None
+
+    def end_of(self, sender: bytes, nonce: int) -> int:
+        """The first nonce at or after the account's `nonce` at which the pool holds nothing."""
+        queue = self._queues.get(sender)
+        if queue is None:
+            return nonce
+        if nonce <= queue.frontier:
+            return queue.frontier
+        while nonce in queue.entries:
+            nonce += 1
+        return nonce
+
+    def is_full(self, entry: Entry) -> bool:
+        settings = self._settings
+        return (
+            len(self._by_id) >= settings.pool_transactions_max
+            or self.size_bytes + entry.size_bytes > settings.pool_size_bytes_max
+        )
+
+    def _pays_for_room(self, entry: Entry) -> bool:
+        worst = self._worst_entry()
+        return worst is not None and worst.gas_price < entry.gas_price
+
+    def add(self, entry: Entry, account: Account) -> Added:
+        """Adds a verified entry if no rule is against it, displacing what pays less if need be."""
+        refused = self.refusal(entry, account, self.end_of(entry.sender, account.nonce))
+        if refused is not None:
+            return Added(*refused)
+        queue = self._queues.get(entry.sender)
+        old = None if queue is None else queue.entries.get(entry.nonce)
+        evicted: list[Entry] = []
+        if old is None or self.size_bytes - old.size_bytes + entry.size_bytes > (
+            self._settings.pool_size_bytes_max
+        ):
+            room = self._make_room(entry, old)
+            if room is None:
+                return Added(Code.POOL_FULL)
+            evicted = room
+            queue = self._queues.get(entry.sender)
+        if queue is None:
+            queue = self._queues[entry.sender] = SenderQueue(entry.sender, account)
+        if old is not None:
+            self._replace(queue, old, entry)
+        else:
+            self._insert(queue, entry)
+        return Added(Code.SUCCESS, "", old, tuple(evicted))
+
+    def adopt(self, entry: Entry, account: Account) -> bool:
+        """Takes back an entry of an own batch after a restart, whatever the bounds; False: spent.
+
+        Its place must be free: own batches never hold two transactions with one nonce, unless one
+        of them is not executed any more.
+        """
+        if entry.nonce < account.nonce or entry.id in self._by_id:
+            return False
+        queue = self._queues.get(entry.sender)
+        if queue is None:
+            queue = self._queues[entry.sender] = SenderQueue(entry.sender, account)
+        if entry.nonce in queue.entries:
+            return False
+        self._insert(queue, entry)
+        return True
+
+    def _make_room(self, entry: Entry, spared: Entry | None) -> list[Entry] | None:
+        """Evicts the worst-paying pending entries until `entry` fits, or none at all."""
+        settings = self._settings
+        count = len(self._by_id) + (spared is None)
+        size = self.size_bytes + entry.size_bytes - (spared.size_bytes if spared else 0)
+        victims: list[Entry] = []
+        taken: list[tuple[int, int]] = []
+        enough = True
+        while count > settings.pool_transactions_max or size > settings.pool_size_bytes_max:
+            worst = self._worst_entry()
+            if worst is None or worst.gas_price >= entry.gas_price or len(taken) > _EVICTIONS_MAX:
+                enough = False
+                break
+            taken.append(heapq.heappop(self._worst))
+            if worst is not spared:
+                victims.append(worst)
+                count -= 1
+                size -= worst.size_bytes
+        for item in taken:
+            heapq.heappush(self._worst, item)
+        if not enough:
+            return None
+        for victim in victims:
+            self._remove(victim)
+        return victims
+
+    def _worst_entry(self) -> Entry | None:
+        worst = self._worst
+        while worst:
+            entry = self._evictable.get(-worst[0][1])
+            if entry is not None:
+                return entry
+            heapq.heappop(worst)
+        return None
+
+    def _insert(self, queue: SenderQueue, entry: Entry) -> None:
+        self._index(queue, entry)
+        if entry.nonce == queue.frontier:
+            self._expose(queue)
+
+    def _replace(self, queue: SenderQueue, old: Entry, new: Entry) -> None:
+        ready = self.ready.get(new.scheme)
+        in_place = old.ticket and ready is not None and old.scheme == new.scheme
+        if in_place and ready is not None:
+            ready.replace(old, new)
+        self._forget(queue, old)
+        self._index(queue, new)
+        if not in_place and new.nonce < queue.frontier:
+            self._rewind(queue, new.nonce)
+            self._expose(queue)
+
+    def _index(self, queue: SenderQueue, entry: Entry) -> None:
+        self._by_id[entry.id] = entry
+        queue.entries[entry.nonce] = entry
+        queue.cost += entry.cost
+        self.size_bytes += entry.size_bytes
+        if entry.rotates_to:
+            queue.rotations[entry.nonce] = entry.rotates_to
+        if entry.valid_until:
+            heapq.heappush(self._expiring, (entry.valid_until, entry.id))
+            if len(self._expiring) > 2 * len(self._by_id) + _STALE_SPARE:
+                self._expiring = [(e.valid_until, e.id) for e in self._by_id.values()]
+                self._expiring = [item for item in self._expiring if item[0]]
+                heapq.heapify(self._expiring)
+        if entry.state == PENDING:
+            self._make_evictable(entry)
+
+    def _make_evictable(self, entry: Entry) -> None:
+        # A number of its own each time: what an earlier one left in the heap stays without effect.
+        self._order += 1
+        entry.order = self._order
+        self._evictable[entry.order] = entry
+        heapq.heappush(self._worst, (entry.gas_price, -entry.order))
+        if len(self._worst) > 2 * len(self._evictable) + _STALE_SPARE:
+            self._worst = [(e.gas_price, -e.order) for e in self._evictable.values()]
+            heapq.heapify(self._worst)
+
+    # What is ready.
+
+    def _expose(self, queue: SenderQueue) -> None:
+        """Makes ready what follows the frontier without a gap, and moves the frontier past it."""
+        entries, nonce = queue.entries, queue.frontier
+        before = entries.get(nonce - 1)
+        while (entry := entries.get(nonce)) is not None:
+            if entry.state == PENDING:
+                rank = entry.gas_price
+                if before is not None and before.ticket and before.rank < rank:
+                    rank = before.rank
+                self._ticket += 1
+                entry.rank, entry.ticket = rank, self._ticket
+                ready = self.ready.get(entry.scheme)
+                if ready is None:
+                    ready = self.ready[entry.scheme] = Ready()
+                ready.add(entry)
+            before = entry
+            nonce += 1
+        queue.frontier = nonce
+
+    def _rewind(self, queue: SenderQueue, nonce: int) -> None:
+        """What is ready at or after `nonce` is so no more, until `_expose`."""
+        for at in range(nonce, queue.frontier):
+            entry = queue.entries.get(at)
+            if entry is not None and entry.ticket:
+                self.ready[entry.scheme].remove(entry)
+        queue.frontier = min(queue.frontier, nonce)
+
+    def batched(self, entries: Iterable[Entry], digest: bytes) -> None:
+        """`entries`, taken from `ready` in order, are in the own batch `digest`."""
+        for entry in entries:
+            entry.state, entry.batch = BATCHED, digest
+            self._evictable.pop(entry.order, None)
+            if entry.ticket:
+                self.ready[entry.scheme].remove(entry)
+
+    def seen(self, ids: Iterable[bytes], digest: bytes) -> list[Entry]:
+        """Another author's batch carries `ids`: those pending here are left to it, once."""
+        left = []
+        for id_ in ids:
+            entry = self._by_id.get(id_)
+            if entry is not None and entry.state == PENDING and not entry.seen:
+                entry.state, entry.batch, entry.seen = SEEN, digest, True
+                self._evictable.pop(entry.order, None)
+                if entry.ticket:
+                    self.ready[entry.scheme].remove(entry)
+                left.append(entry)
+        return left
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """`entries` are pending again; those that left the pool meanwhile are passed over."""
+        lowest: dict[bytes, int] = {}
+        for entry in entries:
+            if self._by_id.get(entry.id) is not entry or entry.state == PENDING:
+                continue
+            entry.state, entry.batch = PENDING, b""
+            self._make_evictable(entry)
+            lowest[entry.sender] = min(lowest.get(entry.sender, entry.nonce), entry.nonce)
+        for sender, nonce in lowest.items():
+            queue = self._queues[sender]
+            if nonce < queue.frontier:
+                self._rewind(queue, nonce)
+                self._expose(queue)
+
+    # Leaving.
+
+    def remove(self, entry: Entry) -> None:
+        """Takes `entry` out; what follows it waits until its nonce is filled."""
+        if self._by_id.get(entry.id) is entry:
+            self._remove(entry)
+
+    def _remove(self, entry: Entry) -> None:
+        queue = self._queues[entry.sender]
+        if entry.nonce < queue.frontier:
+            self._rewind(queue, entry.nonce)
+        self._forget(queue, entry)
+        if not queue.entries:
+            del self._queues[entry.sender]
+
+    def _forget(self, queue: SenderQueue, entry: Entry) -> None:
+        if entry.ticket:
+            self.ready[entry.scheme].remove(entry)
+        del self._by_id[entry.id]
+        self._evictable.pop(entry.order, None)
+        del queue.entries[entry.nonce]
+        queue.cost -= entry.cost
+        queue.rotations.pop(entry.nonce, None)
+        self.size_bytes -= entry.size_bytes
+
+    def advance(self, sender: bytes, account: Account) -> tuple[list[Entry], list[Entry]]:
+        """The sender's account as a block left it: (entries with spent nonces, with a stale key).
+
+        Both have left the pool, the latter only where they were pending.
+        """
+        queue = self._queues.get(sender)
+        if queue is None or account.nonce < queue.nonce:
+            return [], []
+        passed = range(queue.nonce, account.nonce)
+        if len(passed) > len(queue.entries):
+            nonces = sorted(nonce for nonce in queue.entries if nonce < account.nonce)
+        else:
+            nonces = [nonce for nonce in passed if nonce in queue.entries]
+        spent = [queue.entries[nonce] for nonce in nonces]
+        for entry in spent:
+            self._forget(queue, entry)
+        queue.nonce = account.nonce
+        if queue.frontier < account.nonce:
+            queue.frontier = account.nonce
+            self._expose(queue)
+        if not queue.entries:
+            del self._queues[sender]
+            return spent, []
+        if account.key_id == queue.key_id:
+            return spent, []
+        queue.key_id = account.key_id
+        return spent, self._remove_stale_keys(queue)
+
+    def unpayable(self, sender: bytes, account: Account) -> list[Entry]:
+        """Removes the sender's last pending entries until the rest can be paid from `account`."""
+        queue = self._queues.get(sender)
+        if queue is None:
+            return []
+        cost = queue.cost_from(account.nonce)
+        removed: list[Entry] = []
+        if cost > account.balance:
+            for nonce in sorted(queue.entries, reverse=True):
+                entry = queue.entries[nonce]
+                if entry.state == PENDING and nonce >= account.nonce:
+                    removed.append(entry)
+                    cost -= entry.cost
+                    if cost <= account.balance:
+                        break
+        for entry in removed:
+            self._remove(entry)
+        return removed
+
+    def _remove_stale_keys(self, queue: SenderQueue) -> list[Entry]:
+        removed = [
+            entry
+            for nonce, entry in queue.entries.items()
+            if entry.state == PENDING and entry.key_id != queue.key_at(nonce, queue.key_id)
+        ]
+        for entry in removed:
+            self._remove(entry)
+        return removed
+
+    def expired(self, height: int) -> list[Entry]:
+        """Removes what is not batched and may not be included above `height`."""
+        removed = []
+        while self._expiring and self._expiring[0][0] <= height:
+            entry = self._by_id.get(heapq.heappop(self._expiring)[1])
+            if entry is not None and entry.state != BATCHED:
+                removed.append(entry)
+        for entry in removed:
+            self.remove(entry)
+        return removed

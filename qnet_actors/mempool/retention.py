@@ -1,0 +1,134 @@
+"""Which batches are held, for how long, and how many an author may have here unexecuted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+from qnet_actors.mempool.settings import MempoolSettings
+from qnet_actors.wire.batches import BatchHeader
+from qnet_actors.wire.codes import Code, QnetError
+
+
+@dataclass(slots=True)
+class _Held:
+    author: int
+    shard: int
+    sequence: int
+    size_bytes: int
+    since_ms: int
+    """When it was taken in; once executed, when that was."""
+    height: int = 0
+    commit_index: int = 0
+
+
+class Retention:
+    """Batches stay until their block is certified and no DAG above gc_round can name them.
+
+    The latter holds once a certified commit is `gc_depth` commits above the one that executed the
+    batch, since the round of the leader rises with every commit.
+    """
+
+    def __init__(self, gc_depth: int, settings: MempoolSettings) -> None:
+        self._gc_depth = gc_depth
+        self._settings = settings
+        self._unexecuted: dict[bytes, _Held] = {}
+        self._executed: dict[bytes, _Held] = {}
+        # The digest first held for a sequence, by (author, shard).
+        self._sequences: dict[tuple[int, int], dict[int, bytes]] = {}
+        self._author_bytes: Counter[int] = Counter()
+        self._final_height = 0
+        self._final_commit_index = 0
+
+    def __len__(self) -> int:
+        return len(self._unexecuted) + len(self._executed)
+
+    def check_quota(self, header: BatchHeader, digest: bytes, size_bytes: int) -> None:
+        """Whether a pushed batch may be held besides those that its author has here.
+
+        Raises `QnetError`: BAD_SEQUENCE where another batch has its sequence, BUSY where the
+        author has too much here that is not executed.
+        """
+        settings = self._settings
+        sequences = self._sequences.get((header.author, header.shard), {})
+        if sequences.get(header.sequence, digest) != digest:
+            raise QnetError(Code.BAD_SEQUENCE, f"sequence {header.sequence} is another batch's")
+        if (
+            len(sequences) >= settings.author_batches_max
+            or self._author_bytes[header.author] + size_bytes > settings.author_size_bytes_max
+        ):
+            raise QnetError(Code.BUSY, "the author has too many batches that are not executed")
+
+    def is_first(self, header: BatchHeader, digest: bytes) -> bool:
+        """Whether `digest`, which is held, may be acknowledged: no other has its sequence."""
+        sequences = self._sequences.get((header.author, header.shard), {})
+        return sequences.get(header.sequence, digest) == digest
+
+    def started(self, now_ms: int) -> None:
+        """What a restart brought back counts from now."""
+        for held in (*self._unexecuted.values(), *self._executed.values()):
+            held.since_ms = now_ms
+
+    def add(self, header: BatchHeader, digest: bytes, size_bytes: int, now_ms: int) -> None:
+        """A batch that the store holds, not executed as far as is known."""
+        held = _Held(header.author, header.shard, header.sequence, size_bytes, now_ms)
+        self._unexecuted[digest] = held
+        self._sequences.setdefault((held.author, held.shard), {}).setdefault(held.sequence, digest)
+        self._author_bytes[held.author] += size_bytes
+
+    def executed(
+        self, digests: Iterable[bytes], height: int, commit_index: int, now_ms: int
+    ) -> tuple[bytes, ...]:
+        """Notes that batches are executed; those among them that were held unexecuted."""
+        known = []
+        for digest in digests:
+            held = self._unexecuted.get(digest)
+            if held is not None:
+                self._release(digest, held)
+                held.height, held.commit_index, held.since_ms = height, commit_index, now_ms
+                self._executed[digest] = held
+                known.append(digest)
+        return tuple(known)
+
+    def _release(self, digest: bytes, held: _Held) -> None:
+        del self._unexecuted[digest]
+        slot = (held.author, held.shard)
+        sequences = self._sequences[slot]
+        if sequences.get(held.sequence) == digest:
+            del sequences[held.sequence]
+            if not sequences:
+                del self._sequences[slot]
+        self._author_bytes[held.author] -= held.size_bytes
+
+    def certified(self, height: int, commit_index: int) -> None:
+        """All up to `height`, and the commits up to `commit_index`, is final."""
+        self._final_height = max(self._final_height, height)
+        self._final_commit_index = max(self._final_commit_index, commit_index)
+
+    def prune(self, now_ms: int, kept: Container[bytes]) -> tuple[bytes, ...]:
+        """The batches that need not be held any longer; `kept` are, as long as not executed."""
+        pruned: list[bytes] = []
+        keep_ms = self._settings.witness_retention_ms
+        if keep_ms is not None:
+            for digest, held in self._executed.items():
+                if (
+                    held.height > self._final_height
+                    or held.commit_index + self._gc_depth > self._final_commit_index
+                    or held.since_ms + keep_ms > now_ms
+                ):
+                    break
+                pruned.append(digest)
+            for digest in pruned:
+                del self._executed[digest]
+        lifetime_ms = self._settings.unexecuted_lifetime_ms
+        expired = []
+        for digest, held in self._unexecuted.items():
+            if held.since_ms + lifetime_ms > now_ms:
+                break
+            if digest not in kept:
+                expired.append((digest, held))
+        for digest, held in expired:
+            self._release(digest, held)
+            pruned.append(digest)
+        return tuple(pruned)
