@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypedDict, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -133,10 +132,12 @@ class Flows:
         self, selector: int | str | bytes, transactions: bool, offset: int, limit: int
     ) -> Flow[models.Block]:
         name = selector.hex() if isinstance(selector, bytes) else str(selector)
+        if not (name.isascii() and name.isalnum()):
+            raise QnetError(Code.INVALID_PARAMETER, "a block is named by height, hash or latest")
         params: dict[str, str] = {}
         if transactions:
             params = {"transactions": "true", "offset": str(offset), "limit": str(limit)}
-        return self._get(f"/blocks/{quote(name, safe='')}", _block, params)
+        return self._get(f"/blocks/{name}", _block, params)
 
     def blocks(self, cursor: str | None, limit: int) -> Flow[models.Blocks]:
         params = {"limit": str(limit)}

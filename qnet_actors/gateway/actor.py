@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Any
+import os
+import threading
+from collections.abc import Awaitable, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
 
+import msgspec
 import ray
+import uvloop
 from ray.exceptions import RayError
 
 from qnet_actors.gateway.app import create_app
@@ -14,6 +19,9 @@ from qnet_actors.gateway.backend import Backend, FramedBackend
 from qnet_actors.gateway.server import GatewayServer
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code, QnetError
+
+_START_TIMEOUT_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 8.0
 
 
 async def _answer(index: int, call: Awaitable[bytes]) -> bytes:
@@ -26,10 +34,7 @@ async def _answer(index: int, call: Awaitable[bytes]) -> bytes:
 
 
 def ray_backend(index: int, handle: Any) -> Backend:
-    """The validator behind an actor handle that has the methods of `backend.BackendFrames`.
-
-    Awaiting a Ray call that fails raises; `asyncio.timeout` around it cancels the call.
-    """
+    """The validator behind an actor handle that has the methods of `backend.BackendFrames`."""
     return FramedBackend(
         index,
         submit=lambda frame: _answer(index, handle.submit.remote(frame)),
@@ -39,26 +44,75 @@ def ray_backend(index: int, handle: Any) -> Backend:
 
 
 class Gateway:
-    """A gateway in a process of its own, in front of the validators of one operator."""
+    """A gateway in a process of its own, in front of the validators of one operator.
 
-    def __init__(self, validators: Sequence[tuple[int, Any]], settings: Settings) -> None:
-        """`validators`: (index in the committee, actor handle)."""
-        backends = [ray_backend(index, handle) for index, handle in validators]
-        self._server = GatewayServer(create_app(backends, settings), settings)
+    It runs in a thread with an event loop of its own (uvloop), so a copy that Ray makes of a dead
+    one can listen at once, without being told to.
+    """
 
-    async def start(self) -> str:
-        """Listens; returns the URL.  Raises `QnetError(PORT_IN_USE)`."""
-        await self._server.start()
-        return self._server.url
+    def __init__(
+        self,
+        validators: Mapping[int, Any],
+        host: str | None = None,
+        port: int | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """`validators`: actor handles by index; `host` and `port` come before those of `settings`.
 
-    async def healthy(self) -> bool:
-        """Answers at all: what a supervisor asks."""
-        await asyncio.sleep(0)
-        return True
+        Raises `QnetError(CONFIGURATION_INVALID)`.
+        """
+        chosen = settings or Settings()
+        self._settings = msgspec.structs.replace(
+            chosen,
+            host=chosen.host if host is None else host,
+            port=chosen.port if port is None else port,
+        )
+        self._backends = [ray_backend(index, handle) for index, handle in validators.items()]
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
+        self._started: Future[str] = Future()
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            self.start()
 
-    async def close(self) -> None:
-        await self._server.close()
+    def start(self) -> str:
+        """Listens, if it does not yet; returns the URL.  Raises `QnetError(PORT_IN_USE)`."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+            self._thread.start()
+        return self._started.result(_START_TIMEOUT_S)
+
+    def process_id(self) -> int:
+        """The process that the gateway lives in."""
+        return os.getpid()
+
+    def stop(self) -> None:
+        """Answers what has begun, for a few seconds at most, and ends."""
+        if self._thread is None or self._loop is None or self._ending is None:
+            return
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join(_STOP_TIMEOUT_S)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        try:
+            server = GatewayServer(create_app(self._backends, self._settings), self._settings)
+            await server.start()
+        except QnetError as error:
+            self._started.set_exception(error)
+            return
+        except BaseException as error:
+            self._started.set_exception(error)
+            raise
+        self._started.set_result(server.url)
+        await self._ending.wait()
+        await server.close()
 
 
-GatewayActor = ray.remote(max_restarts=0, max_task_retries=0)(Gateway)
-"""The remote class; options (name, placement, resources) are the caller's."""
+GatewayActor = ray.remote(Gateway)
+"""The remote class; options (name, placement, restarts) are the caller's."""
