@@ -1,0 +1,48 @@
+"""Consensus: an uncertified DAG with one signature a block, committed by the Mysticeti-C rule.
+
+Names are loaded when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qnet_actors.validators.core import ValidatorCore
+    from qnet_actors.validators.evidence import Equivocation, Evidence
+    from qnet_actors.validators.journal import FileJournal, Journalled, MemoryJournal
+    from qnet_actors.validators.recovery import Recovered, recover
+    from qnet_actors.validators.status import ValidatorStatus
+
+_HOME = {
+    "Equivocation": "evidence",
+    "Evidence": "evidence",
+    "FileJournal": "journal",
+    "Journalled": "journal",
+    "MemoryJournal": "journal",
+    "Recovered": "recovery",
+    "ValidatorCore": "core",
+    "ValidatorStatus": "status",
+    "recover": "recovery",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+__all__ = [
+    "Equivocation",
+    "Evidence",
+    "FileJournal",
+    "Journalled",
+    "MemoryJournal",
+    "Recovered",
+    "ValidatorCore",
+    "ValidatorStatus",
+    "recover",
+]

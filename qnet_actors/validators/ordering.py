@@ -1,0 +1,86 @@
+"""From the DAG to the ledger's queue: decide, linearise, name the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from qnet_actors.validators.committer import Committer
+from qnet_actors.validators.dag import Dag
+from qnet_actors.validators.linearizer import Linearizer
+from qnet_actors.validators.outbox import LedgerQueue, Naming
+from qnet_actors.validators.recovery import Recovered
+from qnet_actors.wire.batches import BatchRef
+from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.dag import BlockRef, Commit, DagBlock
+from qnet_actors.wire.genesis import Genesis
+
+
+class Ordering:
+    """The commit chain of one validator and where it stands."""
+
+    def __init__(
+        self, genesis: Genesis, committee: Committee, dag: Dag, recovered: Recovered
+    ) -> None:
+        parameters = genesis.parameters
+        self._dag: Final = dag
+        self.linearizer: Final = Linearizer(
+            dag, committee, parameters.gc_depth, genesis.timestamp_ms, recovered.commits
+        )
+        self.committer: Final = Committer(dag, committee)
+        self.queue: Final = LedgerQueue(parameters.commit_lag, recovered.executed_index)
+        self.decided_round = self.linearizer.round
+        """Slots up to this round are committed or skipped."""
+        self._naming: Final = Naming()
+        self._is_named = False
+
+    @property
+    def is_naming(self) -> bool:
+        """Whether all that committed blocks above gc_round name is known."""
+        return self._is_named
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a commit may follow: the ledger keeps up, and what is named is known."""
+        return self._is_named and not self.queue.is_full
+
+    def is_named(self, digest: bytes) -> bool:
+        """Whether a committed block above gc_round names the batch."""
+        return self._naming.is_named(digest)
+
+    def missing(self) -> list[BlockRef]:
+        """Committed blocks above gc_round that are not here, though what they name must be known.
+
+        None: naming starts from those that are here.
+        """
+        committed = self.linearizer.committed()
+        missing = [ref for ref in committed if ref.digest not in self._dag]
+        self._is_named = not missing
+        if not missing:
+            blocks = (self._dag.block(ref.digest) for ref in committed)
+            self._naming.restart(block for block in blocks if block is not None)
+        return missing
+
+    def next_leaders(self) -> list[DagBlock]:
+        """The leaders to commit now, in order.  Raises `BrokenAssumption`."""
+        decisions = self.committer.decide(self.decided_round)
+        if decisions:
+            self.decided_round = decisions[-1].round
+            self.committer.forget(self.decided_round)
+        return [decision.leader for decision in decisions if decision.leader is not None]
+
+    def commit(self, leader: DagBlock) -> tuple[list[DagBlock], tuple[tuple[int, BatchRef], ...]]:
+        """Commits a leader; returns the commit's blocks and its batches as (author, ref)."""
+        gc_round = self.linearizer.gc_round
+        commit = self.linearizer.commit(leader)
+        found = (self._dag.block(ref.digest) for ref in commit.blocks)
+        blocks = [block for block in found if block is not None]
+        batches = self._naming.commit(blocks, gc_round)
+        self.queue.add(commit, batches)
+        return blocks, batches
+
+    def restart(self, commits: Sequence[Commit]) -> None:
+        """Goes on behind commits that others made."""
+        self.linearizer.restart(commits)
+        self.decided_round = self.linearizer.round
+        self.committer.forget(self.decided_round)

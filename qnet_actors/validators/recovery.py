@@ -1,0 +1,116 @@
+"""From a journal to the state that a validator goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qnet_actors.validators.checks import BlockRules, Verifier
+from qnet_actors.validators.journal import (
+    JOURNAL_VERSION,
+    BlockEntry,
+    Journalled,
+    PendingCommit,
+    RoundMinEntry,
+    SnapshotEntry,
+)
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.dag import (
+    BlockRef,
+    Commit,
+    DagBlock,
+    decode_dag_block,
+    genesis_refs,
+)
+from qnet_actors.wire.genesis import Genesis
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a `ValidatorCore` is constructed with."""
+
+    is_new: bool
+    """Nothing was ever written: the journal still needs its first snapshot."""
+    own: BlockRef
+    """The last own block; of round 0 where there is none."""
+    round_min: int
+    executed_index: int
+    commits: tuple[Commit, ...]
+    pending: tuple[PendingCommit, ...]
+    blocks: tuple[DagBlock, ...]
+    """Admitted blocks in order: those of the snapshot, then those since."""
+    torn_bytes: int
+
+
+def first_snapshot(genesis: Genesis, committee: Committee, own: int) -> SnapshotEntry:
+    """What the journal of a validator begins with that has never done anything."""
+    return SnapshotEntry(
+        version=JOURNAL_VERSION,
+        chain_id=genesis.chain_id(),
+        epoch=committee.epoch,
+        author=own,
+        own=genesis_refs(committee.seed, len(committee))[own],
+        round_min=0,
+        executed_index=0,
+        commits=(),
+        pending=(),
+        blocks=(),
+    )
+
+
+def recover(
+    journalled: Journalled,
+    genesis: Genesis,
+    committee: Committee,
+    own: int,
+    verifier: Verifier,
+) -> Recovered:
+    """The state that the journal describes.  Blocks are checked again, signatures included.
+
+    Raises `QnetError`: DATA_CORRUPT where the contents do not hold, WRONG_CHAIN, WRONG_EPOCH or
+    CONFIGURATION_INVALID where the journal is another network's, epoch's or validator's.
+    """
+    snapshot = journalled.snapshot
+    is_new = snapshot is None
+    if snapshot is None:
+        snapshot = first_snapshot(genesis, committee, own)
+    if snapshot.chain_id != genesis.chain_id():
+        raise QnetError(Code.WRONG_CHAIN, "the journal is of another network")
+    if snapshot.epoch != committee.epoch:
+        raise QnetError(Code.WRONG_EPOCH, f"the journal is of epoch {snapshot.epoch}")
+    if snapshot.author != own:
+        raise QnetError(
+            Code.CONFIGURATION_INVALID, f"the journal is of validator {snapshot.author}, not {own}"
+        )
+    round_min = snapshot.round_min
+    encoded = list(snapshot.blocks)
+    for entry in journalled.entries:
+        if isinstance(entry, BlockEntry):
+            encoded.append(entry.block)
+        elif isinstance(entry, RoundMinEntry):
+            round_min = max(round_min, entry.round_min)
+    blocks = _checked(encoded, BlockRules(committee, verifier))
+    return Recovered(
+        is_new=is_new,
+        own=max((block.ref for block in blocks if block.ref.author == own), default=snapshot.own),
+        round_min=round_min,
+        executed_index=snapshot.executed_index,
+        commits=snapshot.commits,
+        pending=snapshot.pending,
+        blocks=tuple(blocks),
+        torn_bytes=journalled.torn_bytes,
+    )
+
+
+def _checked(encoded: list[bytes], rules: BlockRules) -> list[DagBlock]:
+    blocks: list[DagBlock] = []
+    try:
+        for data in encoded:
+            block = decode_dag_block(data)
+            rules.check_form(block)
+            blocks.append(block)
+    except QnetError as error:
+        raise QnetError(Code.DATA_CORRUPT, f"a journalled DAG block: {error}") from None
+    if not all(rules.verify(blocks)):
+        raise QnetError(Code.DATA_CORRUPT, "a journalled DAG block has a bad signature")
+    return blocks

@@ -1,0 +1,90 @@
+"""Committees, blocks and keys for tests of consensus; the simulator's keyed-hash scheme signs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from qnet_actors.crypto import BatchVerifier, Signer, development_key, simulator_provider
+from qnet_actors.wire.batches import BatchRef
+from qnet_actors.wire.committee import Member
+from qnet_actors.wire.dag import (
+    DAG_VERSION,
+    BlockRef,
+    CheckpointVote,
+    DagBlock,
+    DagHeader,
+    genesis_refs,
+)
+from qnet_actors.wire.genesis import GENESIS_VERSION, Genesis, Parameters
+from qnet_actors.wire.hashing import BATCH, hash32
+from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, Scheme
+
+START_MS: Final = 1_700_000_000_000
+PROVIDER: Final = simulator_provider()
+VERIFIER: Final = BatchVerifier(PROVIDER)
+
+
+@lru_cache(maxsize=64)
+def signer(index: int) -> Signer:
+    return Signer(development_key("validator", index, Scheme.KEYED_HASH, PROVIDER), PROVIDER)
+
+
+def make_genesis(stakes: Sequence[int] = (1, 1, 1, 1), **parameters: int) -> Genesis:
+    members = tuple(
+        Member(Scheme.KEYED_HASH, signer(i).public_key, stake, bytes([i + 1]) * 32)
+        for i, stake in enumerate(stakes)
+    )
+    return Genesis(
+        version=GENESIS_VERSION,
+        name="test",
+        development=True,
+        timestamp_ms=START_MS,
+        schemes=(Scheme.KEYED_HASH,),
+        parameters=Parameters(**parameters),
+        members=members,
+        accounts=(),
+    )
+
+
+def batch_ref(number: int, shard: int = 0) -> BatchRef:
+    return BatchRef(shard, number, hash32(BATCH, bytes([shard]), number.to_bytes(8, "big")))
+
+
+def sign(header: DagHeader) -> DagBlock:
+    digest = DagBlock(header, b"").digest
+    return DagBlock(header, signer(header.author).sign(digest, CONTEXT_DAG_BLOCK))
+
+
+def make_block(
+    round_: int,
+    author: int,
+    ancestors: Sequence[BlockRef],
+    *,
+    timestamp_ms: int | None = None,
+    batches: Sequence[BatchRef] = (),
+    votes: Sequence[CheckpointVote] = (),
+    epoch: int = 0,
+    version: int = DAG_VERSION,
+) -> DagBlock:
+    """A signed block; its own previous block is moved to the front of the ancestors."""
+    first = [ref for ref in ancestors if ref.author == author]
+    rest = [ref for ref in ancestors if ref.author != author]
+    return sign(
+        DagHeader(
+            version=version,
+            epoch=epoch,
+            round=round_,
+            author=author,
+            timestamp_ms=START_MS + 100 * round_ if timestamp_ms is None else timestamp_ms,
+            ancestors=(*first, *rest),
+            batches=tuple(batches),
+            votes=tuple(votes),
+        )
+    )
+
+
+def genesis_blocks(genesis: Genesis) -> tuple[BlockRef, ...]:
+    committee = genesis.committee()
+    return genesis_refs(committee.seed, len(committee))
