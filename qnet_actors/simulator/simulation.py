@@ -75,8 +75,8 @@ class SimConfig:
 class Rooms(Protocol):
     """The rooms of all validators with storages that outlive their lives."""
 
-    def open(self, index: int) -> tuple[Mapping[RoomKey, Core], Mapping[RoomKey, Storage]]:
-        """The cores of a validator, from what its storages hold."""
+    def open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
+        """The node of a validator, from what its storages hold."""
 
 
 RoomsFactory = Callable[[Genesis, list[KeyPair], Provider], Rooms]
@@ -187,12 +187,11 @@ class Simulation:
         self.checks.fail(index, invariant, reason)
 
     def _open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
-        cores, storages = self._rooms.open(index)
-        watched = {}
-        for key, core in cores.items():
+        node, storages = self._rooms.open(index)
+        for key, core in node.rooms.items():
             wrapped = core if self._wrap is None else self._wrap(index, key, core)
-            watched[key] = self.checks.watch(index, key, wrapped)
-        return Node(watched), storages
+            node.rooms[key] = self.checks.watch(index, key, wrapped)
+        return node, storages
 
     def _armed(self) -> frozenset[Fault]:
         """The faults of this run: all that are enabled, but lies only in half of the runs."""

@@ -1,0 +1,148 @@
+"""`qnet sim`: many seeds over the cores of the machine, or one seed with its timeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import IO, Any, Final
+
+from qnet_actors.simulator.faults import parse_faults
+from qnet_actors.simulator.result import SimResult, Verdict
+from qnet_actors.simulator.rooms import RealRooms
+from qnet_actors.simulator.simulation import SimConfig, Simulation
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import VALIDATORS_MAX
+
+SEEDS_MAX: Final = 1_000_000
+PROGRESS_S: Final = 5.0
+FAILURES_SHOWN_MAX: Final = 20
+
+
+def simulate(seed: int, config: SimConfig) -> SimResult:
+    """One run of the real rooms."""
+    return Simulation(seed, config, RealRooms).run()
+
+
+def run_sim(
+    *,
+    seeds: int = 200,
+    first_seed: int = 1,
+    seed: int | None = None,
+    validators: int = 4,
+    faults: str = "all",
+    trace: bool = False,
+    as_json: bool = False,
+    processes: int | None = None,
+    out: IO[str] | None = None,
+    err: IO[str] | None = None,
+) -> int:
+    """Runs seeds and prints a summary; returns the exit code: 1 when a seed failed.
+
+    `seed` runs that one alone, with its timeline where `trace` is set.  Progress goes to `err`.
+    Raises `QnetError(INVALID_PARAMETER)`.
+    """
+    out, err = out or sys.stdout, err or sys.stderr
+    if not 1 <= seeds <= SEEDS_MAX or not 0 <= first_seed < 2**63:
+        raise QnetError(Code.INVALID_PARAMETER, f"seeds are 1 to {SEEDS_MAX}")
+    if not 1 <= validators <= VALIDATORS_MAX:
+        raise QnetError(Code.INVALID_PARAMETER, f"validators are 1 to {VALIDATORS_MAX}")
+    if trace and seed is None:
+        raise QnetError(Code.INVALID_PARAMETER, "a timeline is of one seed: name it with --seed")
+    config = SimConfig(validators=validators, faults=parse_faults(faults), keep_lines=trace)
+    chosen = range(first_seed, first_seed + seeds) if seed is None else [seed]
+    started = time.perf_counter()
+    results = list(_progress(_run_all(chosen, config, processes), len(chosen), err))
+    summary = summarise(results, time.perf_counter() - started)
+    for result in results:
+        for line in result.lines:
+            print(line, file=out)
+    failed = [result for result in results if result.verdict != Verdict.PASS]
+    if as_json:
+        print(json.dumps(summary), file=out)
+    else:
+        _print_summary(summary, out)
+        if seed is not None:
+            print(json.dumps(results[0].to_json(), indent=2), file=out)
+    for result in failed[:FAILURES_SHOWN_MAX]:
+        print(f"seed {result.seed}: {result.verdict}: {result.reason}", file=err)
+        print(
+            f"  replay: qnet sim --seed {result.seed} --validators {validators}"
+            f" --faults {faults} --trace",
+            file=err,
+        )
+    return 1 if failed else 0
+
+
+def summarise(results: Iterable[SimResult], wall_seconds: float) -> dict[str, Any]:
+    """The counts over many runs, as `--json` prints them."""
+    results = list(results)
+    verdicts = Counter(result.verdict for result in results)
+    fired: Counter[str] = Counter()
+    for result in results:
+        fired.update(result.faults_fired)
+    return {
+        "seeds": len(results),
+        "passed": verdicts[Verdict.PASS],
+        "diverged": verdicts[Verdict.DIVERGED],
+        "no_progress": verdicts[Verdict.NO_PROGRESS],
+        "invalid": verdicts[Verdict.INVALID],
+        "faults_fired": dict(sorted(fired.items())),
+        "rounds_min": min((result.rounds for result in results), default=0),
+        "commits": sum(result.commits for result in results),
+        "transactions": sum(result.executed for result in results),
+        "virtual_seconds": round(sum(result.virtual_seconds for result in results), 3),
+        "wall_seconds": round(wall_seconds, 3),
+        "failures": [
+            {"seed": result.seed, "verdict": result.verdict, "reason": result.reason}
+            for result in results
+            if result.verdict != Verdict.PASS
+        ][:FAILURES_SHOWN_MAX],
+    }
+
+
+def _run_all(
+    seeds: range | list[int], config: SimConfig, processes: int | None
+) -> Iterator[SimResult]:
+    """Results in the order of `seeds`, whoever finishes first."""
+    count = min(processes or os.cpu_count() or 1, len(seeds))
+    if count <= 1:
+        for seed in seeds:
+            yield simulate(seed, config)
+        return
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(simulate, seeds, [config] * len(seeds))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _progress(results: Iterator[SimResult], total: int, err: IO[str]) -> Iterator[SimResult]:
+    started = last = time.perf_counter()
+    failed = 0
+    for done, result in enumerate(results, 1):
+        failed += result.verdict != Verdict.PASS
+        now = time.perf_counter()
+        if now - last >= PROGRESS_S:
+            last = now
+            print(f"{done}/{total} seeds, {failed} failed, {now - started:.0f} s", file=err)
+        yield result
+
+
+def _print_summary(summary: dict[str, Any], out: IO[str]) -> None:
+    fired = ", ".join(f"{name} {count}" for name, count in summary["faults_fired"].items())
+    print(
+        f"{summary['passed']} of {summary['seeds']} seeds passed; {summary['diverged']} diverged,"
+        f" {summary['no_progress']} made no progress, {summary['invalid']} do not count\n"
+        f"faults fired: {fired or 'none'}\n"
+        f"at least {summary['rounds_min']} rounds a run; {summary['commits']} commits and"
+        f" {summary['transactions']} transactions in all; {summary['virtual_seconds']:.0f} virtual"
+        f" seconds in {summary['wall_seconds']:.0f} s",
+        file=out,
+    )

@@ -1,0 +1,44 @@
+"""The real rooms on storages in memory that outlive the validators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qnet_actors.crypto import BatchVerifier, KeyPair, Provider, Signer
+from qnet_actors.ledger import MemoryLog
+from qnet_actors.mempool import MemoryBatchStore
+from qnet_actors.network.compose import Stores, compose
+from qnet_actors.network.node import Node, RoomKey
+from qnet_actors.rooms import Storage
+from qnet_actors.validators import MemoryJournal
+from qnet_actors.wire.genesis import Genesis
+
+
+class RealRooms:
+    """Composes validators as the packed host does, but for where they write to."""
+
+    def __init__(self, genesis: Genesis, members: list[KeyPair], crypto: Provider) -> None:
+        self._genesis = genesis
+        self._signers = [Signer(key, crypto) for key in members]
+        self._verifier = BatchVerifier(crypto)
+        self._stores = [
+            Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=MemoryLog())
+            for _ in members
+        ]
+
+    def open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
+        """A new life of a validator; the life before, if any, is dead and writes no more."""
+        stores = self._stores[index] = _after_crash(self._stores[index])
+        validator = compose(self._genesis, index, self._signers[index], self._verifier, stores)
+        return validator.node, stores.by_room(1)
+
+
+def _after_crash(stores: Stores) -> Stores:
+    batches, journal, log = stores.batches, stores.journal, stores.log
+    if isinstance(batches, MemoryBatchStore):
+        batches.crash()
+    if isinstance(journal, MemoryJournal):
+        journal = journal.crash()
+    if isinstance(log, MemoryLog):
+        log = log.crash()
+    return Stores(batches=batches, journal=journal, log=log)
