@@ -1,0 +1,356 @@
+"""The ledger of a validator: commits in, executed and durable blocks out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from qnet_actors.ledger.blocks import BuiltBlock, Draft, Tip, identity_of, make_block
+from qnet_actors.ledger.catchup import (
+    CatchUpRun,
+    Fetched,
+    Refused,
+    Rules,
+    apply_records,
+    check_answer,
+)
+from qnet_actors.ledger.execute import OpenBatch, open_batch
+from qnet_actors.ledger.pipeline import OutOfOrder, Pipeline
+from qnet_actors.ledger.recovery import Recovered, trim_commits
+from qnet_actors.ledger.serving import Serving
+from qnet_actors.ledger.verify import CheckedRecord, Verifier
+from qnet_actors.ledger.writes import (
+    BlockReader,
+    BlockWrite,
+    CertificateWrite,
+    GroupWrite,
+    SnapshotWrite,
+    Write,
+)
+from qnet_actors.rooms import (
+    BlockExecuted,
+    Bodies,
+    CatchUp,
+    CaughtUp,
+    CheckpointCertified,
+    CheckpointMade,
+    CommitReady,
+    CommitsExecuted,
+    Effect,
+    FromPeer,
+    Halt,
+    PeerUp,
+    Persist,
+    Room,
+    Run,
+    ToPeers,
+    ToRoom,
+)
+from qnet_actors.state import State
+from qnet_actors.wire.batches import Batch
+from qnet_actors.wire.blocks import Certificate, Checkpoint
+from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.dag import Commit
+from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest
+
+SNAPSHOT_EVERY_BYTES: Final = 128 * 1024 * 1024
+_CHECKPOINTS_KEPT: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What executing a group of drafts came to."""
+
+    blocks: tuple[BuiltBlock, ...]
+    tip: Tip
+    snapshot: SnapshotWrite | None
+
+
+class LedgerCore:
+    """Executes commits in order, one block at a time, while the bodies of the next are fetched.
+
+    `state` stands at `recovered.tip` and belongs to the ledger: it is changed inside `Run`, of
+    which one that changes it is under way at a time.  `log` is read only; writes are effects.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        committee: Committee,
+        verifier: Verifier,
+        recovered: Recovered,
+        log: BlockReader,
+        snapshot_every_bytes: int = SNAPSHOT_EVERY_BYTES,
+    ) -> None:
+        self._rules: Final = Rules(identity_of(genesis, committee), committee, verifier)
+        self._committee: Final = committee
+        self._parameters: Final = genesis.parameters
+        self._state: Final[State] = recovered.state
+        self._tip = recovered.tip
+        self._certificate = recovered.certificate
+        self._checkpoint = recovered.checkpoint
+        self._commits: deque[Commit] = deque(recovered.commits)
+        self._made_digests: dict[int, bytes] = {}
+        self._pipeline = Pipeline(genesis.parameters, recovered.tip)
+        self._serving = Serving(log)
+        self._catch_up: CatchUpRun | None = None
+        self._executing = False
+        self._started = False
+        self._snapshot_every_bytes: Final = snapshot_every_bytes
+        self._bytes_since_snapshot = recovered.bytes_since_snapshot
+
+    @property
+    def tip(self) -> Tip:
+        """The last executed block; what follows from it is durable only once effects say so."""
+        return self._tip
+
+    @property
+    def final_height(self) -> int:
+        """The height of the newest certified checkpoint; 0: none."""
+        return 0 if self._certificate is None else self._certificate.checkpoint.height
+
+    @property
+    def catching_up(self) -> bool:
+        return self._catch_up is not None
+
+    def handle(self, event: Any, now_ms: int) -> Sequence[Effect]:
+        try:
+            match event:
+                case CommitReady():
+                    return self._commit_ready(event)
+                case Bodies(commit_index=index, batches=batches):
+                    return self._bodies(index, batches)
+                case CheckpointCertified(certificate=certificate):
+                    return self._certified(certificate)
+                case CatchUp(peers=peers):
+                    return self._start_catch_up(peers, now_ms)
+                case FromPeer(peer=peer, message=LedgerRequest() as request):
+                    return self._serving.asked(peer, request)
+                case FromPeer(peer=peer, message=LedgerBlocks() as answer):
+                    return self._answered(peer, answer, now_ms)
+                case PeerUp() | FromPeer():
+                    return ()
+                case _:
+                    raise TypeError(f"the ledger does not take {type(event).__name__}")
+        except OutOfOrder as error:
+            return (Halt(str(error)),)
+
+    def tick(self, now_ms: int) -> Sequence[Effect]:
+        effects: list[Effect] = []
+        if not self._started:
+            self._started = True
+            effects.extend(self._announce())
+        run = self._catch_up
+        if run is not None and not self._executing:
+            if run.is_late(now_ms):
+                effects.extend(self._fruitless(run, now_ms))
+            if self._catch_up is not None and (asked := run.ask(self._tip, now_ms)) is not None:
+                peer, request = asked
+                effects.append(ToPeers(request, (peer,)))
+        effects.extend(self._advance())
+        return effects
+
+    def wake_ms(self) -> int | None:
+        if not self._started:
+            return 0
+        if self._catch_up is None or self._executing:
+            return None
+        return self._catch_up.wake_ms()
+
+    def _announce(self) -> list[Effect]:
+        """Where this validator stands after a start; the vote for the last checkpoint may lack."""
+        effects: list[Effect] = []
+        if self._tip.commit_index:
+            effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(self._tip.commit_index)))
+        if self._checkpoint is not None and self._checkpoint.height > self.final_height:
+            self._made_digests[self._checkpoint.height] = self._checkpoint.digest()
+            effects.append(ToRoom(Room.VALIDATOR, CheckpointMade(self._checkpoint)))
+        return effects
+
+    # Commits
+
+    def _commit_ready(self, ready: CommitReady) -> Sequence[Effect]:
+        index = ready.commit.index
+        if index >= self._pipeline.next_index:
+            self._pipeline.add(ready)
+            return self._advance()
+        known = self._pipeline.known_digest(index) or self._executed_digest(index)
+        if known is not None and known != ready.commit.digest():
+            raise OutOfOrder(f"commit {index} differs from the one that is known here")
+        return ()
+
+    def _executed_digest(self, index: int) -> bytes | None:
+        """The digest of a commit that was executed not long ago."""
+        if self._commits and 0 <= (at := index - self._commits[0].index) < len(self._commits):
+            return self._commits[at].digest()
+        return None
+
+    def _bodies(self, index: int, batches: tuple[Batch, ...]) -> Sequence[Effect]:
+        if not self._pipeline.arrived(index, batches):
+            return ()
+        return (Run(partial(_open_all, batches), partial(self._opened, index)),)
+
+    def _opened(self, index: int, batches: tuple[OpenBatch, ...], now_ms: int) -> Sequence[Effect]:
+        self._pipeline.opened(index, batches)
+        return self._advance()
+
+    def _advance(self) -> list[Effect]:
+        """Asks for bodies, and executes what is cut unless something is being executed."""
+        effects: list[Effect] = [ToRoom(Room.MEMPOOL, w) for w in self._pipeline.wanted()]
+        blocked = self._catch_up is not None and self._catch_up.blocking
+        if not self._executing and not blocked:
+            group = self._pipeline.next_group()
+            if group is not None:
+                self._executing = True
+                effects.append(Run(partial(self._make, tuple(group), self._tip), self._made))
+        return effects
+
+    def _make(self, drafts: tuple[Draft, ...], tip: Tip) -> _Made:
+        """Executes a group on the state; runs off the event loop."""
+        blocks: list[BuiltBlock] = []
+        size = self._bytes_since_snapshot
+        snapshot = None
+        for draft in drafts:
+            block, tip = make_block(self._rules.identity, self._committee, tip, draft, self._state)
+            size += len(block.write.encoded)
+            blocks.append(block)
+        checkpoint = blocks[-1].write.record.checkpoint
+        if checkpoint is not None and size >= self._snapshot_every_bytes:
+            snapshot = SnapshotWrite(tip.height, checkpoint.state_root, self._state.snapshot())
+        return _Made(tuple(blocks), tip, snapshot)
+
+    def _made(self, made: _Made, now_ms: int) -> Sequence[Effect]:
+        self._executing = False
+        self._pipeline.executed(made.tip)
+        writes: list[Write] = [GroupWrite(tuple(block.write for block in made.blocks))]
+        if made.snapshot is not None:
+            writes.append(made.snapshot)
+            self._bytes_since_snapshot = 0
+        effects: list[Effect] = [Persist(tuple(writes))]
+        for block in made.blocks:
+            effects.extend(self._tell_executed(block.write, block.batches, block.excluded))
+        self._move_to(made.tip)
+        effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(made.tip.commit_index)))
+        checkpoint = made.blocks[-1].write.record.checkpoint
+        if checkpoint is not None:
+            self._remember_checkpoint(checkpoint)
+            effects.append(ToRoom(Room.VALIDATOR, CheckpointMade(checkpoint)))
+        effects.extend(self._advance())
+        return effects
+
+    def _tell_executed(
+        self, write: BlockWrite, batches: tuple[bytes, ...], excluded: tuple[bytes, ...]
+    ) -> list[Effect]:
+        self._bytes_since_snapshot += len(write.encoded)
+        self._commits.extend(write.record.commits)
+        event = BlockExecuted(write.record, write.block_hash, batches, excluded)
+        return [ToRoom(Room.MEMPOOL, event), ToRoom(Room.GATEWAY, event)]
+
+    def _move_to(self, tip: Tip) -> None:
+        self._tip = tip
+        trim_commits(self._commits, self._parameters.gc_depth)
+
+    # Checkpoints
+
+    def _remember_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._made_digests[checkpoint.height] = checkpoint.digest()
+        while len(self._made_digests) > _CHECKPOINTS_KEPT:
+            del self._made_digests[min(self._made_digests)]
+
+    def _certified(self, certificate: Certificate) -> Sequence[Effect]:
+        checkpoint = certificate.checkpoint
+        made = self._made_digests.get(checkpoint.height)
+        if made is not None and made != checkpoint.digest():
+            return (
+                Halt(
+                    f"diverged: certified at height {checkpoint.height} is "
+                    f"{checkpoint.digest().hex()}, executed here is {made.hex()}"
+                ),
+            )
+        if checkpoint.height <= self.final_height:
+            return ()
+        self._certificate = certificate
+        return (Persist((CertificateWrite(certificate),)),)
+
+    # Catching up
+
+    def _start_catch_up(self, peers: tuple[int, ...], now_ms: int) -> Sequence[Effect]:
+        if not peers:
+            return ()
+        if self._catch_up is None:
+            self._catch_up = CatchUpRun(peers, now_ms)
+        else:
+            self._catch_up.offer(peers)
+        return self.tick(now_ms)
+
+    def _answered(self, peer: int, answer: LedgerBlocks, now_ms: int) -> Sequence[Effect]:
+        run = self._catch_up
+        if run is None or not run.take(peer):
+            return ()
+        if not answer.records:
+            return self._fruitless(run, now_ms)
+        check = partial(check_answer, self._rules, self._tip, run.held, answer)
+        return (Run(check, partial(self._checked, run)),)
+
+    def _checked(self, run: CatchUpRun, result: Fetched | Refused, now_ms: int) -> Sequence[Effect]:
+        if isinstance(result, Refused):
+            return self._fruitless(run, now_ms)
+        if result.certificate is None:
+            if not run.keep(result.records, now_ms):
+                return self._fruitless(run, now_ms)
+            return self.tick(now_ms)
+        proved, rest = result.records[: result.certified], result.records[result.certified :]
+        call = partial(apply_records, self._state, proved, result.certificate)
+        return (Run(call, partial(self._applied, run, proved, rest, result.certificate)),)
+
+    def _applied(
+        self,
+        run: CatchUpRun,
+        proved: tuple[CheckedRecord, ...],
+        rest: tuple[CheckedRecord, ...],
+        certificate: Certificate,
+        groups: list[GroupWrite],
+        now_ms: int,
+    ) -> Sequence[Effect]:
+        try:
+            self._pipeline.restart(proved[-1].tip)
+        except OutOfOrder as error:
+            return (Halt(str(error)),)
+        self._certificate = certificate
+        writes: tuple[Write, ...] = (*groups, CertificateWrite(certificate))
+        effects: list[Effect] = [Persist(writes)]
+        for group in groups:
+            for write in group.blocks:
+                effects.extend(self._tell_executed(write, (), ()))
+        self._remember_checkpoint(certificate.checkpoint)
+        self._move_to(proved[-1].tip)
+        certified = CheckpointCertified(certificate)
+        effects.append(ToRoom(Room.MEMPOOL, certified))
+        effects.append(ToRoom(Room.GATEWAY, certified))
+        run.took(rest, len(proved), now_ms)
+        effects.extend(self.tick(now_ms))
+        return effects
+
+    def _fruitless(self, run: CatchUpRun, now_ms: int) -> list[Effect]:
+        """A peer had nothing more, lied or was silent: enough, or the next one's turn."""
+        done = run.applied > 0
+        run.failed(now_ms)
+        if not done and not run.exhausted:
+            return []
+        certificate = self._certificate
+        if certificate is None:
+            # Nobody has a certified checkpoint: there is none yet, and the run goes on.
+            return []
+        self._catch_up = None
+        commits = tuple(c for c in self._commits if c.index <= certificate.checkpoint.commit_index)
+        return [ToRoom(Room.VALIDATOR, CaughtUp(certificate, commits))]
+
+
+def _open_all(batches: tuple[Batch, ...]) -> tuple[OpenBatch, ...]:
+    return tuple(open_batch(batch) for batch in batches)

@@ -1,0 +1,148 @@
+"""Commits on their way to blocks: bodies asked for, batches opened, blocks cut, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from qnet_actors.ledger.blocks import Cutter, Draft, OpenCommit, Tip, weight_of
+from qnet_actors.ledger.execute import OpenBatch
+from qnet_actors.rooms import BodiesWanted, CommitReady
+from qnet_actors.wire.batches import Batch
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.genesis import Parameters
+
+PREFETCHED_MAX: Final = 8
+"""Commits whose bodies are asked for, or being opened, at a time."""
+
+
+class OutOfOrder(Exception):
+    """The validator or the mempool broke the order or the identity of what it hands over."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    ready: CommitReady
+    digest: bytes
+    asked: bool = False
+    opening: bool = False
+    open: OpenCommit | None = None
+
+
+class Pipeline:
+    """The commits behind the tip, oldest first, and the blocks cut from them.
+
+    A commit is kept until a block that holds it is executed, so that the cutting can start again
+    from another tip: see `restart`.
+    """
+
+    def __init__(self, parameters: Parameters, tip: Tip) -> None:
+        self._parameters: Final = parameters
+        # Consensus holds back what is further ahead; the bound catches it where it does not.
+        self._commits_max: Final = 2 * parameters.commit_lag + PREFETCHED_MAX
+        self._entries: deque[_Entry] = deque()
+        self._last_index = tip.commit_index
+        self._last_digest = tip.commit_digest
+        self._cutter = Cutter(parameters, tip)
+        self._fed = 0
+        self._groups: deque[list[Draft]] = deque()
+
+    @property
+    def next_index(self) -> int:
+        """The index of the commit that is due."""
+        return self._last_index + 1
+
+    def add(self, ready: CommitReady) -> None:
+        """Takes the commit that is due; raises `OutOfOrder`."""
+        commit = ready.commit
+        if commit.index != self.next_index or commit.previous != self._last_digest:
+            raise OutOfOrder(f"commit {commit.index} does not follow {self._last_index}")
+        if len(self._entries) >= self._commits_max:
+            raise OutOfOrder(f"more than {self._commits_max} commits wait for execution")
+        entry = _Entry(ready, commit.digest())
+        self._last_index, self._last_digest = commit.index, entry.digest
+        self._entries.append(entry)
+        if not ready.batches:
+            self._open(entry, ())
+
+    def known_digest(self, index: int) -> bytes | None:
+        """The digest of a commit that waits here."""
+        position = index - self.next_index + len(self._entries)
+        return self._entries[position].digest if 0 <= position < len(self._entries) else None
+
+    def wanted(self) -> list[BodiesWanted]:
+        """What to ask the mempool for now, so that it is here when its turn comes."""
+        wanted: list[BodiesWanted] = []
+        under_way = sum(entry.asked and entry.open is None for entry in self._entries)
+        for entry in self._entries:
+            if under_way >= PREFETCHED_MAX:
+                break
+            if not entry.asked and entry.open is None:
+                entry.asked = True
+                under_way += 1
+                digests = tuple(ref.digest for _, ref in entry.ready.batches)
+                wanted.append(BodiesWanted(entry.ready.commit.index, digests))
+        return wanted
+
+    def arrived(self, commit_index: int, batches: tuple[Batch, ...]) -> bool:
+        """Bodies came; whether they are to be opened.  Raises `OutOfOrder` for other bodies."""
+        entry = self._entry(commit_index)
+        if entry is None or not entry.asked or entry.opening or entry.open is not None:
+            return False
+        named = [(author, ref.digest) for author, ref in entry.ready.batches]
+        if [(batch.header.author, batch.digest) for batch in batches] != named:
+            raise OutOfOrder(f"the bodies of commit {commit_index} are not those asked for")
+        entry.opening = True
+        return True
+
+    def opened(self, commit_index: int, batches: tuple[OpenBatch, ...]) -> None:
+        """The batches of a commit are opened; a commit executed meanwhile is passed over."""
+        entry = self._entry(commit_index)
+        if entry is not None and entry.open is None:
+            self._open(entry, batches)
+
+    def next_group(self) -> list[Draft] | None:
+        """The next blocks to execute, as one."""
+        self._feed()
+        return self._groups.popleft() if self._groups else None
+
+    def executed(self, tip: Tip) -> None:
+        """Forgets the commits that the tip holds; the drafts behind it stand."""
+        while self._entries and self._entries[0].ready.commit.index <= tip.commit_index:
+            self._entries.popleft()
+            self._fed -= 1
+
+    def restart(self, tip: Tip) -> None:
+        """Goes on from a tip that came from elsewhere; raises `OutOfOrder` if it forked."""
+        while self._entries and self._entries[0].ready.commit.index <= tip.commit_index:
+            entry = self._entries.popleft()
+            if entry.ready.commit.index == tip.commit_index and entry.digest != tip.commit_digest:
+                raise OutOfOrder(f"commit {tip.commit_index} differs from the certified one")
+        if not self._entries:
+            self._last_index, self._last_digest = tip.commit_index, tip.commit_digest
+        self._cutter = Cutter(self._parameters, tip)
+        self._groups.clear()
+        self._fed = 0
+
+    def _feed(self) -> None:
+        """Hands opened commits to the cutter, in order."""
+        while self._fed < len(self._entries):
+            opened = self._entries[self._fed].open
+            if opened is None:
+                return
+            self._groups.extend(self._cutter.add(opened))
+            self._fed += 1
+
+    def _open(self, entry: _Entry, batches: tuple[OpenBatch, ...]) -> None:
+        entry.open = OpenCommit(
+            commit=entry.ready.commit,
+            digest=entry.digest,
+            size_bytes=len(encode(entry.ready.commit)),
+            batches=batches,
+            weights=tuple(weight_of(batch) for batch in batches),
+        )
+
+    def _entry(self, commit_index: int) -> _Entry | None:
+        position = commit_index - self.next_index + len(self._entries)
+        return self._entries[position] if 0 <= position < len(self._entries) else None

@@ -1,0 +1,143 @@
+"""From the block log to what a ledger starts from."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from qnet_actors.ledger.blocks import Tip, genesis_tip, tip_of
+from qnet_actors.ledger.writes import BlockLog, SnapshotWrite
+from qnet_actors.state import State, genesis_write_set
+from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord, Certificate, Checkpoint
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.dag import Commit
+from qnet_actors.wire.genesis import Genesis
+
+_CHUNK_RECORDS: Final = 64
+_CHUNK_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a `LedgerCore` is constructed with."""
+
+    state: State
+    tip: Tip
+    commits: tuple[Commit, ...]
+    """The newest executed commits, oldest first: see `trim_commits`."""
+    checkpoint: Checkpoint | None
+    """The newest one executed."""
+    certificate: Certificate | None
+    """The newest one stored."""
+    bytes_since_snapshot: int
+
+
+def recover(log: BlockLog, genesis: Genesis, partitions: int = 1) -> Recovered:
+    """Rebuilds the state from the newest good snapshot, or genesis, and the write sets since.
+
+    Every block must name the one before it as its parent, and the state root is compared with
+    every checkpoint that is passed.  Raises `QnetError(DATA_CORRUPT)` where something does not
+    fit.
+    """
+    state, tip, checkpoint, commits = _base(log, genesis, partitions)
+    size = 0
+    for encoded in _records(log, tip.height + 1):
+        record = BLOCK_RECORD_CODEC.decode(encoded)
+        header = record.header
+        if header.height != tip.height + 1 or header.parent != tip.block_hash:
+            raise QnetError(
+                Code.DATA_CORRUPT, f"block {header.height} in the log does not follow {tip.height}"
+            )
+        if record.write_set.digest() != header.write_set_digest:
+            raise QnetError(Code.DATA_CORRUPT, f"the write set of block {header.height} is damaged")
+        state.apply(header.height, record.write_set)
+        if record.checkpoint is not None:
+            checkpoint = record.checkpoint
+            _compare(state, checkpoint)
+        tip = tip_of(header)
+        commits.extend(record.commits)
+        trim_commits(commits, genesis.parameters.gc_depth)
+        size += len(encoded)
+    return Recovered(state, tip, tuple(commits), checkpoint, log.newest_certificate(), size)
+
+
+def trim_commits(commits: deque[Commit], gc_depth: int) -> None:
+    """Drops the commits that nobody needs any more.
+
+    Whoever goes on from a checkpoint needs those back to its gc_round; the newest certified one
+    lags behind the tip, so twice the depth is kept.
+    """
+    if not commits:
+        return
+    round_min = commits[-1].leader.round - 2 * gc_depth
+    while commits[0].leader.round < round_min:
+        commits.popleft()
+
+
+def _base(
+    log: BlockLog, genesis: Genesis, partitions: int
+) -> tuple[State, Tip, Checkpoint | None, deque[Commit]]:
+    """The newest snapshot that proves right against the log, else genesis."""
+    for snapshot in log.snapshots():
+        state = State(partitions)
+        checkpoint = _loaded(log, snapshot, state)
+        if checkpoint is not None:
+            record = _record(log, snapshot.height)
+            commits = _commits_before(log, snapshot.height, genesis.parameters.gc_depth)
+            return state, tip_of(record.header), checkpoint, commits
+    state = State(partitions)
+    state.load(0, genesis_write_set(genesis))
+    return state, genesis_tip(genesis), None, deque()
+
+
+def _loaded(log: BlockLog, snapshot: SnapshotWrite, state: State) -> Checkpoint | None:
+    """Loads a snapshot; None where it is not what the log's checkpoint says: it is derived data."""
+    if not 1 <= snapshot.height <= log.last_height():
+        return None
+    checkpoint = _record(log, snapshot.height).checkpoint
+    if checkpoint is None:
+        return None
+    try:
+        state.load(snapshot.height, snapshot.accounts)
+    except QnetError:
+        return None
+    return checkpoint if state.root() == checkpoint.state_root else None
+
+
+def _commits_before(log: BlockLog, height: int, gc_depth: int) -> deque[Commit]:
+    """The commits up to a block, back to where `trim_commits` cuts."""
+    commits: deque[Commit] = deque()
+    while height >= 1:
+        commits.extendleft(reversed(_record(log, height).commits))
+        kept = len(commits)
+        trim_commits(commits, gc_depth)
+        if len(commits) < kept:
+            break
+        height -= 1
+    return commits
+
+
+def _record(log: BlockLog, height: int) -> BlockRecord:
+    records = log.records(height, 1, _CHUNK_BYTES)
+    if not records:
+        raise QnetError(Code.DATA_CORRUPT, f"block {height} is missing from the log")
+    return BLOCK_RECORD_CODEC.decode(records[0])
+
+
+def _records(log: BlockLog, first_height: int) -> Iterator[bytes]:
+    """The records from a height to the end, a chunk in memory at a time."""
+    while records := log.records(first_height, _CHUNK_RECORDS, _CHUNK_BYTES):
+        yield from records
+        first_height += len(records)
+
+
+def _compare(state: State, checkpoint: Checkpoint) -> None:
+    root = state.root()
+    if root != checkpoint.state_root:
+        raise QnetError(
+            Code.DATA_CORRUPT,
+            f"the state root after block {checkpoint.height} is {root.hex()}, the log says "
+            f"{checkpoint.state_root.hex()}; resync this validator",
+        )

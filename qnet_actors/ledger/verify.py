@@ -1,0 +1,147 @@
+"""Holds what a peer says it executed to a checkpoint certificate.
+
+A certificate names a block hash; every header names its parent, its commits and the digests of what
+it holds.  So one certificate proves all the blocks before it, and no transaction signature is
+checked again: a quorum that signed has checked them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.ledger.blocks import (
+    Identity,
+    Tip,
+    build_checkpoint,
+    is_checkpoint,
+    receipts_root,
+    tip_of,
+    transactions_root,
+)
+from qnet_actors.state import write_set_columns
+from qnet_actors.wire.blocks import (
+    BLOCK_RECORD_CODEC,
+    BLOCK_VERSION,
+    BlockHeader,
+    BlockRecord,
+    Certificate,
+)
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.dag import Commit
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, Scheme
+from qnet_actors.wire.transactions import transaction_id
+
+
+class Verifier(Protocol):
+    """The part of `crypto.BatchVerifier` that certificates need."""
+
+    def verify(
+        self,
+        public_keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        signatures: Sequence[bytes],
+        context: bytes,
+        scheme: Scheme,
+    ) -> npt.NDArray[np.bool_]:
+        """bool[n]: which rows carry a valid signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRecord:
+    """A record that follows the one before in every respect that its own bytes can show."""
+
+    record: BlockRecord
+    encoded: bytes
+    tip: Tip
+
+
+def check_records(identity: Identity, tip: Tip, records: Sequence[bytes]) -> list[CheckedRecord]:
+    """The records as blocks that follow `tip`.
+
+    Raises `QnetError` where one does not decode or does not follow; that is the peer's fault.
+    """
+    checked: list[CheckedRecord] = []
+    for data in records:
+        record = BLOCK_RECORD_CODEC.decode(data)
+        check_record(identity, tip, record)
+        tip = tip_of(record.header)
+        checked.append(CheckedRecord(record, bytes(data), tip))
+    return checked
+
+
+def check_record(identity: Identity, tip: Tip, record: BlockRecord) -> None:
+    """Raises `QnetError(DATA_CORRUPT)` unless `record` is whole and follows `tip`."""
+    header = record.header
+    _require(header.version == BLOCK_VERSION, "version")
+    _require(header.chain_id == identity.chain_id, "chain id")
+    _require(header.height == tip.height + 1, "height")
+    _require(header.parent == tip.block_hash, "parent")
+    _check_commits(tip, header, record.commits)
+    counts = {len(record.bodies), len(record.receipts)}
+    _require(counts == {header.transaction_count}, "transaction count")
+    ids = [transaction_id(body) for body in record.bodies]
+    _require(transactions_root(ids) == header.transactions_root, "transactions root")
+    _require(receipts_root(list(record.receipts)) == header.receipts_root, "receipts root")
+    _require(record.write_set.digest() == header.write_set_digest, "write set digest")
+    write_set_columns(record.write_set)
+    made = is_checkpoint(tip.timestamp_ms, header.timestamp_ms)
+    _require((record.checkpoint is not None) == made, "checkpoint")
+    if record.checkpoint is not None:
+        expected = build_checkpoint(identity, header, record.checkpoint.state_root)
+        _require(record.checkpoint == expected, "checkpoint")
+
+
+def _check_commits(tip: Tip, header: BlockHeader, commits: Sequence[Commit]) -> None:
+    """A block without commits is a part of the commit after the tip, and stands at the tip."""
+    index, digest, timestamp_ms = tip.commit_index, tip.commit_digest, tip.timestamp_ms
+    for commit in commits:
+        _require(commit.index == index + 1 and commit.previous == digest, "commit chain")
+        _require(commit.timestamp_ms >= timestamp_ms, "commit timestamp")
+        index, digest, timestamp_ms = commit.index, commit.digest(), commit.timestamp_ms
+    found = (header.commit_index, header.commit_digest, header.timestamp_ms)
+    _require(found == (index, digest, timestamp_ms), "last commit")
+
+
+def check_certificate(
+    identity: Identity, committee: Committee, certificate: Certificate, verifier: Verifier
+) -> None:
+    """Raises `QnetError(BAD_CERTIFICATE)` unless a quorum of `committee` signed; CPU work."""
+    checkpoint = certificate.checkpoint
+    authors = [vote.author for vote in certificate.votes]
+    if (
+        checkpoint.chain_id != identity.chain_id
+        or checkpoint.committee != identity.committee
+        or checkpoint.epoch != committee.epoch
+        or checkpoint.version != BLOCK_VERSION
+    ):
+        raise QnetError(Code.BAD_CERTIFICATE, "of another network or epoch")
+    if authors != sorted(set(authors)) or any(author >= len(committee) for author in authors):
+        raise QnetError(Code.BAD_CERTIFICATE, "authors are unknown or do not rise")
+    if not committee.has_quorum(authors):
+        raise QnetError(Code.BAD_CERTIFICATE, "less than a quorum")
+    digest = checkpoint.digest()
+    by_scheme: dict[int, list[tuple[bytes, bytes]]] = {}
+    for vote in certificate.votes:
+        member = committee.members[vote.author]
+        by_scheme.setdefault(member.scheme, []).append((member.public_key, vote.signature))
+    for scheme, pairs in by_scheme.items():
+        good = verifier.verify(
+            [key for key, _ in pairs],
+            [digest] * len(pairs),
+            [signature for _, signature in pairs],
+            CONTEXT_CHECKPOINT,
+            Scheme(scheme),
+        )
+        if not good.all():
+            raise QnetError(Code.BAD_CERTIFICATE, "a signature does not verify")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise QnetError(Code.DATA_CORRUPT, f"a block record's {what} does not fit")
