@@ -114,5 +114,5 @@ class Gateway:
         await server.close()
 
 
-GatewayActor = ray.remote(Gateway)
+GatewayActor: Any = ray.remote(Gateway)
 """The remote class; options (name, placement, restarts) are the caller's."""

@@ -41,8 +41,7 @@ class Front:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if headers:
-                    MutableHeaders(scope=message).update(headers)
+                _add_limits(MutableHeaders(scope=message), headers)
             await send(message)
 
         try:
@@ -78,6 +77,16 @@ class Front:
                 Code.RATE_LIMITED, headers=headers, retry_after_s=max(1, round(verdict.wait_s))
             )
         return headers
+
+
+def _add_limits(headers: MutableHeaders, limits: dict[str, str]) -> None:
+    """Each of the two headers is a list: the client's limit, then those that a route added."""
+    for name, value in limits.items():
+        present = headers.get(name)
+        if present is None:
+            headers[name] = value
+        elif not present.startswith(value.partition(";")[0]):
+            headers[name] = f"{value}, {present}"
 
 
 def client_host(scope: Scope) -> str | None:

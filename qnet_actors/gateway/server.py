@@ -132,6 +132,7 @@ class GatewayServer:
     """An application listening on a port, inside the event loop that runs already."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self.app = app
         self._settings = settings
         protocol: Any = guarded_protocol(settings)
         self._server = uvicorn.Server(

@@ -442,7 +442,7 @@ class World:
         )
 
 
-def make_backends(count: int = 1, *, auto: bool = False, funded: int = 4) -> list[FakeBackend]:
+def make_backends(count: int = 1, *, auto: bool = False, funded: int = 12) -> list[FakeBackend]:
     """Validators over one ledger in which the first wallets have money."""
     ledger = Ledger()
     for seed in range(funded):

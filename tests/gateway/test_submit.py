@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -180,7 +181,7 @@ async def test_too_many_waits_are_busy():
         assert (await first).status_code == 200
 
 
-REFUSALS = {
+REFUSALS: dict[Code, Callable[[], bytes]] = {
     Code.WRONG_CHAIN: lambda: ALICE.transfer(0, chain_id=b"\x00" * 32),
     Code.UNSUPPORTED_VERSION: lambda: ALICE.transfer(0, version=9),
     Code.GAS_LIMIT_TOO_LOW: lambda: ALICE.transfer(0, gas_limit=1),

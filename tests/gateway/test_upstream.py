@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from qnet_actors.gateway.metrics import Metrics
+from qnet_actors.gateway.queries import AccountAnswer, StatusAnswer, StatusQuery
+from qnet_actors.gateway.settings import Settings
+from qnet_actors.gateway.upstream import Upstreams
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.hashing import HOME, hash32
+from tests.gateway.fakes import FakeBackend, Wallet, World, id_of, make_backends, world
+
+DEAD = QnetError(Code.NODE_UNREACHABLE, "gone")
+# A death lasts longer than a test.
+SLOW_RETRY = Settings(retry_first_ms=60_000, retry_last_ms=60_000)
+
+
+def homes(w: World, count: int) -> list[FakeBackend]:
+    """The home of each of the first wallets, by the published rule."""
+    return [
+        w.backends[int.from_bytes(hash32(HOME, Wallet(i).address)[:8], "big") % len(w.backends)]
+        for i in range(count)
+    ]
+
+
+async def test_what_arrives_during_a_call_goes_with_the_next():
+    async with world() as w:
+        w.backend.gate = asyncio.Event()
+        alice = Wallet(0)
+        tasks = []
+        for nonce in range(6):
+            tasks.append(asyncio.create_task(w.submit(alice.transfer(nonce))))
+            await w.settle()
+        assert [len(call) for call in w.backend.calls] == [1]
+        w.backend.gate.set()
+        assert [(await task).status_code for task in tasks] == [202] * 6
+        assert [len(call) for call in w.backend.calls] == [1, 5]
+
+
+async def test_an_idle_validator_is_called_at_once():
+    async with world() as w:
+        for nonce in range(3):
+            await w.submit(Wallet(0).transfer(nonce))
+        assert [len(call) for call in w.backend.calls] == [1, 1, 1]
+
+
+async def test_a_call_carries_at_most_a_thousand_and_splits_no_request():
+    async with world() as w:
+        w.backend.gate = asyncio.Event()
+        wallets = [Wallet(i) for i in range(4)]
+        tasks = []
+        for wallet, count in zip(wallets, (1, 700, 300, 1), strict=True):
+            body = msgspec.msgpack.encode([wallet.transfer(n) for n in range(count)])
+            tasks.append(asyncio.create_task(w.submit(body)))
+            await w.settle()
+        w.backend.gate.set()
+        answers = [await task for task in tasks]
+        assert [len(call) for call in w.backend.calls] == [1, 1_000, 1]
+        for wallet, count, answer in zip(wallets, (1, 700, 300, 1), answers, strict=True):
+            expected = [id_of(wallet.transfer(n)).hex() for n in range(count)]
+            assert [result["id"] for result in answer.json()["results"]] == expected
+
+
+async def test_a_full_queue_is_busy_and_grows_no_further():
+    async with world(settings=Settings(queue_transactions_max=3)) as w:
+        w.backend.gate = asyncio.Event()
+        tasks = []
+        for nonce in range(6):
+            tasks.append(asyncio.create_task(w.submit(Wallet(0).transfer(nonce))))
+            await w.settle()
+        w.backend.gate.set()
+        answers = [await task for task in tasks]
+        assert [answer.status_code for answer in answers] == [202] * 4 + [503] * 2
+        assert answers[-1].json()["code"] == "busy"
+        assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+async def test_senders_go_to_their_home_and_stay_there():
+    async with world(3) as w:
+        expected = homes(w, 12)
+        assert len({id(home) for home in expected}) > 1
+        for nonce in range(2):
+            for seed in range(12):
+                assert (await w.submit(Wallet(seed).transfer(nonce))).status_code == 202
+        for seed, home in enumerate(expected):
+            ids = {id_of(Wallet(seed).transfer(nonce)) for nonce in range(2)}
+            assert ids <= home.pool.keys()
+
+
+async def test_one_request_is_split_among_homes_and_answered_in_order():
+    async with world(3) as w:
+        sent = [Wallet(seed).transfer(nonce) for nonce in range(5) for seed in range(12)]
+        response = await w.submit(msgspec.msgpack.encode(sent))
+        assert [result["id"] for result in response.json()["results"]] == [
+            id_of(data).hex() for data in sent
+        ]
+        assert sum(len(call) for backend in w.backends for call in backend.calls) == len(sent)
+
+
+async def test_a_dead_validator_is_passed_over_and_only_its_senders_move():
+    async with world(3, settings=SLOW_RETRY) as w:
+        expected = homes(w, 12)
+        dead = expected[0]
+        dead.fault = DEAD
+        for seed in range(12):
+            assert (await w.submit(Wallet(seed).transfer(0))).status_code == 202
+        assert len(dead.calls) == 1
+        for seed, home in enumerate(expected):
+            held = [b for b in w.backends if id_of(Wallet(seed).transfer(0)) in b.pool]
+            assert len(held) == 1
+            assert held[0] is not dead
+            if home is not dead:
+                assert held == [home]
+        # Held for dead: it is not called again before its back-off is over.
+        assert (await w.submit(Wallet(0).transfer(1))).status_code == 202
+        assert len(dead.calls) == 1
+
+
+async def test_what_a_dying_validator_passed_on_is_no_duplicate_to_the_client():
+    async with world(2, settings=SLOW_RETRY) as w:
+        alice = Wallet(0)
+        dying = homes(w, 1)[0]
+        (other,) = [backend for backend in w.backends if backend is not dying]
+        data = alice.transfer(0)
+        other._admit(data)
+        dying.fault = DEAD
+        assert (await w.submit(data)).status_code == 202
+
+
+async def test_a_dead_validator_is_tried_again_after_its_back_off():
+    async with world(1, settings=SLOW_RETRY) as w:
+        w.backend.fault = DEAD
+        refused = await w.submit(Wallet(0).transfer(0))
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "not_ready"
+        w.backend.fault = None
+        # As if the back-off were over.
+        w.gateway.upstreams.all[0]._retry_at_s = 0.0
+        assert (await w.submit(Wallet(0).transfer(0))).status_code == 202
+
+
+async def test_back_off_doubles_to_its_bound():
+    settings = Settings(retry_first_ms=1_000, retry_last_ms=4_000)
+    (upstream,) = Upstreams(make_backends(), settings, Metrics()).all
+    waits = []
+    for _ in range(4):
+        upstream._failed()
+        waits.append(round(upstream.retry_in_s))
+    assert waits == [1, 2, 4, 4]
+    upstream._answered()
+    assert upstream.live
+    assert upstream.retry_in_s == 0
+
+
+async def test_a_validator_that_does_not_answer_in_time_is_held_for_dead():
+    settings = Settings(call_timeout_ms=1, retry_first_ms=60_000, retry_last_ms=60_000)
+    async with world(1, settings=settings) as w:
+        w.backend.gate = asyncio.Event()
+        response = await w.submit(Wallet(0).transfer(0))
+        assert response.status_code == 503
+        assert not w.gateway.upstreams.all[0].live
+        assert 'qnet_gateway_validator_up{validator="0"} 0.0' in (await w.http.get("/metrics")).text
+
+
+async def test_a_refusal_is_no_death():
+    async with world() as w:
+        w.backend.fault = QnetError(Code.BUSY, "full")
+        response = await w.submit(Wallet(0).transfer(0))
+        assert response.status_code == 503
+        assert response.json()["detail"] == "full"
+        assert w.gateway.upstreams.all[0].live
+
+
+async def test_questions_go_to_whoever_lives_and_knows():
+    async with world(2, settings=SLOW_RETRY) as w:
+        w.backends[0].fault = DEAD
+        response = await w.http.get("/api/v1/status")
+        assert response.json()["validator"] == 1
+        w.backends[1].fault = DEAD
+        assert (await w.http.get("/api/v1/status")).json()["code"] == "not_ready"
+        assert (await w.http.get("/readyz")).status_code == 503
+        assert (await w.http.get("/healthz")).status_code == 200
+
+
+async def test_a_transaction_is_found_at_whichever_validator_has_it():
+    async with world(3) as w:
+        alice = Wallet(0)
+        for backend in w.backends:
+            data = alice.transfer(backend.index)
+            backend._admit(data)
+            response = await w.http.get(f"/api/v1/tx/{id_of(data).hex()}")
+            assert response.json()["status"] == "received"
+
+
+async def test_a_gateway_that_closes_leaves_nobody_waiting():
+    async with world() as w:
+        w.backend.gate = asyncio.Event()
+        first = asyncio.create_task(w.submit(Wallet(0).transfer(0)))
+        await w.settle()
+        second = asyncio.create_task(w.submit(Wallet(0).transfer(1)))
+        await w.settle()
+        await w.gateway.close()
+        assert [(await task).json()["code"] for task in (first, second)] == ["not_ready"] * 2
+
+
+async def test_an_answer_of_the_wrong_kind_is_a_fault():
+    async with world() as w:
+        with pytest.raises(QnetError) as refused:
+            await w.gateway.ask(StatusQuery(), AccountAnswer)
+        assert refused.value.code == Code.INTERNAL
+        assert isinstance(await w.gateway.ask(StatusQuery(), StatusAnswer), StatusAnswer)
