@@ -30,6 +30,11 @@ async def receive(socket) -> dict:
     return document
 
 
+async def drain(socket, messages: list[dict]) -> None:
+    while True:
+        messages.append(await receive(socket))
+
+
 async def request(socket, **fields) -> dict:
     await socket.send(msgspec.json.encode(fields).decode())
     return await receive(socket)
@@ -160,7 +165,9 @@ async def test_a_slow_reader_is_told_what_it_missed_and_dropped():
             run_blocks(backend, height + 1, 1, size=1_000)
             height += 1
             assert (await receive(quick))["header"]["height"] == str(height)
-        messages = [msgspec.json.decode(text) async for text in slow]
+        messages: list[dict] = []
+        with pytest.raises(ConnectionClosed):
+            await drain(slow, messages)
         assert slow.close_code == 1013
         *blocks, last = messages
         assert last["type"] == "missed"
