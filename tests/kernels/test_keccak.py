@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qnet_actors.kernels import keccak
 
 
-def shake256_rows(messages, size):
+def shake256_rows(messages: list[bytes], size: int) -> list[bytes]:
     """SHAKE256 of eight messages of up to one length class, by `absorb8` and `squeeze8`."""
     blocks = len(messages[0]) // keccak.SHAKE256_BYTES + 1
     rows = np.zeros((keccak.LANES, blocks * keccak.SHAKE256_WORDS), dtype=np.uint64)

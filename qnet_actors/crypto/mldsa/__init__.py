@@ -1,1 +1,70 @@
-"""ML-DSA-65 of our own: a slow reference, and a batched verifier over compiled kernels."""
+"""ML-DSA-65 of our own: a slow reference, and a batched verifier over compiled kernels.
+
+`select_kernel` gives the verifier where it works on this machine, and says why where it does not.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from qnet_actors.crypto.verify import BatchVerifier
+
+if TYPE_CHECKING:
+    from qnet_actors.crypto.mldsa.verifier import MlDsaVerifier
+    from qnet_actors.crypto.providers.seam import Provider
+
+CACHE_MB_DEFAULT = 64
+
+_log = logging.getLogger(__name__)
+
+
+class KernelSelection(NamedTuple):
+    """The compiled verifier, or None, and a line that says why."""
+
+    kernel: MlDsaVerifier | None
+    reason: str
+
+
+def select_kernel(
+    oracle: Provider | None, *, cache_mb: int = CACHE_MB_DEFAULT, threads: int = 1
+) -> KernelSelection:
+    """The compiled verifier of ML-DSA-65, tested on embedded vectors.
+
+    `oracle` checks a sample of its verdicts while it runs; None: nobody does, for benchmarks.
+    Compiles the kernels where their cache does not hold them, which takes half a minute; so
+    `kernels.cache.warm` comes first.  Raises `QnetError(CONFIGURATION_INVALID)` where that cache
+    cannot be used.
+    """
+    try:
+        from numba.core.errors import NumbaError
+    except ImportError as missing:
+        return KernelSelection(None, f"provider: numba is not installed ({missing.name})")
+    try:
+        from qnet_actors.crypto.mldsa import self_test
+        from qnet_actors.crypto.mldsa.oracle import SampledOracle
+        from qnet_actors.crypto.mldsa.verifier import MlDsaVerifier
+        from qnet_actors.kernels.vectors import instruction_set
+    except (NumbaError, RuntimeError) as error:
+        return KernelSelection(None, f"provider: the kernel does not compile ({error})")
+    wrong = self_test.failure(MlDsaVerifier(cache_mb=0))
+    if wrong is not None:
+        return KernelSelection(None, f"provider: the kernel fails its self-test ({wrong})")
+    sampled = None if oracle is None else SampledOracle(oracle)
+    kernel = MlDsaVerifier(cache_mb=cache_mb, threads=threads, oracle=sampled)
+    return KernelSelection(kernel, f"kernel: compiled for {instruction_set()}, self-test passed")
+
+
+def fast_verifier(
+    provider: Provider, *, cache_mb: int = CACHE_MB_DEFAULT, threads: int = 1
+) -> BatchVerifier:
+    """A `BatchVerifier` with the compiled kernel where it works, and the provider for all else.
+
+    Says in the log which of them verifies ML-DSA-65, as a warning where it is the provider.
+    """
+    kernel, reason = select_kernel(provider, cache_mb=cache_mb, threads=threads)
+    _log.log(logging.WARNING if kernel is None else logging.INFO, "ML-DSA-65 by %s", reason)
+    return BatchVerifier(provider, threads, kernel)
+
+
+__all__ = ["CACHE_MB_DEFAULT", "KernelSelection", "fast_verifier", "select_kernel"]

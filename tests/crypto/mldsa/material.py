@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qnet_actors.kernels import mldsa, ring
 from tests.crypto.vectors import records
@@ -22,7 +24,7 @@ class Record(NamedTuple):
 
 
 @cache
-def published():
+def published() -> list[Record]:
     rows = [
         Record(r["xi"], r["pk"], r["msg"], r["sm"][: mldsa.SIGNATURE_BYTES], r["ctx"])
         for r in records("MLDSA/kat_MLDSA_65_det_pure.rsp")
@@ -31,17 +33,18 @@ def published():
     return rows
 
 
-def column(values):
+def column(values: Sequence[bytes]) -> NDArray[np.uint8]:
     """uint8[n, width] of byte strings of one width."""
     return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), -1)
 
 
-def unpack_entry(entry, row, term):
+def unpack_entry(entry: NDArray[np.uint8], row: int, term: int) -> NDArray[np.int64]:
     """A polynomial of an expanded key: integers in natural order, as they are stored."""
     start = row * ring.ROW_BYTES + term * ring.POLY_BYTES
     octets = entry[start : start + ring.POLY_BYTES].reshape(ring.N, ring.PACKED_BYTES)
     values = octets.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16])
-    return values.reshape(ring.LANES, ring.VECTORS).T.reshape(-1)
+    polynomial: NDArray[np.int64] = values.reshape(ring.LANES, ring.VECTORS).T.reshape(-1)
+    return polynomial
 
 
 _NO_PLACES = [0] * 55

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from qnet_actors.crypto.mldsa import reference
 from qnet_actors.kernels import mldsa, mldsa_expand, mldsa_verify, ring
 from tests.crypto.mldsa.material import MALFORMED_HINTS, column, unpack_entry
 
+Bytes = NDArray[np.uint8]
+
 SCALE_INVERSE = pow(ring.SCALE, -1, ring.Q)
 
 
-def expanded(keys):
+def expanded(keys: list[bytes]) -> Bytes:
     entries = np.zeros((len(keys), mldsa.ENTRY_BYTES), dtype=np.uint8)
     mldsa_expand.expand_keys(column(keys), np.arange(len(keys)), entries)
     return entries
 
 
-def verify_one(entry, message, signature, context):
+def verify_one(entry: Bytes, message: bytes, signature: bytes, context: bytes) -> bool:
     verdicts = np.zeros(1, dtype=np.bool_)
     mldsa_verify.verify_rows(
         entry.reshape(1, -1),
@@ -37,13 +42,13 @@ def verify_one(entry, message, signature, context):
     return bool(verdicts[0])
 
 
-def pack(values, bits):
+def pack(values: Sequence[int], bits: int) -> bytes:
     """SimpleBitPack (FIPS 204 Algorithm 16)."""
     number = sum(int(value) << bits * i for i, value in enumerate(values))
     return number.to_bytes(bits * 32, "little")
 
 
-def natural(hats):
+def natural(hats: Any) -> Any:
     return np.asarray(hats, dtype=np.int64).reshape(ring.LANES, ring.VECTORS).T.reshape(-1)
 
 
@@ -115,7 +120,7 @@ def test_rejection_sampling_one_at_a_time(seed):
     assert poly.tolist() == reference.reject_ntt_poly(seed)
 
 
-def response(values):
+def response(values: Sequence[int]) -> tuple[bool, Any]:
     """(norm is within, NTT in natural order) of 256 packed numbers of 20 bits."""
     octets = np.zeros(640 + 64, dtype=np.uint8)
     octets[:640] = np.frombuffer(pack(values, 20), dtype=np.uint8)
@@ -176,12 +181,12 @@ def test_challenge_from_a_stream_that_ends_early():
     assert c.tolist() == reference.sample_in_ball(seed)
 
 
-def hints():
+def hints() -> st.SearchStrategy[bytes]:
     """Hint encodings, mostly nearly right."""
     place = st.integers(0, 255) | st.just(0)
     near = st.tuples(st.lists(place, max_size=55), st.lists(st.integers(0, 57), max_size=6))
 
-    def encode(parts):
+    def encode(parts: tuple[list[int], list[int]]) -> bytes:
         places, counts = parts
         body = sorted(places) + [0] * (55 - len(places))
         tail = sorted(counts) + [len(places)] * (6 - len(counts))
@@ -202,7 +207,7 @@ def test_hint(y):
         assert rows == [[i for i in range(256) if row[i]] for row in expected]
 
 
-def row_of(products):
+def row_of(products: list[int]) -> tuple[Any, Any]:
     """(w, w1) of a row whose only product is `products` in the NTT domain times one."""
     entry = np.zeros((1, mldsa.ENTRY_BYTES), dtype=np.uint8)
     # A row of ones, scaled; z's other polynomials are zero.
