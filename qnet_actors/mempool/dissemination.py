@@ -20,11 +20,10 @@ BATCHED_STATUS = "batched"
 @dataclass(slots=True)
 class _Own:
     ref: BatchRef
-    ids: tuple[bytes, ...]
+    ids: dict[bytes, None]
+    """Those of its transactions that the pool still holds for it."""
     data: bytes | None
     """Its canonical bytes, until they are pushed for the first time."""
-    alive: int
-    """How many of its transactions the pool still holds for it."""
     acked: set[int] = field(default_factory=set)
     pushed: bool = False
     quorum: bool = False
@@ -82,14 +81,12 @@ class Dissemination:
     def __contains__(self, digest: object) -> bool:
         return digest in self._own
 
-    def add(
-        self, ref: BatchRef, ids: tuple[bytes, ...], alive: int, data: bytes | None = None
-    ) -> None:
+    def add(self, ref: BatchRef, ids: Iterable[bytes], data: bytes | None = None) -> None:
         """A batch that the store holds; `push` sends it.  Sequences of a shard rise.
 
-        `alive` of its transactions are in the pool; `data` saves reading it back.
+        `ids` are those of its transactions that the pool holds; `data` saves reading it back.
         """
-        own = _Own(ref, ids, data, alive)
+        own = _Own(ref, dict.fromkeys(ids), data)
         own.acked.add(self._own_index)
         self._own[ref.digest] = own
         self._order.setdefault(ref.shard, deque()).append(own)
@@ -135,13 +132,17 @@ class Dissemination:
         return effects
 
     def _count(self, own: _Own, now_ms: int) -> list[Effect]:
-        """On a quorum: the status of its transactions, and whatever is now next in sequence."""
+        """On a quorum: the status of its transactions, and whatever is now next in sequence.
+
+        What left the pool before the quorum has its final status already.
+        """
         if own.quorum or not self._committee.has_quorum(own.acked):
             return []
         own.quorum = True
         self._without_quorum.pop(own.ref.digest, None)
-        status = StatusChanged(BATCHED_STATUS, own.ids)
-        return [ToRoom(Room.GATEWAY, status), *self._offer_next(own.ref.shard, now_ms)]
+        status = StatusChanged(BATCHED_STATUS, tuple(own.ids))
+        told = [ToRoom(Room.GATEWAY, status)] if own.ids else []
+        return [*told, *self._offer_next(own.ref.shard, now_ms)]
 
     def _offer_next(self, shard: int, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
@@ -199,13 +200,13 @@ class Dissemination:
                 effects += self._send(own, missing, now_ms)
         return effects
 
-    def left(self, digest: bytes) -> bool:
+    def left(self, digest: bytes, id_: bytes) -> bool:
         """A transaction of a batch left the pool; True: that was the last one."""
         own = self._own.get(digest)
         if own is None:
             return False
-        own.alive -= 1
-        return own.alive <= 0
+        own.ids.pop(id_, None)
+        return not own.ids
 
     def finished(self, digest: bytes, now_ms: int) -> list[Effect]:
         """A batch is executed, or has nothing left to execute."""

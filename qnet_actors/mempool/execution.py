@@ -61,7 +61,7 @@ class Execution:
         for entry in spent:
             if entry not in included:
                 ended.setdefault(Code.NONCE_TOO_LOW, []).append(entry)
-            empty = entry.state == BATCHED and self._dissemination.left(entry.batch)
+            empty = entry.state == BATCHED and self._dissemination.left(entry.batch, entry.id)
             if empty and not event.batches:
                 # A block of a peer does not say which batches it took: one of which nothing is
                 # left has no need of execution any more.
@@ -134,7 +134,7 @@ class Execution:
         accounts = self._accounts([entry.sender for entry in concerned])
         for entry, account in zip(concerned, accounts, strict=True):
             if entry.state == BATCHED:
-                self._dissemination.left(entry.batch)
+                self._dissemination.left(entry.batch, entry.id)
             code = self._verdict(entry, account, height)
             if code is None:
                 entry.restores += 1

@@ -160,12 +160,13 @@ class MempoolShard:
     def _adopt(self, batch: Batch) -> None:
         entries = entries_of_batch(batch, expand(batch))
         accounts = self._admission.accounts(entries)
-        alive = sum(
-            self._pool.adopt(entry, account)
+        alive = [
+            entry.id
             for entry, account in zip(entries, accounts, strict=True)
-        )
+            if self._pool.adopt(entry, account)
+        ]
         if alive:
-            self._dissemination.add(batch.ref, tuple(entry.id for entry in entries), alive)
+            self._dissemination.add(batch.ref, alive)
 
     # Events.
 
@@ -310,8 +311,7 @@ class MempoolShard:
             self._pool.batched(entries, batch.digest)
             self._holdings.store.put(batch)
             self._retention.add(batch.header, batch.digest, len(data), now_ms)
-            ids = tuple([entry.id for entry in entries])
-            self._dissemination.add(batch.ref, ids, len(entries), data)
+            self._dissemination.add(batch.ref, [entry.id for entry in entries], data)
             self.metrics.batches_sealed += 1
             self.metrics.transactions_batched += len(entries)
             writes: list[Write] = [PutBatch(batch.digest, data)]
@@ -321,6 +321,10 @@ class MempoolShard:
             effects.append(Persist(tuple(writes)))
             self._batcher.look(now_ms)
         return effects
+
+    def next_nonce(self, sender: bytes, nonce: int) -> int:
+        """The first nonce that neither the account, which is at `nonce`, nor this pool has used."""
+        return self._pool.end_of(sender, nonce)
 
     def wake_ms(self) -> int | None:
         """When `tick` is wanted next."""
