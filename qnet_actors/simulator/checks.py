@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from qnet_actors.rooms import (
     SubmitResult,
 )
 from qnet_actors.simulator.accounts import Accounts
+from qnet_actors.wire.blocks import BlockRecord
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.dag import BlockRef, decode_dag_block
 from qnet_actors.wire.genesis import Genesis
@@ -126,9 +127,20 @@ class Checks:
             self._note(index, f"VIOLATION {invariant}: {reason}")
             self._on_violation()
 
-    def restarted(self, index: int) -> None:
-        """A new life: it may repeat what it did, and must know what it said."""
-        self.progress[index].next_commit = None
+    def restarted(self, index: int, height: int, untold: Iterable[BlockRecord]) -> None:
+        """A new life: it may repeat what it did, and must know what it said.
+
+        `height` is that of its block log, and `untold` are the blocks in it above those that the
+        gateway heard of before the crash.
+        """
+        progress = self.progress[index]
+        progress.next_commit = None
+        if index in self.byzantine:
+            return
+        if height < progress.height:
+            self.fail(index, "forgotten", f"told of block {progress.height}, has {height}")
+        for record in untold:
+            self._executed(index, BlockExecuted(record, record.header.hash(), (), ()))
 
     def sending(self, index: int, message: Message) -> None:
         """No honest validator shows two blocks of its own for one round, in all its lives."""

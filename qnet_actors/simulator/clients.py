@@ -61,6 +61,8 @@ class Workload:
         height: Callable[[], int],
     ) -> None:
         self.submitted = 0
+        self.bodies: dict[bytes, Body] = {}
+        """What was submitted, by id."""
         self._scheduler = scheduler
         self._rng = rng
         self._hosts = hosts
@@ -179,7 +181,9 @@ class Workload:
             access=(),
             action=action,
         )
-        signature = client.signer.sign(transaction_id(encode(body)), CONTEXT_TRANSACTION)
+        id_ = transaction_id(encode(body))
+        self.bodies[id_] = body
+        signature = client.signer.sign(id_, CONTEXT_TRANSACTION)
         known = self._accounts.get(client.address).key_id == client.signer.key_id
         public_key = b"" if known and rng.random() < 0.5 else client.signer.public_key
         return encode(Transaction(body, Witness(client.signer.scheme, signature, public_key)))

@@ -11,6 +11,7 @@ from qnet_actors.network.compose import Stores, compose
 from qnet_actors.network.node import Node, RoomKey
 from qnet_actors.rooms import Storage
 from qnet_actors.validators import MemoryJournal
+from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord
 from qnet_actors.wire.genesis import Genesis
 
 
@@ -31,6 +32,16 @@ class RealRooms:
         stores = self._stores[index] = _after_crash(self._stores[index])
         validator = compose(self._genesis, index, self._signers[index], self._verifier, stores)
         return validator.node, stores.by_room(1)
+
+    def height(self, index: int) -> int:
+        """Of the last durable block of a validator; 0: none."""
+        return self._stores[index].log.last_height()
+
+    def records(self, index: int, first_height: int) -> list[BlockRecord]:
+        """The durable blocks of a validator from a height on."""
+        count = max(0, self.height(index) - first_height + 1)
+        encoded = self._stores[index].log.records(first_height, count, 2**62)
+        return [BLOCK_RECORD_CODEC.decode(record) for record in encoded]
 
 
 def _after_crash(stores: Stores) -> Stores:

@@ -28,6 +28,7 @@ from qnet_actors.simulator.links import Links
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.scheduler import Scheduler, Stuck
 from qnet_actors.simulator.trace import Trace
+from qnet_actors.wire.blocks import BlockRecord
 from qnet_actors.wire.committee import Member
 from qnet_actors.wire.genesis import (
     GENESIS_VERSION,
@@ -78,6 +79,12 @@ class Rooms(Protocol):
     def open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
         """The node of a validator, from what its storages hold."""
 
+    def height(self, index: int) -> int:
+        """Of the last durable block."""
+
+    def records(self, index: int, first_height: int) -> list[BlockRecord]:
+        """The durable blocks from a height on."""
+
 
 RoomsFactory = Callable[[Genesis, list[KeyPair], Provider], Rooms]
 Wrap = Callable[[int, RoomKey, Core], Core]
@@ -101,7 +108,7 @@ class Simulation:
         self.fired: Final[Counter[Fault]] = Counter()
         self.scheme: Final = config.scheme or _scheme_of(seed)
         keyed = self.scheme == Scheme.KEYED_HASH
-        crypto: Provider = simulator_provider() if keyed else provider("auto")
+        crypto: Provider = _keyed_hash() if keyed else provider("auto")
         members = _keys("validator", config.validators, self.scheme, crypto)
         clients = _keys("account", config.accounts, self.scheme, crypto)
         self.genesis: Final = _genesis(self.rng, members, clients)
@@ -118,7 +125,7 @@ class Simulation:
         )
         self.attacks: Final[Counter[str]] = Counter()
         self.links: Final = Links(
-            self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 30))
+            self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 24))
         )
         self._rooms = rooms(self.genesis, members, crypto)
         self._wrap = wrap
@@ -174,7 +181,8 @@ class Simulation:
     # What the hosts report (`host.Observer`).
 
     def started(self, index: int, node: Node) -> None:
-        self.checks.restarted(index)
+        rooms, told = self._rooms, self.checks.progress[index].height
+        self.checks.restarted(index, rooms.height(index), rooms.records(index, told + 1))
 
     def sending(self, index: int, message: Message) -> None:
         self.checks.sending(index, message)
@@ -388,6 +396,13 @@ def _scheme_of(seed: int) -> Scheme:
     return Scheme.ML_DSA_65 if seed % ML_DSA_EVERY == 0 else Scheme.KEYED_HASH
 
 
+def _keyed_hash() -> Provider:
+    """The simulator's scheme, without the pauses by which a verifier lets other threads run."""
+    crypto = simulator_provider()
+    crypto.releases_gil = True
+    return crypto
+
+
 def _keys(role: str, count: int, scheme: Scheme, crypto: Provider) -> list[KeyPair]:
     return [development_key(role, index, scheme, crypto) for index in range(count)]
 
@@ -399,7 +414,7 @@ def _genesis(rng: Random, members: list[KeyPair], clients: list[KeyPair]) -> Gen
     stakes = (10, 10, 11) if len(members) >= 4 else (10,)
     parameters = Parameters(
         block_interval_ms=rng.choice((50, 100, 200, 300)),
-        round_delay_ms=rng.randrange(25, 45),
+        round_delay_ms=rng.randrange(35, 50),
         round_idle_ms=rng.randrange(200, 1_000),
         leader_timeout_ms=timeout_ms,
         leader_timeout_ms_max=timeout_ms * 4,
