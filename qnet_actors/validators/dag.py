@@ -35,6 +35,8 @@ class Dag:
         self.highest_round = gc_round
         self.quorum_round = gc_round
         """The highest round in which a quorum of stake has a block; gc_round where none has."""
+        self.admitted_count = 0
+        """Blocks admitted so far: it changes when the DAG grows."""
         self.genesis: Final = genesis_refs(committee.seed, len(committee))
         """The round-0 blocks, by author."""
         self._committee: Final = committee
@@ -58,6 +60,7 @@ class Dag:
         if ref.round <= self.gc_round or ref.digest in self._blocks:
             return
         self._blocks[ref.digest] = block
+        self.admitted_count += 1
         round_ = self._rounds.get(ref.round)
         if round_ is None:
             round_ = self._rounds[ref.round] = _Round()

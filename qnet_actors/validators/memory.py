@@ -26,7 +26,7 @@ class MemoryGuard:
 
     def __init__(self, committee: Committee, own: int, last_round: int, round_min: int) -> None:
         self._committee: Final = committee
-        self._own: Final = own
+        self._needed: Final = committee.quorum - committee.stakes[own]
         self._last_round = last_round
         self._answered: set[int] = set()
         self._claims: dict[int, int] = {}
@@ -41,8 +41,7 @@ class MemoryGuard:
     def may_sign(self, now_ms: int) -> bool:
         if self.lost or any(now_ms < until for until in self._claims.values()):
             return False
-        needed = self._committee.quorum - self._committee.stakes[self._own]
-        return self._committee.stake_of(self._answered) >= needed
+        return self._committee.stake_of(self._answered) >= self._needed
 
     def wake_ms(self, now_ms: int) -> int | None:
         """When a claim runs out."""

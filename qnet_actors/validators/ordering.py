@@ -31,6 +31,7 @@ class Ordering:
         self.queue: Final = LedgerQueue(parameters.commit_lag, recovered.executed_index)
         self.decided_round = self.linearizer.round
         """Slots up to this round are committed or skipped."""
+        self._looked_at = (-1, 0)
         self._naming: Final = Naming()
         self._is_named = False
 
@@ -63,6 +64,9 @@ class Ordering:
 
     def next_leaders(self) -> list[DagBlock]:
         """The leaders to commit now, in order.  Raises `BrokenAssumption`."""
+        if self._looked_at == (self._dag.admitted_count, self.decided_round):
+            return []
+        self._looked_at = (self._dag.admitted_count, self.decided_round)
         decisions = self.committer.decide(self.decided_round)
         if decisions:
             self.decided_round = decisions[-1].round

@@ -4,9 +4,9 @@
     R2: A->* B->-D C->[A1,C1,D1] D'->*
 
 `*` stands for the first block of every author in the round before (round 0: the genesis blocks),
-`-XY` for all of these but X's and Y's.  A list names blocks of any lower round by author and round.
-A quote makes another block of the same slot: `D'` beside `D`, named `D2'` in lists.  Letters are
-validators in order, a missing one made no block.  Drawings need not obey the rules of a valid block.
+`-XY` for all of these but X's and Y's.  A list names blocks of any lower round, by author and
+round.  A quote makes another block of the same slot: `D'` beside `D`, named `D2'` in lists.
+Letters are validators in order; a missing one made no block.  Drawings need not be valid blocks.
 """
 
 from __future__ import annotations

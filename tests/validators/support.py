@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
-from qnet_actors.crypto import BatchVerifier, Signer, development_key, simulator_provider
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.crypto import Signer, development_key, simulator_provider
 from qnet_actors.wire.batches import BatchRef
-from qnet_actors.wire.committee import Member
+from qnet_actors.wire.committee import Committee, Member
 from qnet_actors.wire.dag import (
     DAG_VERSION,
     BlockRef,
@@ -23,7 +26,24 @@ from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, Scheme
 
 START_MS: Final = 1_700_000_000_000
 PROVIDER: Final = simulator_provider()
-VERIFIER: Final = BatchVerifier(PROVIDER)
+
+
+class KeyedHashVerifier:
+    """What `BatchVerifier` answers, without its pauses for other threads."""
+
+    def verify(
+        self,
+        public_keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        signatures: Sequence[bytes],
+        context: bytes,
+        scheme: Scheme = Scheme.ML_DSA_65,
+    ) -> npt.NDArray[np.bool_]:
+        verdicts = PROVIDER.verify_many(scheme, public_keys, messages, signatures, context)
+        return np.array(verdicts, dtype=np.bool_)
+
+
+VERIFIER: Final = KeyedHashVerifier()
 
 
 @lru_cache(maxsize=64)
@@ -31,7 +51,7 @@ def signer(index: int) -> Signer:
     return Signer(development_key("validator", index, Scheme.KEYED_HASH, PROVIDER), PROVIDER)
 
 
-def make_genesis(stakes: Sequence[int] = (1, 1, 1, 1), **parameters: int) -> Genesis:
+def make_genesis(stakes: Sequence[int] = (1, 1, 1, 1), **parameters: Any) -> Genesis:
     members = tuple(
         Member(Scheme.KEYED_HASH, signer(i).public_key, stake, bytes([i + 1]) * 32)
         for i, stake in enumerate(stakes)
@@ -88,3 +108,15 @@ def make_block(
 def genesis_blocks(genesis: Genesis) -> tuple[BlockRef, ...]:
     committee = genesis.committee()
     return genesis_refs(committee.seed, len(committee))
+
+
+class RoundRobin(Committee):
+    """A committee whose leaders come in turn: validator 0 leads round 1."""
+
+    def leader(self, round_: int) -> int:
+        return (round_ - 1) % len(self)
+
+
+def round_robin(stakes: Sequence[int] = (1, 1, 1, 1)) -> RoundRobin:
+    committee = make_genesis(stakes).committee()
+    return RoundRobin(committee.members, committee.epoch, committee.seed)

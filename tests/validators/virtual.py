@@ -87,7 +87,7 @@ class Validator:
             recovered=recovered,
             executed_index=self.executed,
         )
-        self.act(lambda: [])
+        self.act(list)
         for peer in self.world.validators:
             if peer is not self and peer.alive:
                 self.world.later(self, 1, lambda p=peer: self.event(PeerUp(p.index)))
@@ -109,11 +109,12 @@ class Validator:
         wake = self.core.wake_ms()
         if wake is not None and (self._wake is None or wake < self._wake):
             self._wake = wake
-            self.world.later(self, max(wake - self.world.now_ms, 0), self._woken)
+            self.world.later(self, max(wake - self.world.now_ms, 0), self._woken, wake)
 
-    def _woken(self) -> None:
-        self._wake = None
-        self.act(lambda: [])
+    def _woken(self, wake: int) -> None:
+        if wake == self._wake:
+            self._wake = None
+            self.act(list)
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -191,6 +192,7 @@ class Validator:
         index = commit.index
         self.world.later(self, 2, lambda: self.event(CommitsExecuted(index)))
         if index % COMMITS_PER_CHECKPOINT == 0:
+            self.world.acting = self
             made = CheckpointMade(self.world.checkpoint(commit))
             self.world.later(self, 2, lambda: self.event(made))
 
@@ -226,6 +228,8 @@ class World:
         self.delay_ms = delay_ms
         self.loss = 0.0
         self.cut: Callable[[int, int], bool] = lambda sender, receiver: False
+        self.acting: Validator | None = None
+        """Who executes a checkpoint."""
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self.validators: list[Validator] = []
@@ -235,7 +239,9 @@ class World:
         for index in indices or range(len(self.validators)):
             self.validators[index].start()
 
-    def later(self, owner: Validator, delay_ms: int, call: Callable[..., None], *args: Any) -> None:
+    def later(
+        self, owner: Validator, delay_ms: int, call: Callable[..., object], *args: Any
+    ) -> None:
         """Calls in `delay_ms`, unless `owner` has died or been restarted by then."""
         life = owner.life
         self._count += 1
