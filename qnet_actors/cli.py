@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qnet_actors import __version__
-from qnet_actors.commands import chain, config, keys
+from qnet_actors.commands import chain, config, dev, keys
 
 HELP = """A post-quantum ledger: run a network, hold keys, send and look things up.
 
@@ -44,6 +44,7 @@ def _options(
     """What stands before a command."""
 
 
+app.command("dev")(dev.dev)
 app.command("status")(chain.status)
 app.command("balance")(chain.balance)
 app.command("send")(chain.send)

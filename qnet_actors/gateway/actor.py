@@ -46,8 +46,8 @@ def ray_backend(index: int, handle: Any) -> Backend:
 class Gateway:
     """A gateway in a process of its own, in front of the validators of one operator.
 
-    It runs in a thread with an event loop of its own (uvloop), so a copy that Ray makes of a dead
-    one can listen at once, without being told to.
+    It runs in a thread with an event loop of its own (uvloop) and listens from its beginning, so a
+    copy that Ray makes of a dead one needs nobody to tell it to.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class Gateway:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
         self._started: Future[str] = Future()
-        if ray.get_runtime_context().was_current_actor_reconstructed:
-            self.start()
+        self._listen()
 
     def start(self) -> str:
-        """Listens, if it does not yet; returns the URL.  Raises `QnetError(PORT_IN_USE)`."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
-            self._thread.start()
+        """The URL, once it listens.  Raises `QnetError(PORT_IN_USE)`."""
         return self._started.result(_START_TIMEOUT_S)
+
+    def _listen(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+        self._thread.start()
 
     def process_id(self) -> int:
         """The process that the gateway lives in."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -53,11 +53,11 @@ def guarded_protocol(settings: Settings) -> type[asyncio.Protocol]:
         _head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            super().connection_made(transport)
+            # A cast: uvloop's transports do not derive from asyncio's.
+            super().connection_made(cast(asyncio.Transport, transport))
             if len(self.connections) > settings.connections_max:
-                transport.write(_overloaded())
-                transport.close()
+                self.transport.write(_overloaded())
+                self.transport.close()
                 return
             self._expect_head()
 

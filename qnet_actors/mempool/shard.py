@@ -84,7 +84,7 @@ class MempoolShard:
         self._height = height
         self._pool = Pool(settings)
         self._retention = Retention(genesis.parameters.gc_depth, settings)
-        self._batcher = Batcher(self._pool, settings)
+        self._batcher = Batcher(self._pool, holdings.keys, settings)
         self._dissemination = Dissemination(
             committee=committee,
             own_index=own_index,

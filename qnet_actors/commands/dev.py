@@ -1,0 +1,79 @@
+"""`qnet dev`: a local network, shown at work."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from qnet_actors.commands.output import FAILED, JsonOption, emit, reported, say
+
+if TYPE_CHECKING:
+    from qnet_actors.experiments.local import LocalNetwork, Outcome
+
+ACCOUNTS_SHOWN = 4
+
+
+def dev(
+    validators: Annotated[int, typer.Option(min=1, max=16, help="How many validators.")] = 4,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="The gateway's port; 0: any free one.")
+    ] = 8080,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Keep the ledger here; without it, it is gone at the end."),
+    ] = None,
+    transactions: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="How many the demonstration sends.")
+    ] = 2_000,
+    rate: Annotated[float, typer.Option(min=1, help="How many a second.")] = 400.0,
+    provider: Annotated[
+        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
+    ] = "auto",
+    once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a local network of validators, send real transfers, and show what happens.
+
+    Ctrl-C stops all that it started.  With --once it ends after the demonstration: exit code 1
+    where a transaction was lost or state roots differ.
+    """
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-dev-") as temporary:
+        from qnet_actors.experiments.local import LocalNetwork
+
+        directory = Path(temporary) if data is None else data
+        with LocalNetwork(directory, validators, port, provider, say) as local:
+            _introduce(local)
+            outcome = local.demonstrate(transactions, rate)
+            if not once:
+                local.watch(as_json)
+                return
+            emit(outcome, as_json, lambda: _lines(outcome))
+        if not outcome.good:
+            raise typer.Exit(FAILED)
+
+
+def _introduce(local: LocalNetwork) -> None:
+    say("")
+    say(f"gateway    {local.url}   (API: {local.url}/docs)")
+    for number, address in enumerate(local.addresses[:ACCOUNTS_SHOWN]):
+        say(f"dev:{number}      {address}")
+    say("")
+    say("in another terminal:")
+    say(f"  export QNET_URL={local.url}")
+    say("  ./scripts/qnet status")
+    say("  ./scripts/qnet balance dev:0")
+    say(f"  ./scripts/qnet send --from dev:0 {local.addresses[1]} 1.5")
+    say("")
+
+
+def _lines(outcome: Outcome) -> Any:
+    yield "validators", outcome.validators
+    yield "transactions", f"{outcome.transactions}, {outcome.executed} executed"
+    yield "state roots", "equal" if outcome.roots_equal else "DIFFERENT"
+    yield "a second", f"{outcome.tps:.0f}"
+    yield "latency", f"p50 {outcome.latency_ms.p50:.0f} ms, p99 {outcome.latency_ms.p99:.0f} ms"
+    yield "height", outcome.height
+    yield "first receipt", f"{outcome.seconds_to_first_receipt:.1f} s"

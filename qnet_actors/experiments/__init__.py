@@ -1,0 +1,1 @@
+"""Workloads, open-loop load, and measurement."""

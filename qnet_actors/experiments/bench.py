@@ -1,0 +1,309 @@
+"""`qnet bench`: a network at its limit and at half of it, against the verifier's own limit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import numpy as np
+
+from qnet_actors.experiments.demonstration import percentile
+from qnet_actors.experiments.load import LoadPlan, LoadResult, run_load
+from qnet_actors.experiments.processes import cpu_seconds, memory_bytes
+from qnet_actors.experiments.workload import (
+    Workload,
+    benchmark_keys,
+    check_signed,
+    read_signed,
+    sign_all,
+)
+from qnet_actors.kernels.cache import cache_root, warm
+from qnet_actors.network.development import VALIDATOR, development_genesis, development_keys
+from qnet_actors.network.launch import Network, agreed_root
+from qnet_actors.network.settings import NetworkSettings
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
+
+SAMPLE_TRANSACTIONS: Final = 1_024
+RAW_SECONDS: Final = 2.0
+WARM_UP_SECONDS: Final = 3.0
+WINDOW_SECONDS: Final = 2.0
+"""How much of the verifiers' limit is under way in the closed loop."""
+ACHIEVED_MIN: Final = 0.99
+
+ProviderName = Literal["auto", "openssl", "liboqs"]
+Say = Callable[[str], None]
+
+
+class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    senders: int = 1_024
+    seconds: float = 20.0
+    """Of each phase, warm-up included."""
+    validators: int = 4
+    provider: ProviderName = "auto"
+    rate: float = 0.0
+    """Offered in the second phase; 0: half of what the first one reached."""
+
+
+class Latencies(msgspec.Struct, frozen=True):
+    """Milliseconds from the intended time of sending to the block's announcement."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """One stretch of load."""
+
+    offered_per_second: float
+    achieved_per_second: float
+    """Accepted by the pool, of what was offered; under 99 % of it an open loop is void."""
+    valid: bool
+    executed: int
+    executed_per_second: float
+    failed: int
+    lost: int
+    refused: dict[str, int]
+    latency_ms: Latencies
+    cpu_us_per_transaction: dict[str, float]
+    """By process, over all that the phase executed."""
+    bytes_per_transaction: float
+    """Between validators, sent by all of them together."""
+
+
+class BenchResult(msgspec.Struct, frozen=True):
+    """The figures of the phase at the limit stand at the top, those of the other in `half_load`."""
+
+    offered_per_second: float
+    achieved_per_second: float
+    executed: int
+    executed_per_second: float
+    failed: int
+    lost: int
+    roots_equal: bool
+    latency_ms: Latencies
+    cpu_us_per_transaction: dict[str, float]
+    bytes_per_transaction: float
+    raw_verifications_per_second: float
+    """All cores, measured in this run before and after the load."""
+    ratio_to_verify_limit: float
+    """executed_per_second x validators / raw_verifications_per_second."""
+    half_load: Phase
+    memory_bytes: int
+    """Proportional set size of the whole network, Ray included."""
+    validators: int
+    senders: int
+    provider: str
+    durability: str
+    cores: int
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost or failed and all validators agree."""
+        phases_good = not (self.failed or self.lost or self.half_load.failed or self.half_load.lost)
+        return self.roots_equal and phases_good and self.half_load.valid
+
+
+def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
+    """Runs both phases on a fresh network in `directory`; raises `QnetError` where it cannot."""
+    say("loading compiled kernels")
+    warm()
+    progress = Progress(say)
+    keys = benchmark_keys(options.senders, progress)
+    from qnet_actors.crypto import provider, select_provider
+
+    library = provider("auto")
+    genesis = development_genesis(
+        development_keys(VALIDATOR, options.validators, library),
+        [key.key_id for key in keys],
+        name="benchmark",
+    )
+    folder = cache_root() / "benchmark"
+    chain_id = genesis.chain_id()
+    sample = sign_all(
+        Workload(chain_id, options.senders, SAMPLE_TRANSACTIONS), keys, folder, progress
+    )
+    raw_before = raw_verifications(sample, options.provider)
+    limit = raw_before / options.validators
+    say(f"raw limit: {raw_before:.0f} verifications a second, {limit:.0f} transactions")
+    count = int((1.15 * options.seconds + 0.7 * options.seconds) * limit) + SAMPLE_TRANSACTIONS
+    sign_all(Workload(chain_id, options.senders, count), keys, folder, progress)
+
+    settings = NetworkSettings(
+        directory=directory,
+        validators=options.validators,
+        provider=options.provider,
+        gateway_port=0,
+    )
+    network = Network(genesis, settings, say)
+    with network:
+        runner = _Runner(network, sample, count, say)
+        full = runner.run(options.seconds, 0.0, max(1_000, int(WINDOW_SECONDS * limit)))
+        rate = options.rate or 0.5 * full.executed_per_second
+        half = runner.run(options.seconds, rate, 0)
+        memory = memory_bytes()
+        roots_equal = agreed_root(network, runner.height())[1] is not None
+    raw = (raw_before + raw_verifications(sample, options.provider)) / 2
+    return BenchResult(
+        offered_per_second=full.offered_per_second,
+        achieved_per_second=full.achieved_per_second,
+        executed=full.executed,
+        executed_per_second=full.executed_per_second,
+        failed=full.failed,
+        lost=full.lost,
+        roots_equal=roots_equal,
+        latency_ms=full.latency_ms,
+        cpu_us_per_transaction=full.cpu_us_per_transaction,
+        bytes_per_transaction=full.bytes_per_transaction,
+        raw_verifications_per_second=round(raw, 1),
+        ratio_to_verify_limit=round(full.executed_per_second * options.validators / raw, 3),
+        half_load=half,
+        memory_bytes=memory,
+        validators=options.validators,
+        senders=options.senders,
+        provider=select_provider(options.provider).provider.name,
+        durability="power" if genesis.parameters.power_durability else "process",
+        cores=os.cpu_count() or 1,
+    )
+
+
+class _Runner:
+    """Runs phases one after the other on one network and one supply of transactions."""
+
+    def __init__(self, network: Network, folder: Path, count: int, say: Say) -> None:
+        self._network = network
+        self._folder = folder
+        self._count = count
+        self._say = say
+        self._sent = 0
+
+    def height(self) -> int:
+        """The greatest height that a validator has executed."""
+        statuses = self._network.statuses()
+        return max((status.height for status in statuses if status is not None), default=0)
+
+    def run(self, seconds: float, rate: float, window: int) -> Phase:
+        plan = LoadPlan(
+            url=self._network.gateway_urls[0],
+            folder=self._folder,
+            first=self._sent,
+            count=self._count - self._sent,
+            rate_per_second=rate,
+            window=window,
+            seconds=seconds,
+            warm_up_seconds=min(WARM_UP_SECONDS, seconds / 4),
+        )
+        if plan.count <= 0:
+            raise QnetError(Code.INVALID_PARAMETER, "no signed transactions are left; more seconds")
+        what = f"{rate:.0f} a second" if rate else f"as fast as they are taken, {window} under way"
+        self._say(f"load for {seconds:.0f} s: {what}")
+        processes = self._network.process_ids()
+        cpu, sent_bytes = cpu_seconds(processes), self._link_bytes()
+        result = run_load(plan)
+        self._sent += result.sent
+        spent = {
+            name: seconds - cpu[name]
+            for name, seconds in cpu_seconds(processes).items()
+            if name in cpu
+        }
+        return _phase(result, rate, spent, self._link_bytes() - sent_bytes)
+
+    def _link_bytes(self) -> int:
+        return sum(m.get("link_bytes_out", 0) for m in self._network.measurements())
+
+
+def _phase(result: LoadResult, rate: float, cpu: dict[str, float], link_bytes: int) -> Phase:
+    executed_in_all = max(1, result.accepted - result.lost)
+    offered = rate or result.offered / result.seconds
+    achieved = result.offered / result.seconds
+    latencies = result.latency_ms
+    return Phase(
+        offered_per_second=round(offered, 1),
+        achieved_per_second=round(achieved, 1),
+        valid=achieved >= ACHIEVED_MIN * offered and not result.refused,
+        executed=result.executed,
+        executed_per_second=round(result.executed / result.seconds, 1),
+        failed=result.failed,
+        lost=result.lost,
+        refused=result.refused,
+        latency_ms=Latencies(
+            *(round(percentile(latencies, share), 1) for share in (0.50, 0.90, 0.99))
+        ),
+        cpu_us_per_transaction={
+            name: round(seconds * 1e6 / executed_in_all, 1) for name, seconds in cpu.items()
+        },
+        bytes_per_transaction=round(link_bytes / executed_in_all, 1),
+    )
+
+
+class Progress:
+    """Says how far long work is, about once a second."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._said = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._said > 1.0:
+            self._said = now
+            self._say(f"{what}: {done} of {total}")
+
+
+def raw_verifications(folder: Path, provider_name: ProviderName) -> float:
+    """Verifications a second of all cores together: what the network's work is measured against.
+
+    One process a core, each over the same signed transactions, as long as the slowest takes.
+    """
+    context = multiprocessing.get_context("spawn")
+    cores = os.cpu_count() or 1
+    barrier = context.Barrier(cores)
+    results: Any = context.SimpleQueue()
+    processes = [
+        context.Process(
+            target=_verify_for_a_while, args=(folder, provider_name, barrier, results), daemon=True
+        )
+        for _ in range(cores)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise QnetError(Code.INTERNAL, "a process that measures the raw limit failed")
+    return float(sum(results.get() for _ in processes))
+
+
+def _verify_for_a_while(
+    folder: Path, provider_name: ProviderName, barrier: Any, results: Any
+) -> None:
+    from qnet_actors.crypto import BatchVerifier, provider
+
+    verifier = BatchVerifier(provider(provider_name))
+    signed = list(read_signed(folder, SAMPLE_TRANSACTIONS))
+    witnesses = [check_signed(one).witness for one in signed]
+    ids = np.frombuffer(b"".join(one.id for one in signed), dtype=np.uint8).reshape(-1, 32)
+    signatures = np.frombuffer(
+        b"".join(witness.signature for witness in witnesses), dtype=np.uint8
+    ).reshape(len(signed), -1)
+    table = [witness.public_key for witness in witnesses]
+    # Only the first transaction of a sender carries its key.
+    rows = np.array([row for row, key in enumerate(table) if key], dtype=np.int64)
+    rows = rows[: min(len(rows), 256)]
+    keys = (table, rows)
+    verifier.verify_columns(keys, ids[rows], signatures[rows], CONTEXT_TRANSACTION)
+    barrier.wait()
+    begin = time.perf_counter()
+    done = 0
+    while (now := time.perf_counter()) - begin < RAW_SECONDS:
+        verdicts = verifier.verify_columns(keys, ids[rows], signatures[rows], CONTEXT_TRANSACTION)
+        if not verdicts.all():
+            raise QnetError(Code.BAD_SIGNATURE, "the benchmark's own signatures do not verify")
+        done += len(rows)
+    results.put(done / (now - begin))

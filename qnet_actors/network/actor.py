@@ -1,0 +1,68 @@
+"""The Ray actor around a packed validator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import ray
+
+from qnet_actors.crypto import development_key, require_development
+from qnet_actors.gateway import BackendFrames
+from qnet_actors.network.development import VALIDATOR
+from qnet_actors.network.directory import Endpoint
+from qnet_actors.network.host import ValidatorHost
+from qnet_actors.network.settings import HostSettings
+from qnet_actors.wire.genesis import GENESIS_CODEC
+
+
+class ValidatorActor:
+    """A validator of a development network in a process of its own.
+
+    It starts at once, without being told to, so a copy that Ray makes of a dead one does too: its
+    data directory knows its peers.
+    """
+
+    def __init__(self, genesis: bytes, settings: HostSettings) -> None:
+        decoded = GENESIS_CODEC.decode(genesis)
+        require_development(decoded.development)
+        key = development_key(VALIDATOR, settings.index)
+        self._host = ValidatorHost(decoded, key, settings)
+        self._frames = BackendFrames(self._host)
+        self._start = asyncio.get_running_loop().create_task(self._host.start())
+
+    async def start(self) -> Endpoint:
+        """Where its links listen, once it is recovered."""
+        return await self._start
+
+    async def connect(self, endpoints: list[Endpoint]) -> None:
+        self._host.connect(endpoints)
+
+    async def wait_ready(self) -> None:
+        await self._host.wait_ready()
+
+    async def submit(self, frame: bytes) -> bytes:
+        return await self._frames.submit(frame)
+
+    async def query(self, frame: bytes) -> bytes:
+        return await self._frames.query(frame)
+
+    async def poll(self, after: int, timeout_ms: int) -> bytes:
+        return await self._frames.poll(after, timeout_ms)
+
+    async def state_roots(self) -> list[tuple[int, bytes]]:
+        return self._host.state_roots()
+
+    async def measurements(self) -> dict[str, int]:
+        return self._host.measurements()
+
+    async def process_id(self) -> int:
+        return os.getpid()
+
+    async def stop(self) -> None:
+        await self._host.stop()
+
+
+ValidatorHostActor: Any = ray.remote(ValidatorActor)
+"""The remote class; options (name, placement, restarts) are the caller's."""

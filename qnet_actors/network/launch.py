@@ -1,0 +1,228 @@
+"""Places a network's actors on Ray: starts, watches and stops them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+import ray
+from ray.exceptions import RayError
+
+from qnet_actors.gateway.queries import ANSWER_CODEC, Fault, StatusAnswer, StatusQuery
+from qnet_actors.network.actor import ValidatorHostActor
+from qnet_actors.network.settings import HostSettings, NetworkSettings
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis, check_genesis
+
+START_TIMEOUT_SECONDS: Final = 120.0
+CALL_TIMEOUT_SECONDS: Final = 10.0
+AGREEMENT_TIMEOUT_SECONDS: Final = 20.0
+AGREEMENT_POLL_SECONDS: Final = 0.25
+# The actors move batches of a few megabytes at most; the default would reserve a third of memory.
+OBJECT_STORE_BYTES: Final = 96 * 1024 * 1024
+
+# Set before Ray starts its processes: workers would otherwise run at nice 15, and statistics of
+# use would be sent out.
+_ENVIRONMENT: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+Progress = Callable[[str], None]
+
+
+class Network:
+    """A network of one operator, its validators packed one to a process, on an embedded Ray.
+
+    Use as a context manager.  Ray starts a killed validator again; it finds its disk and its
+    peers by itself.
+    """
+
+    def __init__(self, genesis: Genesis, settings: NetworkSettings, progress: Progress) -> None:
+        """Raises `QnetError` where genesis or settings are not valid, or a port is taken."""
+        check_genesis(genesis)
+        if len(genesis.members) != settings.validators:
+            raise QnetError(
+                Code.CONFIGURATION_INVALID,
+                f"genesis names {len(genesis.members)} validators, {settings.validators} asked for",
+            )
+        for number in range(settings.gateways):
+            _check_port(settings.gateway_host, gateway_port(settings, number))
+        self.genesis: Final = genesis
+        self.settings: Final = settings
+        self._progress = progress
+        self._hosts: list[Any] = []
+        self._gateways: list[Any] = []
+        self.gateway_urls: list[str] = []
+
+    def __enter__(self) -> Network:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts Ray, validators and gateways, and waits until all of them answer."""
+        self._progress("starting Ray")
+        os.environ.update(_ENVIRONMENT)
+        ray.init(
+            address="local",
+            namespace=f"qnet-{self.genesis.chain_id().hex()[:16]}",
+            include_dashboard=False,
+            num_cpus=os.cpu_count(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
+        count = self.settings.validators
+        self._progress(f"starting {count} validators")
+        genesis = encode(self.genesis)
+        self._hosts = [self._start_host(index, genesis) for index in range(count)]
+        endpoints = self._get([host.start.remote() for host in self._hosts])
+        self._get([host.connect.remote(endpoints) for host in self._hosts])
+        self._progress("connecting validators, opening the gateway")
+        self.gateway_urls = [self._start_gateway(n) for n in range(self.settings.gateways)]
+        self._get([host.wait_ready.remote() for host in self._hosts])
+
+    def _start_host(self, index: int, genesis: bytes) -> Any:
+        settings = HostSettings(
+            index=index,
+            directory=self.settings.directory / f"validator-{index}",
+            provider=self.settings.provider,
+        )
+        options = ValidatorHostActor.options(
+            name=f"validator-{index}", num_cpus=0, max_restarts=-1, max_task_retries=0
+        )
+        return options.remote(genesis, settings)
+
+    def _start_gateway(self, number: int) -> str:
+        from qnet_actors.gateway.actor import GatewayActor
+
+        options = GatewayActor.options(
+            name=f"gateway-{number}", num_cpus=0, max_restarts=-1, max_task_retries=0
+        )
+        gateway = options.remote(
+            dict(enumerate(self._hosts)),
+            self.settings.gateway_host,
+            gateway_port(self.settings, number),
+        )
+        self._gateways.append(gateway)
+        (url,) = self._get([gateway.start.remote()])
+        return str(url)
+
+    def statuses(self) -> list[StatusAnswer | None]:
+        """What each validator says of itself; None where it does not answer."""
+        query = encode(StatusQuery())
+        return [self._status(host.query.remote(query)) for host in self._hosts]
+
+    def _status(self, reference: Any) -> StatusAnswer | None:
+        try:
+            answer = ANSWER_CODEC.decode(ray.get(reference, timeout=CALL_TIMEOUT_SECONDS))
+        except RayError:
+            return None
+        if isinstance(answer, Fault):
+            return None
+        if not isinstance(answer, StatusAnswer):
+            raise QnetError(Code.INTERNAL, "a status query was answered by something else")
+        return answer
+
+    def state_roots(self) -> list[dict[int, bytes]]:
+        """For each validator its newest checkpoints: height -> state root; empty if it is down."""
+        return [self._state_roots(host.state_roots.remote()) for host in self._hosts]
+
+    def _state_roots(self, reference: Any) -> dict[int, bytes]:
+        try:
+            return dict(ray.get(reference, timeout=CALL_TIMEOUT_SECONDS))
+        except RayError:
+            return {}
+
+    def measurements(self) -> list[dict[str, int]]:
+        """Totals of each validator since its start; empty if it is down."""
+        return [self._measurements(host.measurements.remote()) for host in self._hosts]
+
+    def _measurements(self, reference: Any) -> dict[str, int]:
+        try:
+            return dict(ray.get(reference, timeout=CALL_TIMEOUT_SECONDS))
+        except RayError:
+            return {}
+
+    def process_ids(self) -> dict[str, int]:
+        """The processes of validators and gateways, by name; those that answer."""
+        found: dict[str, int] = {}
+        for prefix, actors in (("validator", self._hosts), ("gateway", self._gateways)):
+            for number, actor in enumerate(actors):
+                try:
+                    pid = ray.get(actor.process_id.remote(), timeout=CALL_TIMEOUT_SECONDS)
+                except RayError:
+                    continue
+                found[f"{prefix}-{number}"] = pid
+        return found
+
+    def stop(self) -> None:
+        """Stops everything that was started; safe to call twice."""
+        if not ray.is_initialized():
+            return
+        stops = [actor.stop.remote() for actor in (*self._gateways, *self._hosts)]
+        ray.wait(stops, num_returns=len(stops), timeout=CALL_TIMEOUT_SECONDS)
+        self._hosts, self._gateways = [], []
+        ray.shutdown()
+
+    def _get(self, references: list[Any]) -> list[Any]:
+        try:
+            return list(ray.get(references, timeout=START_TIMEOUT_SECONDS))
+        except QnetError:
+            raise
+        except RayError as error:
+            cause = error.__cause__
+            if isinstance(cause, QnetError):
+                raise cause from None
+            # Ray's message holds the whole remote traceback; its last line is what went wrong.
+            reason = str(error).strip().splitlines()[-1][:300]
+            raise QnetError(Code.NOT_READY, f"an actor did not start: {reason}") from error
+
+
+def gateway_port(settings: NetworkSettings, number: int) -> int:
+    """The port of a gateway; 0 where any will do."""
+    return settings.gateway_port + number if settings.gateway_port else 0
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            raise QnetError(
+                Code.PORT_IN_USE, f"{host}:{port} is taken; choose another with --port"
+            ) from None
+
+
+def agreed_root(network: Network, height_min: int) -> tuple[int, bytes | None]:
+    """(height, state root) of the first checkpoint from `height_min` on that all validators report.
+
+    The root is None where they differ there, or do not all report one in time.
+    """
+    give_up = time.monotonic() + AGREEMENT_TIMEOUT_SECONDS
+    while time.monotonic() < give_up:
+        reports = network.state_roots()
+        common = set.intersection(*(set(report) for report in reports))
+        later = sorted(height for height in common if height >= height_min)
+        if later:
+            roots = {report[later[0]] for report in reports}
+            return later[0], roots.pop() if len(roots) == 1 else None
+        time.sleep(AGREEMENT_POLL_SECONDS)
+    return height_min, None
