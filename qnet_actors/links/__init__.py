@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from qnet_actors.links.handshake import Signer, Verifier
     from qnet_actors.links.links import Links
     from qnet_actors.links.settings import LinkSettings
-    from qnet_actors.links.transport import Listener, Stream, TcpTransport, Transport
+    from qnet_actors.links.stream import Stream
+    from qnet_actors.links.transport import Listener, TcpTransport, Transport
 
 _HOME = {
     "LinkSettings": "settings",
@@ -22,7 +23,7 @@ _HOME = {
     "PeerCounters": "counters",
     "Reason": "counters",
     "Signer": "handshake",
-    "Stream": "transport",
+    "Stream": "stream",
     "TcpTransport": "transport",
     "Transport": "transport",
     "Verifier": "handshake",

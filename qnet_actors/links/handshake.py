@@ -29,8 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qnet_actors.links.counters import Reason
-from qnet_actors.links.frames import Ended, length_prefix, read_frame
-from qnet_actors.links.transport import Stream
+from qnet_actors.links.stream import Ended, Payload, Stream
 from qnet_actors.wire.codec import U8, U16, Codec, Digest, Struct, encode
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.committee import Committee
@@ -103,7 +102,7 @@ class Identity:
     nonce: Callable[[], bytes] = lambda: secrets.token_bytes(32)
 
 
-def proof_digest(role: Role, binding: bytes, dialler: bytes, acceptor: bytes) -> bytes:
+def proof_digest(role: Role, binding: bytes, dialler: Payload, acceptor: Payload) -> bytes:
     """What the end of `role` signs: `dialler` and `acceptor` are the hellos as they were sent."""
     return hash32(LINK, bytes((role,)), binding, dialler, acceptor)
 
@@ -129,8 +128,8 @@ async def prove_dialler(stream: Stream, identity: Identity, expected: int) -> in
     Raises `Ended` with the reason; the caller bounds the time and closes the stream.
     """
     own = encode(Hello(LINK_VERSION, identity.chain_id, identity.index, identity.nonce()))
-    _write(stream, own)
-    theirs = await read_frame(stream.reader, _HELLO_SIZE_BYTES_MAX)
+    stream.write((own,))
+    theirs = await stream.read_frame(_HELLO_SIZE_BYTES_MAX)
     hello = _decode_hello(theirs)
     check_hello(hello, identity, Role.ACCEPTOR, expected)
     await _send_proof(stream, identity, proof_digest(Role.DIALLER, stream.binding, own, theirs))
@@ -141,22 +140,18 @@ async def prove_dialler(stream: Stream, identity: Identity, expected: int) -> in
 
 async def prove_acceptor(stream: Stream, identity: Identity) -> int:
     """The accepting end of the handshake; returns the peer.  Raises `Ended` with the reason."""
-    theirs = await read_frame(stream.reader, _HELLO_SIZE_BYTES_MAX)
+    theirs = await stream.read_frame(_HELLO_SIZE_BYTES_MAX)
     hello = _decode_hello(theirs)
     check_hello(hello, identity, Role.DIALLER, None)
     own = encode(Hello(LINK_VERSION, identity.chain_id, identity.index, identity.nonce()))
-    _write(stream, own)
+    stream.write((own,))
     digest = proof_digest(Role.DIALLER, stream.binding, theirs, own)
     await _check_proof(stream, identity, hello.index, digest)
     await _send_proof(stream, identity, proof_digest(Role.ACCEPTOR, stream.binding, theirs, own))
     return hello.index
 
 
-def _write(stream: Stream, payload: bytes) -> None:
-    stream.writer.writelines((length_prefix(payload), payload))
-
-
-def _decode_hello(data: bytes) -> Hello:
+def _decode_hello(data: Payload) -> Hello:
     try:
         return HELLO_CODEC.decode(data)
     except QnetError:
@@ -168,11 +163,11 @@ async def _send_proof(stream: Stream, identity: Identity, digest: bytes) -> None
     signature = await loop.run_in_executor(
         identity.executor, identity.signer.sign, digest, CONTEXT_LINK
     )
-    _write(stream, encode(Proof(signature)))
+    stream.write((encode(Proof(signature)),))
 
 
 async def _check_proof(stream: Stream, identity: Identity, index: int, digest: bytes) -> None:
-    data = await read_frame(stream.reader, _PROOF_SIZE_BYTES_MAX)
+    data = await stream.read_frame(_PROOF_SIZE_BYTES_MAX)
     try:
         proof = PROOF_CODEC.decode(data)
     except QnetError:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from qnet_actors.links.counters import PeerCounters, Reason
-from qnet_actors.links.frames import Ended, FrameQueue, length_prefix, read_frame
+from qnet_actors.links.queue import FrameQueue
 from qnet_actors.links.settings import LinkSettings
-from qnet_actors.links.transport import Stream
+from qnet_actors.links.stream import LENGTH_BYTES, Ended, Stream
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.limits import FRAME_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import MESSAGE_CODEC, Message
@@ -18,7 +18,7 @@ OnMessage = Callable[[int, Message], Awaitable[None] | None]
 
 _FRAMES_PER_TURN: Final = 64
 """Frames handled before other tasks of the loop get a turn, however many are buffered."""
-_KEEPALIVE: Final = length_prefix(b"")
+_KEEPALIVE: Final = (b"",)
 
 
 class Link:
@@ -44,6 +44,7 @@ class Link:
         self._received_at = self._sent_at = self._loop.time()
         self._consuming = False
         self._written = 0
+        stream.on_bytes = self._heard
 
     def send(self, payload: bytes) -> None:
         """Queues a payload; a full queue drops its oldest."""
@@ -77,16 +78,16 @@ class Link:
             self._counters.dropped_frames += len(self._queue.take())
         return self._end.result()
 
-    def _heard(self, size_bytes: int) -> None:
+    def _heard(self) -> None:
         self._received_at = self._loop.time()
-        self._counters.bytes_in += size_bytes
 
     async def _read(self) -> Reason:
         handled = 0
         try:
             while True:
-                payload = await read_frame(self._stream.reader, FRAME_SIZE_BYTES_MAX, self._heard)
+                payload = await self._stream.read_frame(FRAME_SIZE_BYTES_MAX)
                 self._counters.frames_in += 1
+                self._counters.bytes_in += LENGTH_BYTES + len(payload)
                 if self._end.done():
                     return Reason.CLOSED
                 if payload:
@@ -114,31 +115,23 @@ class Link:
             self._received_at = self._loop.time()
 
     async def _write(self) -> Reason:
-        writer = self._stream.writer
         try:
             while True:
                 await self._queued.wait()
                 self._queued.clear()
-                if writer.transport.is_closing():
-                    return Reason.LOST
-                payloads = self._queue.take()
-                parts = [part for body in payloads for part in (length_prefix(body), body)]
-                if not parts:
-                    parts = [_KEEPALIVE]
-                writer.writelines(parts)
+                payloads = self._queue.take() or _KEEPALIVE
+                size = self._stream.write(payloads)
                 self._sent_at = self._loop.time()
-                self._counters.frames_out += max(1, len(payloads))
-                size = sum(map(len, parts))
                 self._written += size
+                self._counters.frames_out += len(payloads)
                 self._counters.bytes_out += size
-                await writer.drain()
-        except OSError:
-            return Reason.LOST
+                await self._stream.drain()
+        except Ended as ended:
+            return ended.reason
 
     async def _watch(self) -> Reason:
         """Sends keep-alives, and notices a peer that is silent or takes nothing."""
         settings = self._settings
-        transport = self._stream.writer.transport
         times_ms = (settings.keepalive_ms, settings.idle_timeout_ms, settings.write_timeout_ms)
         interval = min(times_ms) / 2_000
         taken = 0
@@ -148,9 +141,7 @@ class Link:
             now = self._loop.time()
             if not self._consuming and now - self._received_at > settings.idle_timeout_ms / 1_000:
                 return Reason.IDLE
-            if transport.is_closing():
-                return Reason.LOST
-            waiting = transport.get_write_buffer_size()
+            waiting = self._stream.waiting_bytes
             if waiting == 0 or self._written - waiting > taken:
                 progress_at = now
             taken = self._written - waiting

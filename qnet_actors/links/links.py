@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from qnet_actors.links.backoff import Backoff
 from qnet_actors.links.counters import PeerCounters, Reason
-from qnet_actors.links.frames import Ended
 from qnet_actors.links.handshake import Identity, Signer, Verifier, prove_acceptor, prove_dialler
 from qnet_actors.links.link import Link, OnMessage
 from qnet_actors.links.settings import LinkSettings
-from qnet_actors.links.transport import Listener, Stream, TcpTransport, Transport
+from qnet_actors.links.stream import Ended, Stream
+from qnet_actors.links.transport import Listener, TcpTransport, Transport
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
@@ -55,7 +55,7 @@ class Links:
     ) -> None:
         """`jitter` gives numbers in [0, 1), which spread the dials of many over time."""
         self._settings: Final = settings or LinkSettings()
-        self._transport: Final = transport or TcpTransport(self._settings.read_buffer_bytes)
+        self._transport: Final = transport or TcpTransport(self._settings.read_ahead_bytes)
         # One thread: a flood of strangers takes one core's share and no more.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
         self._identity: Final = Identity(
@@ -229,7 +229,7 @@ class Links:
         not proved itself goes, since an honest handshake is over in milliseconds.
         """
         if self._closed:
-            stream.writer.transport.abort()
+            self._spawn(stream.close(), "refuse")
             return
         if len(self._strangers) >= self._settings.handshakes_max:
             oldest = next(iter(self._strangers))

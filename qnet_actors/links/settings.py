@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LinkSettings:
     """Bounds and times; the defaults suit one machine as well as a wide-area network."""
 
@@ -24,7 +24,7 @@ class LinkSettings:
     queue_frames_max: int = 4_096
     """Frames that wait to be sent to one peer."""
     queue_bytes_max: int = 32 * 1024 * 1024
-    read_buffer_bytes: int = 1024 * 1024
-    """What is read ahead from one peer; what is more stays with the sender."""
+    read_ahead_bytes: int = 128 * 1024
+    """What is read from one peer before it is wanted; what is more stays with the sender."""
     handshakes_max: int = 64
     """Connections that have not proved who they are; one more drops the oldest of them."""

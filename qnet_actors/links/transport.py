@@ -1,31 +1,14 @@
-"""Where byte streams come from: TCP in the clear here, TLS behind the same seam."""
+"""Where streams come from: TCP in the clear here, TLS behind the same seam."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from qnet_actors.wire.hashing import ZERO_DIGEST
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stream:
-    """A connection as a pair of asyncio streams."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    binding: bytes = ZERO_DIGEST
-    """32 bytes that both ends of a protected channel know and no one between them can choose (an
-    exporter of TLS, RFC 9266); zeros in the clear.  The handshake signs them."""
-
-    async def close(self) -> None:
-        """Drops the connection at once: a peer that does not read cannot hold it open."""
-        self.writer.transport.abort()
-        with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
+from qnet_actors.links.settings import LinkSettings
+from qnet_actors.links.stream import Stream
 
 
 class Listener(Protocol):
@@ -67,19 +50,15 @@ class _TcpListener:
 class TcpTransport:
     """TCP in the clear: for validators of one operator, on a network that nobody else writes to."""
 
-    read_buffer_bytes: int = 1024 * 1024
+    read_ahead_bytes: int = LinkSettings.read_ahead_bytes
 
     async def open(self, host: str, port: int) -> Stream:
-        # A StreamReader stops reading ahead at twice its limit.
-        reader, writer = await asyncio.open_connection(
-            host, port, limit=self.read_buffer_bytes // 2
-        )
-        return Stream(reader, writer)
+        loop = asyncio.get_running_loop()
+        _, stream = await loop.create_connection(lambda: Stream(self.read_ahead_bytes), host, port)
+        return stream
 
     async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> Listener:
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            on_stream(Stream(reader, writer))
-
-        return _TcpListener(
-            await asyncio.start_server(connected, host, port, limit=self.read_buffer_bytes // 2)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Stream(self.read_ahead_bytes, on_stream), host, port
         )
+        return _TcpListener(server)

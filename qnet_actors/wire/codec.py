@@ -47,7 +47,7 @@ class Codec(Generic[T]):
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(type_)
         self.size_bytes_max = size_bytes_max
 
-    def decode(self, data: bytes | memoryview) -> T:
+    def decode(self, data: bytes | bytearray | memoryview) -> T:
         """The value whose canonical encoding `data` is.
 
         Raises `QnetError` with TOO_LARGE, MALFORMED or NON_CANONICAL.
@@ -62,6 +62,6 @@ class Codec(Generic[T]):
             raise QnetError(Code.MALFORMED, str(error)[:200]) from None
         # Comparing with a memoryview would go byte by byte.
         canonical = _encoder.encode(value)
-        if canonical != (data if isinstance(data, bytes) else bytes(data)):
+        if canonical != (bytes(data) if isinstance(data, memoryview) else data):
             raise QnetError(Code.NON_CANONICAL)
         return value

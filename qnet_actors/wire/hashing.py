@@ -49,7 +49,7 @@ def hasher(context: str) -> blake3:
     return base.copy()
 
 
-def hash32(context: str, *parts: bytes | memoryview) -> bytes:
+def hash32(context: str, *parts: bytes | bytearray | memoryview) -> bytes:
     """The 32-byte digest of the concatenation of `parts` under `context`."""
     state = hasher(context)
     for part in parts:

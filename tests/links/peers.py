@@ -12,8 +12,8 @@ from typing import Any
 
 from qnet_actors.crypto import BatchVerifier, Signer, simulator_provider
 from qnet_actors.links import Links, LinkSettings, Stream, TcpTransport
-from qnet_actors.links.frames import Ended, length_prefix, read_frame
 from qnet_actors.links.handshake import Identity, prove_dialler
+from qnet_actors.links.stream import Ended, Payload
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.committee import Committee, Member
 from qnet_actors.wire.limits import FRAME_SIZE_BYTES_MAX
@@ -122,17 +122,27 @@ async def proved(address: tuple[str, int], index: int, peer: int) -> AsyncIterat
 
 
 def write_frame(stream: Stream, payload: bytes) -> None:
-    stream.writer.write(length_prefix(payload) + payload)
+    stream.write((payload,))
+
+
+def write_raw(stream: Stream, data: bytes) -> None:
+    """Bytes that may be no frame."""
+    transport(stream).write(data)
+
+
+def transport(stream: Stream) -> asyncio.Transport:
+    assert stream._transport is not None
+    return stream._transport
 
 
 def write_message(stream: Stream, message: Message) -> None:
     write_frame(stream, encode(message))
 
 
-async def read_payload(stream: Stream) -> bytes:
+async def read_payload(stream: Stream) -> Payload:
     """The next frame that is no keep-alive."""
     while True:
-        payload = await read_frame(stream.reader, FRAME_SIZE_BYTES_MAX)
+        payload = await stream.read_frame(FRAME_SIZE_BYTES_MAX)
         if payload:
             return payload
 
@@ -141,7 +151,7 @@ async def ended(stream: Stream) -> None:
     """Waits until the other side has closed."""
     with contextlib.suppress(Ended):
         while True:
-            await read_frame(stream.reader, FRAME_SIZE_BYTES_MAX)
+            await stream.read_frame(FRAME_SIZE_BYTES_MAX)
 
 
 @asynccontextmanager

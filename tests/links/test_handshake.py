@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from qnet_actors.links import LinkSettings, Reason
-from qnet_actors.links.frames import Ended, length_prefix, read_frame
 from qnet_actors.links.handshake import (
     HELLO_CODEC,
     LINK_VERSION,
@@ -19,6 +18,7 @@ from qnet_actors.links.handshake import (
     prove_acceptor,
     prove_dialler,
 )
+from qnet_actors.links.stream import Ended, Stream, length_prefix
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, CONTEXT_LINK
@@ -32,7 +32,9 @@ from tests.links.peers import (
     read_payload,
     signer,
     stranger,
+    transport,
     write_frame,
+    write_raw,
 )
 
 NONCE = b"n" * 32
@@ -78,7 +80,7 @@ async def test_a_hello_that_is_not_right_shuts_the_door(first, reason):
 async def test_a_length_over_the_limit_is_refused_before_its_bytes_come():
     validator = Validator(1)
     async with network(validator), stranger(validator.address) as stream:
-        stream.writer.write(b"\xff\xff\xff\xff")
+        write_raw(stream, b"\xff\xff\xff\xff")
         await ended(stream)
         assert validator.links.strangers.ends == {Reason.OVERSIZED_FRAME: 1}
 
@@ -86,8 +88,8 @@ async def test_a_length_over_the_limit_is_refused_before_its_bytes_come():
 async def test_a_connection_that_closes_at_once_is_counted():
     validator = Validator(1)
     async with network(validator), stranger(validator.address) as stream:
-        stream.writer.write(length_prefix(hello())[:2])
-        stream.writer.write_eof()
+        write_raw(stream, length_prefix(hello())[:2])
+        transport(stream).write_eof()
         await ended(stream)
         assert validator.links.strangers.ends == {Reason.LOST: 1}
 
@@ -179,7 +181,8 @@ async def test_a_stranger_gets_no_signature_before_it_has_proved_itself():
         write_frame(stream, hello())
         assert HELLO_CODEC.decode(await read_payload(stream)).index == 1
         write_frame(stream, encode(Proof(bytes(32))))
-        assert await stream.reader.read() == b""
+        with pytest.raises(Ended):
+            await read_payload(stream)
 
 
 def answering(*frames: bytes):
@@ -187,7 +190,7 @@ def answering(*frames: bytes):
 
     async def behave(stream):
         for frame in frames:
-            await read_frame(stream.reader, 10_000)
+            await stream.read_frame(10_000)
             write_frame(stream, frame)
         await ended(stream)
 
@@ -228,9 +231,9 @@ async def test_what_the_dialler_signed_cannot_be_sent_back_to_it():
     left = asyncio.Event()
 
     async def reflect(stream):
-        await read_frame(stream.reader, 10_000)
+        await stream.read_frame(10_000)
         write_frame(stream, hello(index=1))
-        write_frame(stream, await read_frame(stream.reader, 10_000))
+        write_frame(stream, await stream.read_frame(10_000))
         await ended(stream)
         left.set()
 
@@ -245,23 +248,26 @@ async def test_a_handshake_relayed_into_another_channel_fails(binding, accepted)
     """Both ends sign the channel binding, so they notice when theirs differ."""
     outcomes: asyncio.Queue = asyncio.Queue()
 
+    def bind(stream: Stream, binding: bytes) -> None:
+        vars(stream)["binding"] = binding
+
     async def acceptor(stream):
+        bind(stream, b"b" * 32)
         with identity(1) as own:
             try:
-                bound = type(stream)(stream.reader, stream.writer, b"b" * 32)
-                outcomes.put_nowait(await prove_acceptor(bound, own))
+                outcomes.put_nowait(await prove_acceptor(stream, own))
             except Ended as error:
                 outcomes.put_nowait(error.reason)
                 await stream.close()
 
     async with hostile_server(acceptor) as address, stranger(address) as stream:
-        bound = type(stream)(stream.reader, stream.writer, binding)
+        bind(stream, binding)
         with identity(0) as own:
             if accepted:
-                assert await prove_dialler(bound, own, 1) == 1
+                assert await prove_dialler(stream, own, 1) == 1
                 assert await outcomes.get() == 0
             else:
                 with pytest.raises(Ended) as caught:
-                    await prove_dialler(bound, own, 1)
+                    await prove_dialler(stream, own, 1)
                 assert caught.value.reason is Reason.LOST
                 assert await outcomes.get() is Reason.BAD_PROOF

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from qnet_actors.links import LinkSettings, Reason
-from qnet_actors.links.frames import length_prefix
+from qnet_actors.links.stream import length_prefix
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.limits import FRAME_SIZE_BYTES_MAX
 from tests.links.peers import (
@@ -18,8 +17,10 @@ from tests.links.peers import (
     network,
     proved,
     status,
+    transport,
     write_frame,
     write_message,
+    write_raw,
 )
 
 
@@ -39,7 +40,7 @@ async def test_garbage_ends_the_link_with_a_counted_reason(sent, reason):
     validator = Validator(1)
     async with network(validator), proved(validator.address, 0, 1) as stream:
         write_message(stream, status(1))
-        stream.writer.write(sent)
+        write_raw(stream, sent)
         await ended(stream)
         assert validator.links.counters[0].ends == {reason: 1}
         assert validator.links.up == ()
@@ -51,8 +52,8 @@ async def test_garbage_ends_the_link_with_a_counted_reason(sent, reason):
 async def test_a_stream_that_ends_within_a_frame_is_lost():
     validator = Validator(1)
     async with network(validator), proved(validator.address, 0, 1) as stream:
-        stream.writer.write(length_prefix(bytes(100)) + bytes(50))
-        stream.writer.write_eof()
+        write_raw(stream, length_prefix(bytes(100)) + bytes(50))
+        transport(stream).write_eof()
         await ended(stream)
         assert validator.links.counters[0].ends == {Reason.LOST: 1}
 
@@ -91,8 +92,7 @@ async def test_a_peer_that_reads_nothing_is_let_go():
     settings = LinkSettings(write_timeout_ms=50, queue_frames_max=100)
     validator = Validator(1, settings=settings)
     async with network(validator), proved(validator.address, 0, 1) as stream:
-        transport: Any = stream.writer.transport
-        transport.pause_reading()
+        transport(stream).pause_reading()
         await validator.ups.get()
         link_over = validator.links._links[0]._end
         # More than the buffers of the system take.
@@ -100,7 +100,7 @@ async def test_a_peer_that_reads_nothing_is_let_go():
             assert validator.links.send(0, big(1024 * 1024))
         assert await link_over is Reason.WRITE_TIMEOUT
         # What was queued meanwhile goes with the link.
-        transport.resume_reading()
+        transport(stream).resume_reading()
         await ended(stream)
         assert validator.links.up == ()
 
