@@ -7,7 +7,7 @@ all that follows it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from qnet_actors.rooms import (
 )
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.messages import PublicKey
-from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme
+from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, SCHEME_SIZES, Scheme
 from qnet_actors.wire.transactions import (
     TRANSACTION_CODEC,
     TRANSACTION_VERSION,
@@ -95,6 +95,9 @@ class Admission:
         # Nonces whose signatures are being verified, by sender: a later submission of the sender
         # may go on from them.
         self._under_way: dict[bytes, dict[int, int]] = {}
+        # Rotations among them, by sender: until they are in the pool or refused, nobody can say
+        # which key is the sender's.
+        self._rotating: Counter[bytes] = Counter()
         self.learned: list[PublicKey] = []
         """New keys of transactions in the pool, to be written with the next batch."""
 
@@ -133,6 +136,8 @@ class Admission:
         for entry in submission.entries:
             nonces = self._under_way.setdefault(entry.sender, {})
             nonces[entry.nonce] = nonces.get(entry.nonce, 0) + 1
+            if entry.rotates_to:
+                self._rotating[entry.sender] += 1
         call = partial(_verify, self._verifier, groups, len(submission.entries))
         return [Run(call, partial(self._verified, submission))]
 
@@ -161,13 +166,21 @@ class Admission:
         entries, places = submission.entries, submission.places
         accounts = self.accounts(entries)
         ends: dict[bytes, int] = {}
+        rotating: set[bytes] = set()
+        brought = {entry.key_id: entry.public_key for entry in entries if entry.public_key}
         submission.entries, submission.places = [], []
         for place, entry, account in zip(places, entries, accounts, strict=True):
             end = ends.get(entry.sender)
             if end is None:
                 end = self._end_of(entry.sender, self._pool.end_of(entry.sender, account.nonce))
             refused = self._pool.refusal(entry, account, end)
-            if refused is None and not self._knows_key(entry):
+            if (
+                refused is not None
+                and refused[0] == Code.KEY_NOT_CURRENT
+                and (entry.sender in rotating or self._rotating[entry.sender])
+            ):
+                refused = None
+            if refused is None and not self._finds_key(entry, brought):
                 refused = Code.UNKNOWN_KEY, ""
             if refused is not None:
                 ends[entry.sender] = end
@@ -176,14 +189,26 @@ class Admission:
             if entry.nonce == end:
                 end = self._end_of(entry.sender, self._pool.end_of(entry.sender, end + 1))
             ends[entry.sender] = end
+            if entry.rotates_to:
+                rotating.add(entry.sender)
             submission.places.append(place)
             submission.entries.append(entry)
 
-    def _knows_key(self, entry: Entry) -> bool:
+    def _finds_key(self, entry: Entry, brought: dict[bytes, bytes]) -> bool:
+        """Gives `entry` its key, from the store or from a transaction that came with it."""
         if entry.public_key:
             return True
         held = self._keys.get(entry.key_id)
-        return held is not None and held.scheme == entry.scheme
+        if held is not None and held.scheme == entry.scheme:
+            entry.public_key = held.public_key
+            return True
+        key = brought.get(entry.key_id)
+        if key is None or len(key) != SCHEME_SIZES[Scheme(entry.scheme)].public_key:
+            return False
+        # The other transaction may be refused: this one now brings the key by itself.
+        entry.public_key, entry.brings_key = key, True
+        entry.size_bytes += len(key)
+        return True
 
     def _end_of(self, sender: bytes, end: int) -> int:
         """The first nonce from `end` on that is neither pooled nor being verified."""
@@ -214,10 +239,10 @@ class Admission:
         groups = []
         for scheme, places in by_scheme.items():
             entries = [submission.entries[place] for place in places]
-            brought = {e.key_id: e.public_key for e in entries if e.public_key}
+            brought = {entry.key_id: entry.public_key for entry in entries}
             keys = self._keys.table(scheme, [entry.key_id for entry in entries], brought)
             if not isinstance(keys, KeyTable):
-                raise QnetError(Code.INTERNAL, "a key left the store while it was in use")
+                raise QnetError(Code.INTERNAL, "a candidate has no key")
             groups.append(
                 _Group(
                     Scheme(scheme),
@@ -253,7 +278,7 @@ class Admission:
                 continue
             added = self._pool.add(entry, account)
             submission.results[place] = (added.code, entry.id, added.detail)
-            if added.code == Code.SUCCESS and entry.public_key:
+            if added.code == Code.SUCCESS and entry.brings_key:
                 key = PublicKey(entry.scheme, entry.public_key)
                 if self._keys.add(key):
                     self.learned.append(key)
@@ -268,6 +293,10 @@ class Admission:
         return self._answer(submission, effects)
 
     def _leave(self, entry: Entry) -> None:
+        if entry.rotates_to:
+            self._rotating[entry.sender] -= 1
+            if not self._rotating[entry.sender]:
+                del self._rotating[entry.sender]
         nonces = self._under_way[entry.sender]
         nonces[entry.nonce] -= 1
         if not nonces[entry.nonce]:

@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from qnet_actors.mempool.entries import Entry
+from qnet_actors.mempool.entries import PENDING, Entry
+from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.wire.batches import BATCH_VERSION, Batch, BatchHeader
@@ -25,8 +26,9 @@ class Batcher:
     it, and shrinks otherwise: few transactions are not worth waiting for, and enough have come.
     """
 
-    def __init__(self, pool: Pool, settings: MempoolSettings) -> None:
+    def __init__(self, pool: Pool, keys: KeyStore, settings: MempoolSettings) -> None:
         self._pool = pool
+        self._keys = keys
         self._settings = settings
         self.wait_ms = settings.batch_wait_ms_min
         # When the oldest ready transaction of a scheme was first seen here.
@@ -65,6 +67,10 @@ class Batcher:
             if not full and now_ms < since + self.wait_ms:
                 continue
             entries = self._fill(scheme)
+            if not entries:
+                # All of it follows transactions of another scheme, which are not due yet.
+                self._since_ms[scheme] = now_ms
+                continue
             if not full:
                 self._adapt(len(entries))
             self._since_ms.pop(scheme)
@@ -73,15 +79,29 @@ class Batcher:
 
     def _fill(self, scheme: int) -> list[Entry]:
         settings, ready = self._settings, self._pool.ready[scheme]
+        # A sender that went over to another scheme has entries in two queues.
+        mixed = sum(1 for other in self._pool.ready.values() if len(other)) > 1
+        blocked: list[tuple[Entry, int]] = []
+        taken: set[bytes] = set()
         entries: list[Entry] = []
-        keys: set[bytes] = set()
+        brought: set[bytes] = set()
         size_bytes, gas, payload_bytes = _HEADER_BYTES, 0, 0
         while len(entries) < settings.batch_transactions_max:
             entry = ready.first()
             if entry is None:
                 break
+            if mixed:
+                before = self._pool.before(entry)
+                if before is not None and before.state == PENDING and before.id not in taken:
+                    blocked.append((entry, ready.pop()))
+                    continue
+                taken.add(entry.id)
             size_bytes += entry.size_bytes
-            if entry.public_key in keys:
+            if not entry.brings_key and self._keys.get(entry.key_id) is None:
+                # It left the store while the transaction waited, and nobody could be told it.
+                entry.brings_key = bool(entry.public_key)
+                size_bytes += len(entry.public_key)
+            if entry.brings_key and entry.key_id in brought:
                 size_bytes -= len(entry.public_key)
             gas += entry.gas_limit
             payload_bytes += len(entry.payload)
@@ -92,10 +112,13 @@ class Batcher:
                 or payload_bytes > BATCH_PAYLOAD_BYTES_MAX
             ):
                 break
-            if entry.public_key:
-                keys.add(entry.public_key)
-            ready.pop(entry)
+            if entry.brings_key:
+                brought.add(entry.key_id)
+            ready.pop()
             entries.append(entry)
+        for entry, ticket in blocked:
+            entry.ticket = ticket
+            ready.add(entry)
         return entries
 
     def _adapt(self, count: int) -> None:
@@ -133,7 +156,7 @@ def assemble(
             *[entry.payload for entry in entries],
         ]
     )
-    keys = dict.fromkeys(entry.public_key for entry in entries if entry.public_key)
+    keys = dict.fromkeys([entry.public_key for entry in entries if entry.brings_key])
     witnesses = b"".join([*[entry.signature for entry in entries], *keys])
     header = BatchHeader(
         version=BATCH_VERSION,

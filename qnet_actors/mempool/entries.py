@@ -45,11 +45,13 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     """Canonical access and action, as a batch's bodies section holds them."""
     signature: bytes
     public_key: bytes
-    """Empty where the client did not send it."""
+    """Empty where it is not at hand."""
+    brings_key: bool
+    """Whether a batch should carry the key: others may not know it."""
     cost: int
     """The most that it can take from the balance: amounts and the whole gas limit."""
     size_bytes: int
-    """What it takes in a batch, its public key included."""
+    """What it takes in a batch, with the public key where it brings that."""
     rotates_to: bytes = b""
     """The key id that it makes the sender's; empty but for key rotations."""
     state: int = PENDING
@@ -101,6 +103,7 @@ def entry_of(transaction: Transaction, data: bytes) -> Entry:
         payload,
         witness.signature,
         witness.public_key,
+        bool(witness.public_key),
         amount_total(action) + body.gas_limit * body.gas_price,
         ROW_BYTES + len(payload) + len(witness.signature) + len(witness.public_key),
         action.key_id if isinstance(action, RotateKey) else b"",
@@ -137,6 +140,7 @@ def entries_of_batch(batch: Batch, expanded: Expanded) -> list[Entry]:
                 payload,
                 signature,
                 public_key,
+                bool(public_key),
                 amount + gas_limit * gas_price,
                 ROW_BYTES + len(payload) + len(signature) + len(public_key),
                 action.key_id if isinstance(action, RotateKey) else b"",

@@ -96,6 +96,10 @@ class Pool:
     def get(self, id_: bytes) -> Entry | None:
         return self._by_id.get(id_)
 
+    def before(self, entry: Entry) -> Entry | None:
+        """The sender's entry with the nonce before."""
+        return self._queues[entry.sender].entries.get(entry.nonce - 1)
+
     def queue(self, sender: bytes) -> SenderQueue | None:
         return self._queues.get(sender)
 
@@ -375,10 +379,10 @@ class Pool:
         queue = self._queues.get(sender)
         if queue is None or account.nonce < queue.nonce:
             return [], []
-        passed = range(queue.nonce, account.nonce)
-        if len(passed) > len(queue.entries):
+        if account.nonce - queue.nonce > len(queue.entries):
             nonces = sorted(nonce for nonce in queue.entries if nonce < account.nonce)
         else:
+            passed = range(queue.nonce, account.nonce)
             nonces = [nonce for nonce in passed if nonce in queue.entries]
         spent = [queue.entries[nonce] for nonce in nonces]
         for entry in spent:

@@ -42,10 +42,12 @@ class Ready:
             self._heap = [(-e.rank, e.ticket) for e in self._waiting.values()]
             heapq.heapify(self._heap)
 
-    def pop(self, entry: Entry) -> None:
-        """Takes out `first()`."""
-        heapq.heappop(self._heap)
+    def pop(self) -> int:
+        """Takes out what `first` has just found; the ticket that it had."""
+        entry = self._waiting[heapq.heappop(self._heap)[1]]
+        ticket = entry.ticket
         self.remove(entry)
+        return ticket
 
     def replace(self, old: Entry, new: Entry) -> None:
         """`new`, which pays more, takes the place of `old` among the sender's entries."""

@@ -1,4 +1,4 @@
-"""A small network for the tests of the mempool: clients, accounts, and validators on a lossy bus."""
+"""A small network for the tests of the mempool: clients, accounts, shards on a lossy bus."""
 
 from __future__ import annotations
 
@@ -178,6 +178,8 @@ class Driver:
         self.hold_runs = False
         self.runs: list[Run] = []
         self.writes: list[Any] = []
+        self.log: list[str] = []
+        """What was carried out, in order: "write", or the kind of a message or event."""
         self.settle(shard.tick(now_ms))
 
     def give(self, event: Any) -> None:
@@ -190,15 +192,18 @@ class Driver:
             effect = queue.popleft()
             match effect:
                 case Persist(writes):
+                    self.log.append("write")
                     self.writes += writes
                     self.store.write(writes)
                 case Run() if self.hold_runs:
                     self.runs.append(effect)
                 case Run(call, then):
                     queue.extend(then(call(), self.now_ms))
-                case ToPeers():
+                case ToPeers(message):
+                    self.log.append(type(message).__name__)
                     self.sent.peers.append(effect)
                 case ToRoom(room, event):
+                    self.log.append(type(event).__name__)
                     self.sent.rooms[room].append(event)
                 case _:
                     raise AssertionError(effect)
@@ -207,6 +212,7 @@ class Driver:
         """Ends one job that was held back."""
         job = self.runs.pop(at)
         self.settle(job.then(job.call(), self.now_ms))
+        self.settle(self.shard.tick(self.now_ms))
 
     def advance(self, ms: int) -> None:
         """Lets time pass, with every tick that is wanted on the way."""
