@@ -52,12 +52,14 @@ class Gateway:
 
     def __init__(
         self,
-        validators: Mapping[int, Any],
+        validators: Mapping[int, str],
         host: str | None = None,
         port: int | None = None,
         settings: Settings | None = None,
     ) -> None:
-        """`validators`: actor handles by index; `host` and `port` come before those of `settings`.
+        """`validators`: names of their actors in this namespace, by index.
+
+        `host` and `port` come before those of `settings`.
 
         Raises `QnetError(CONFIGURATION_INVALID)`.
         """
@@ -67,7 +69,9 @@ class Gateway:
             host=chosen.host if host is None else host,
             port=chosen.port if port is None else port,
         )
-        self._backends = [ray_backend(index, handle) for index, handle in validators.items()]
+        self._backends = [
+            ray_backend(index, ray.get_actor(name)) for index, name in validators.items()
+        ]
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None

@@ -30,6 +30,8 @@ OBJECT_STORE_BYTES: Final = 96 * 1024 * 1024
 # Set before Ray starts its processes: workers would otherwise run at nice 15, and statistics of
 # use would be sent out.
 _ENVIRONMENT: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# Ray's processes ask for a token, which it keeps in ~/.ray; it warns at each start that they do.
+_TOKEN_LOGGER: Final = "ray._private.authentication.authentication_token_setup"
 
 Progress = Callable[[str], None]
 
@@ -78,6 +80,7 @@ class Network:
         """Starts Ray, validators and gateways, and waits until all of them answer."""
         self._progress("starting Ray")
         os.environ.update(_ENVIRONMENT)
+        logging.getLogger(_TOKEN_LOGGER).setLevel(logging.ERROR)
         ray.init(
             address="local",
             namespace=f"qnet-{self.genesis.chain_id().hex()[:16]}",
@@ -105,7 +108,7 @@ class Network:
             provider=self.settings.provider,
         )
         options = ValidatorHostActor.options(
-            name=f"validator-{index}", num_cpus=0, max_restarts=-1, max_task_retries=0
+            name=validator_name(index), num_cpus=0, max_restarts=-1, max_task_retries=0
         )
         return options.remote(genesis, settings)
 
@@ -116,7 +119,9 @@ class Network:
             name=f"gateway-{number}", num_cpus=0, max_restarts=-1, max_task_retries=0
         )
         gateway = options.remote(
-            dict(enumerate(self._hosts)),
+            # Names, not handles: a handle among the arguments would not outlive this process's
+            # object store, and a gateway could not be started again without it.
+            {index: validator_name(index) for index in range(self.settings.validators)},
             self.settings.gateway_host,
             gateway_port(self.settings, number),
         )
@@ -193,6 +198,11 @@ class Network:
             # Ray's message holds the whole remote traceback; its last line is what went wrong.
             reason = str(error).strip().splitlines()[-1][:300]
             raise QnetError(Code.NOT_READY, f"an actor did not start: {reason}") from error
+
+
+def validator_name(index: int) -> str:
+    """The name of a validator's actor within the network's namespace."""
+    return f"validator-{index}"
 
 
 def gateway_port(settings: NetworkSettings, number: int) -> int:
