@@ -1,6 +1,7 @@
 """Ordered commits in, executed blocks out: cutting, execution, the block log, catching up.
 
 `recover` makes what a `LedgerCore` starts from out of a `BlockLog`, which is also the storage that
+its driver writes to: `DuckLog` on disk, `MemoryLog` in the simulator.  `LedgerQueries` reads for
 the gateway.
 """
 
@@ -11,15 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from qnet_actors.ledger.core import LedgerCore
+    from qnet_actors.ledger.duck_log import DuckLog
     from qnet_actors.ledger.memory_log import MemoryLog
+    from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
-    from qnet_actors.ledger.writes import BlockLog, BlockReader
+    from qnet_actors.ledger.segment import Options
+    from qnet_actors.ledger.writes import BlockLog, BlockReader, Place
 
 __all__ = [
     "BlockLog",
     "BlockReader",
+    "DuckLog",
+    "FoundAccount",
+    "FoundTransaction",
     "LedgerCore",
+    "LedgerQueries",
     "MemoryLog",
+    "Options",
+    "Place",
     "Recovered",
     "recover",
 ]
@@ -27,8 +37,14 @@ __all__ = [
 _MODULES: Final = {
     "BlockLog": "writes",
     "BlockReader": "writes",
+    "DuckLog": "duck_log",
+    "FoundAccount": "queries",
+    "FoundTransaction": "queries",
     "LedgerCore": "core",
+    "LedgerQueries": "queries",
     "MemoryLog": "memory_log",
+    "Options": "segment",
+    "Place": "writes",
     "Recovered": "recovery",
     "recover": "recovery",
 }

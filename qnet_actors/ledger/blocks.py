@@ -17,6 +17,7 @@ from qnet_actors.ledger.writes import BlockWrite
 from qnet_actors.state import State
 from qnet_actors.wire.blocks import BLOCK_VERSION, BlockHeader, BlockRecord, Checkpoint
 from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import GENESIS_COMMIT_DIGEST, Commit
 from qnet_actors.wire.genesis import Genesis, Parameters
@@ -44,6 +45,8 @@ class Tip:
     timestamp_ms: int
     commit_index: int
     commit_digest: bytes
+    parts: int = 0
+    """How many blocks up to it hold only a part of the commit after `commit_index`."""
 
 
 def genesis_tip(genesis: Genesis) -> Tip:
@@ -51,13 +54,16 @@ def genesis_tip(genesis: Genesis) -> Tip:
     return Tip(0, genesis.chain_id(), genesis.timestamp_ms, 0, GENESIS_COMMIT_DIGEST)
 
 
-def tip_of(header: BlockHeader) -> Tip:
+def next_tip(tip: Tip, record: BlockRecord) -> Tip:
+    """The tip after the block that follows `tip`."""
+    header = record.header
     return Tip(
         header.height,
         header.hash(),
         header.timestamp_ms,
         header.commit_index,
         header.commit_digest,
+        parts=0 if record.commits else tip.parts + 1,
     )
 
 
@@ -132,14 +138,15 @@ class Cutter:
     - before one with which the block would pass a limit of size, transactions or gas.
 
     A commit that passes a limit by itself is cut between batches into several blocks.  All but the
-    last name no commit, bear the timestamp of the block before (so they are no checkpoints), and
-    reach the log together with the last.
+    last name no commit and bear the timestamp of the block before, so they are no checkpoints.  A
+    tip among them says how many there are, and the cutting goes on behind those.
     """
 
     def __init__(self, parameters: Parameters, tip: Tip) -> None:
         self._parameters = parameters
         self._commits_max = max(1, parameters.commit_lag // 2)
         self._tip = tip
+        self._parts_done = tip.parts
         self._pending: list[OpenCommit] = []
         self._weight = NO_WEIGHT
 
@@ -148,20 +155,23 @@ class Cutter:
         """How many commits wait for the end of their block."""
         return len(self._pending)
 
-    def add(self, commit: OpenCommit) -> list[list[Draft]]:
-        """Takes the next commit; returns groups of blocks, each to be made durable as one."""
+    def add(self, commit: OpenCommit) -> list[Draft]:
+        """Takes the next commit; returns the blocks that end before or with it.
+
+        Raises `QnetError(DATA_CORRUPT)` where the tip's parts are not of this commit.
+        """
         weight = _total(commit.weights, commit.size_bytes)
-        groups = []
+        drafts = []
         if self._pending and not self._fits(self._weight.plus(weight)):
-            groups.append([self._cut()])
+            drafts.append(self._cut())
         if not self._fits(weight) and len(commit.batches) > 1:
-            groups.append(self._split(commit))
-            return groups
+            return [*drafts, *self._split(commit)]
+        self._check_parts(0)
         self._pending.append(commit)
         self._weight = self._weight.plus(weight)
         if self._is_due(commit.commit.timestamp_ms):
-            groups.append([self._cut()])
-        return groups
+            drafts.append(self._cut())
+        return drafts
 
     def _fits(self, weight: Weight) -> bool:
         return (
@@ -220,8 +230,16 @@ class Cutter:
             )
             for part in parts[:-1]
         ]
+        done = self._check_parts(len(drafts))
         self._pending = [replace(commit, batches=tuple(parts[-1]))]
-        return [*drafts, self._cut()]
+        return [*drafts[done:], self._cut()]
+
+    def _check_parts(self, parts: int) -> int:
+        """How many of a commit's first parts were executed before the start."""
+        done, self._parts_done = self._parts_done, 0
+        if done > parts:
+            raise QnetError(Code.DATA_CORRUPT, f"{done} parts of a commit that has {parts}")
+        return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,4 +345,4 @@ def make_block(
         batches=tuple(batch.digest for batch in draft.batches),
         excluded=tuple(outcome.excluded),
     )
-    return block, tip_of(header)
+    return block, next_tip(tip, record)

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from qnet_actors.ledger.blocks import Identity, Tip
 from qnet_actors.ledger.verify import CheckedRecord, Verifier, check_certificate, check_records
-from qnet_actors.ledger.writes import BlockWrite, GroupWrite
+from qnet_actors.ledger.writes import BlockWrite
 from qnet_actors.state import State
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import encode
@@ -84,15 +84,14 @@ def _certified(
 
 def apply_records(
     state: State, records: Sequence[CheckedRecord], certificate: Certificate
-) -> list[GroupWrite]:
+) -> list[BlockWrite]:
     """Applies certified records to the state; returns what to make durable.
 
     The state roots of the checkpoints on the way are computed, not believed.  Raises
     `QnetError(DIVERGED)` where the last differs from the certified one: then the state below was
     wrong, and the node stops.
     """
-    groups: list[GroupWrite] = []
-    parts: list[BlockWrite] = []
+    writes: list[BlockWrite] = []
     root = b""
     for checked in records:
         record, encoded = checked.record, checked.encoded
@@ -103,17 +102,14 @@ def apply_records(
                 checkpoint = structs.replace(record.checkpoint, state_root=root)
                 record = structs.replace(record, checkpoint=checkpoint)
                 encoded = encode(record)
-        parts.append(BlockWrite(record, checked.tip.block_hash, encoded))
-        if record.commits:
-            groups.append(GroupWrite(tuple(parts)))
-            parts = []
-    if root != certificate.checkpoint.state_root or parts:
+        writes.append(BlockWrite(record, checked.tip.block_hash, encoded))
+    if root != certificate.checkpoint.state_root:
         raise QnetError(
             Code.DIVERGED,
             f"after the certified block {certificate.checkpoint.height} the state root is "
             f"{root.hex()}, certified is {certificate.checkpoint.state_root.hex()}",
         )
-    return groups
+    return writes
 
 
 class CatchUpRun:

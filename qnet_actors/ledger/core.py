@@ -26,9 +26,7 @@ from qnet_actors.ledger.writes import (
     BlockReader,
     BlockWrite,
     CertificateWrite,
-    GroupWrite,
     SnapshotWrite,
-    Write,
 )
 from qnet_actors.rooms import (
     BlockExecuted,
@@ -63,9 +61,9 @@ _CHECKPOINTS_KEPT: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What executing a group of drafts came to."""
+    """What executing a draft came to."""
 
-    blocks: tuple[BuiltBlock, ...]
+    block: BuiltBlock
     tip: Tip
     snapshot: SnapshotWrite | None
 
@@ -204,42 +202,38 @@ class LedgerCore:
         effects: list[Effect] = [ToRoom(Room.MEMPOOL, w) for w in self._pipeline.wanted()]
         blocked = self._catch_up is not None and self._catch_up.blocking
         if not self._executing and not blocked:
-            group = self._pipeline.next_group()
-            if group is not None:
+            draft = self._pipeline.next_draft()
+            if draft is not None:
                 self._executing = True
-                effects.append(Run(partial(self._make, tuple(group), self._tip), self._made))
+                effects.append(Run(partial(self._make, draft, self._tip), self._made))
         return effects
 
-    def _make(self, drafts: tuple[Draft, ...], tip: Tip) -> _Made:
-        """Executes a group on the state; runs off the event loop."""
-        blocks: list[BuiltBlock] = []
-        size = self._bytes_since_snapshot
+    def _make(self, draft: Draft, tip: Tip) -> _Made:
+        """Executes a draft on the state; runs off the event loop."""
+        block, tip = make_block(self._rules.identity, self._committee, tip, draft, self._state)
+        size = self._bytes_since_snapshot + len(block.write.encoded)
+        checkpoint = block.write.record.checkpoint
         snapshot = None
-        for draft in drafts:
-            block, tip = make_block(self._rules.identity, self._committee, tip, draft, self._state)
-            size += len(block.write.encoded)
-            blocks.append(block)
-        checkpoint = blocks[-1].write.record.checkpoint
         if checkpoint is not None and size >= self._snapshot_every_bytes:
             snapshot = SnapshotWrite(tip.height, checkpoint.state_root, self._state.snapshot())
-        return _Made(tuple(blocks), tip, snapshot)
+        return _Made(block, tip, snapshot)
 
     def _made(self, made: _Made, now_ms: int) -> Sequence[Effect]:
         self._executing = False
         self._pipeline.executed(made.tip)
-        writes: list[Write] = [GroupWrite(tuple(block.write for block in made.blocks))]
-        if made.snapshot is not None:
-            writes.append(made.snapshot)
-            self._bytes_since_snapshot = 0
-        effects: list[Effect] = [Persist(tuple(writes))]
-        for block in made.blocks:
-            effects.extend(self._tell_executed(block.write, block.batches, block.excluded))
+        write = made.block.write
+        effects: list[Effect] = [Persist((write,))]
+        effects.extend(self._tell_executed(write, made.block.batches, made.block.excluded))
+        if made.tip.commit_index > self._tip.commit_index:
+            effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(made.tip.commit_index)))
         self._move_to(made.tip)
-        effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(made.tip.commit_index)))
-        checkpoint = made.blocks[-1].write.record.checkpoint
+        checkpoint = write.record.checkpoint
         if checkpoint is not None:
             self._remember_checkpoint(checkpoint)
             effects.append(ToRoom(Room.VALIDATOR, CheckpointMade(checkpoint)))
+        if made.snapshot is not None:
+            effects.append(Persist((made.snapshot,)))
+            self._bytes_since_snapshot = 0
         effects.extend(self._advance())
         return effects
 
@@ -315,7 +309,7 @@ class LedgerCore:
         proved: tuple[CheckedRecord, ...],
         rest: tuple[CheckedRecord, ...],
         certificate: Certificate,
-        groups: list[GroupWrite],
+        writes: list[BlockWrite],
         now_ms: int,
     ) -> Sequence[Effect]:
         try:
@@ -323,11 +317,9 @@ class LedgerCore:
         except OutOfOrder as error:
             return (Halt(str(error)),)
         self._certificate = certificate
-        writes: tuple[Write, ...] = (*groups, CertificateWrite(certificate))
-        effects: list[Effect] = [Persist(writes)]
-        for group in groups:
-            for write in group.blocks:
-                effects.extend(self._tell_executed(write, (), ()))
+        effects: list[Effect] = [Persist((*writes, CertificateWrite(certificate)))]
+        for write in writes:
+            effects.extend(self._tell_executed(write, (), ()))
         self._remember_checkpoint(certificate.checkpoint)
         self._move_to(proved[-1].tip)
         certified = CheckpointCertified(certificate)

@@ -9,10 +9,9 @@ from typing import Any
 from qnet_actors.ledger.writes import (
     BlockWrite,
     CertificateWrite,
-    GroupWrite,
     Place,
     SnapshotWrite,
-    check_heights,
+    check_height,
     receipt_id,
 )
 from qnet_actors.wire.blocks import Certificate
@@ -50,10 +49,9 @@ class MemoryLog:
         disk = self._held()
         for write in writes:
             match write:
-                case GroupWrite(blocks):
-                    check_heights(len(disk.blocks), blocks)
-                    for block in blocks:
-                        self._append(disk, block)
+                case BlockWrite():
+                    check_height(len(disk.blocks), write)
+                    self._append(disk, write)
                 case CertificateWrite(certificate):
                     disk.certificates[certificate.checkpoint.height] = certificate
                 case SnapshotWrite():

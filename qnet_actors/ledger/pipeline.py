@@ -46,7 +46,7 @@ class Pipeline:
         self._last_digest = tip.commit_digest
         self._cutter = Cutter(parameters, tip)
         self._fed = 0
-        self._groups: deque[list[Draft]] = deque()
+        self._drafts: deque[Draft] = deque()
 
     @property
     def next_index(self) -> int:
@@ -102,10 +102,10 @@ class Pipeline:
         if entry is not None and entry.open is None:
             self._open(entry, batches)
 
-    def next_group(self) -> list[Draft] | None:
-        """The next blocks to execute, as one."""
+    def next_draft(self) -> Draft | None:
+        """The next block to execute."""
         self._feed()
-        return self._groups.popleft() if self._groups else None
+        return self._drafts.popleft() if self._drafts else None
 
     def executed(self, tip: Tip) -> None:
         """Forgets the commits that the tip holds; the drafts behind it stand."""
@@ -122,7 +122,7 @@ class Pipeline:
         if not self._entries:
             self._last_index, self._last_digest = tip.commit_index, tip.commit_digest
         self._cutter = Cutter(self._parameters, tip)
-        self._groups.clear()
+        self._drafts.clear()
         self._fed = 0
 
     def _feed(self) -> None:
@@ -131,7 +131,7 @@ class Pipeline:
             opened = self._entries[self._fed].open
             if opened is None:
                 return
-            self._groups.extend(self._cutter.add(opened))
+            self._drafts.extend(self._cutter.add(opened))
             self._fed += 1
 
     def _open(self, entry: _Entry, batches: tuple[OpenBatch, ...]) -> None:

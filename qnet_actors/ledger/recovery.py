@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from qnet_actors.ledger.blocks import Tip, genesis_tip, tip_of
+from qnet_actors.ledger.blocks import Tip, genesis_tip, next_tip
 from qnet_actors.ledger.writes import BlockLog, SnapshotWrite
 from qnet_actors.state import State, genesis_write_set
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord, Certificate, Checkpoint
@@ -56,7 +56,7 @@ def recover(log: BlockLog, genesis: Genesis, partitions: int = 1) -> Recovered:
         if record.checkpoint is not None:
             checkpoint = record.checkpoint
             _compare(state, checkpoint)
-        tip = tip_of(header)
+        tip = next_tip(tip, record)
         commits.extend(record.commits)
         trim_commits(commits, genesis.parameters.gc_depth)
         size += len(encoded)
@@ -86,7 +86,8 @@ def _base(
         if checkpoint is not None:
             record = _record(log, snapshot.height)
             commits = _commits_before(log, snapshot.height, genesis.parameters.gc_depth)
-            return state, tip_of(record.header), checkpoint, commits
+            # A checkpoint never holds only a part of a commit, so what comes before is no matter.
+            return state, next_tip(genesis_tip(genesis), record), checkpoint, commits
     state = State(partitions)
     state.load(0, genesis_write_set(genesis))
     return state, genesis_tip(genesis), None, deque()

@@ -19,8 +19,8 @@ from qnet_actors.ledger.blocks import (
     Tip,
     build_checkpoint,
     is_checkpoint,
+    next_tip,
     receipts_root,
-    tip_of,
     transactions_root,
 )
 from qnet_actors.state import write_set_columns
@@ -70,7 +70,7 @@ def check_records(identity: Identity, tip: Tip, records: Sequence[bytes]) -> lis
     for data in records:
         record = BLOCK_RECORD_CODEC.decode(data)
         check_record(identity, tip, record)
-        tip = tip_of(record.header)
+        tip = next_tip(tip, record)
         checked.append(CheckedRecord(record, bytes(data), tip))
     return checked
 

@@ -20,13 +20,6 @@ class BlockWrite:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupWrite:
-    """Blocks that are durable together or not at all: the parts of one commit, or one block."""
-
-    blocks: tuple[BlockWrite, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class CertificateWrite:
     certificate: Certificate
 
@@ -40,7 +33,7 @@ class SnapshotWrite:
     accounts: WriteSet
 
 
-Write = GroupWrite | CertificateWrite | SnapshotWrite
+Write = BlockWrite | CertificateWrite | SnapshotWrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +85,8 @@ def receipt_id(receipt: bytes) -> bytes:
     return receipt[3:35]
 
 
-def check_heights(last_height: int, blocks: Sequence[BlockWrite]) -> None:
-    """Raises `QnetError(DATA_CORRUPT)` where blocks do not follow the last one kept."""
-    for expected, block in enumerate(blocks, last_height + 1):
-        height = block.record.header.height
-        if height != expected:
-            raise QnetError(Code.DATA_CORRUPT, f"block {height} where {expected} was due")
+def check_height(last_height: int, block: BlockWrite) -> None:
+    """Raises `QnetError(DATA_CORRUPT)` where a block does not follow the last one kept."""
+    height = block.record.header.height
+    if height != last_height + 1:
+        raise QnetError(Code.DATA_CORRUPT, f"block {height} where {last_height + 1} was due")

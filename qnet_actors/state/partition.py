@@ -73,11 +73,15 @@ class State:
 
     def read(self, addresses: npt.NDArray[np.uint8]) -> AccountColumns:
         """The accounts of `addresses`, uint8[n, 32]."""
+        return self.read_at(addresses)[1]
+
+    def read_at(self, addresses: npt.NDArray[np.uint8]) -> tuple[int, AccountColumns]:
+        """(height, accounts of `addresses` at that height)."""
         keys = split_rows(addresses)
         with self._lock:
             if not self._depth:
-                return self._partitions[0].accounts.read(keys)
-            return self._read_partitioned(keys)
+                return self.height, self._partitions[0].accounts.read(keys)
+            return self.height, self._read_partitioned(keys)
 
     def apply(self, height: int, write_set: WriteSet) -> None:
         """Sets what the block at `height` left changed; heights come in order.
@@ -86,15 +90,13 @@ class State:
         """
         if height != self.height + 1:
             raise QnetError(Code.DATA_CORRUPT, f"height {height} follows {self.height}")
-        self._write(write_set)
-        self.height = height
+        self._write(height, write_set)
 
     def load(self, height: int, accounts: WriteSet) -> None:
         """Fills an empty state with the accounts of a snapshot at `height`."""
         if self.height or len(self):
             raise QnetError(Code.DATA_CORRUPT, "a snapshot is loaded into an empty state only")
-        self._write(accounts)
-        self.height = height
+        self._write(height, accounts)
 
     def root(self) -> bytes:
         """The state root at the present height."""
@@ -150,10 +152,11 @@ class State:
     def _index(self, key: bytes) -> int:
         return key[0] >> (8 - self._depth)
 
-    def _write(self, write_set: WriteSet) -> None:
+    def _write(self, height: int, write_set: WriteSet) -> None:
         addresses, values = write_set_columns(write_set)
         keys = split_rows(addresses)
         with self._lock:
+            self.height = height
             if not self._depth:
                 self._partitions[0].write(keys, values)
                 return

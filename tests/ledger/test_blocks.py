@@ -36,38 +36,38 @@ def opened(commit: Commit, batches: list[Batch]) -> OpenCommit:
     return OpenCommit(commit, commit.digest(), len(encode(commit)), ready, weights)
 
 
-def cut(parameters: Parameters, steps: list[tuple[int, list[Batch]]]) -> list[list[Draft]]:
+def cut(parameters: Parameters, steps: list[tuple[int, list[Batch]]]) -> list[Draft]:
     cutter, commits = Cutter(parameters, genesis_tip(GENESIS)), Commits()
-    groups, now_ms = [], GENESIS_MS
+    drafts, now_ms = [], GENESIS_MS
     for delta_ms, batches in steps:
         now_ms += delta_ms
-        groups += cutter.add(opened(commits.next(now_ms, batches), batches))
-    return groups
+        drafts += cutter.add(opened(commits.next(now_ms, batches), batches))
+    return drafts
 
 
-def indices(groups: list[list[Draft]]) -> list[int]:
-    return [draft.commit_index for group in groups for draft in group]
+def indices(drafts: list[Draft]) -> list[int]:
+    return [draft.commit_index for draft in drafts]
 
 
 def test_cut_at_the_first_commit_an_interval_after_the_last_block():
     steps = [(40, [BATCHES[0]]), (40, []), (40, [BATCHES[1]]), (99, [BATCHES[2]]), (1, [])]
-    groups = cut(Parameters(block_interval_ms=100), steps)
-    assert indices(groups) == [3, 5]
-    assert [len(draft.commits) for (draft,) in groups] == [3, 2]
-    assert [len(draft.batches) for (draft,) in groups] == [2, 1]
+    drafts = cut(Parameters(block_interval_ms=100), steps)
+    assert indices(drafts) == [3, 5]
+    assert [len(draft.commits) for draft in drafts] == [3, 2]
+    assert [len(draft.batches) for draft in drafts] == [2, 1]
 
 
 def test_empty_commits_make_one_block_a_second():
-    groups = cut(Parameters(), [(300, [])] * 12)
-    times = [draft.timestamp_ms - GENESIS_MS for (draft,) in groups]
+    drafts = cut(Parameters(), [(300, [])] * 12)
+    times = [draft.timestamp_ms - GENESIS_MS for draft in drafts]
     assert times == [1_200, 2_100, 3_000]
     assert all(is_checkpoint(a, b) for a, b in zip([0, *times], times, strict=False))
 
 
 def test_commits_never_wait_for_more_than_half_the_lag():
     """Or consensus, which waits for execution, and execution would wait for each other."""
-    groups = cut(Parameters(commit_lag=8), [(0, [])] * 9)
-    assert indices(groups) == [4, 8]
+    drafts = cut(Parameters(commit_lag=8), [(0, [])] * 9)
+    assert indices(drafts) == [4, 8]
     assert indices(cut(Parameters(commit_lag=1), [(0, [BATCHES[0]])] * 3)) == [1, 2, 3]
 
 
@@ -75,21 +75,21 @@ def test_a_commit_that_does_not_fit_ends_the_block_before():
     weight = weight_of(OPENED[BATCHES[0].digest])
     size = 2 * weight.size_bytes + 600
     parameters = Parameters(block_size_bytes_max=size, block_interval_ms=1_000)
-    groups = cut(parameters, [(1, [BATCHES[0]]), (1, [BATCHES[1]]), (1, [BATCHES[2]]), (1_000, [])])
-    assert indices(groups) == [2, 4]
+    drafts = cut(parameters, [(1, [BATCHES[0]]), (1, [BATCHES[1]]), (1, [BATCHES[2]]), (1_000, [])])
+    assert indices(drafts) == [2, 4]
     gas = 2 * weight.gas
     parameters = Parameters(block_gas_max=gas, block_interval_ms=1_000)
-    groups = cut(parameters, [(1, [BATCHES[0]]), (1, [BATCHES[1]]), (1, [BATCHES[2]]), (1_000, [])])
-    assert indices(groups) == [2, 4]
+    drafts = cut(parameters, [(1, [BATCHES[0]]), (1, [BATCHES[1]]), (1, [BATCHES[2]]), (1_000, [])])
+    assert indices(drafts) == [2, 4]
 
 
 def test_a_commit_too_large_for_one_block_is_split_between_batches():
     weight = weight_of(OPENED[BATCHES[0].digest])
     parameters = Parameters(block_gas_max=2 * weight.gas, block_interval_ms=10)
-    groups = cut(parameters, [(5, []), (1_000, [*BATCHES, BATCHES[0]])])
-    assert [len(group) for group in groups] == [1, 3]
-    first, second, last = groups[1]
-    assert [len(draft.batches) for draft in groups[1]] == [2, 2, 1]
+    drafts = cut(parameters, [(5, []), (1_000, [*BATCHES, BATCHES[0]])])
+    before, first, second, last = drafts
+    assert [len(draft.batches) for draft in drafts] == [0, 2, 2, 1]
+    assert before.commit_index == 1
     assert first.commits == second.commits == ()
     assert (first.commit_index, first.timestamp_ms) == (1, GENESIS_MS + 5)
     assert [c.index for c in last.commits] == [2]
@@ -117,16 +117,16 @@ def test_starting_again_at_any_durable_point_cuts_alike(steps, lag, gas, data):
         batches = [BATCHES[n] for n in numbers]
         chain.append(opened(commits.next(now_ms, batches), batches))
     whole = Cutter(parameters, genesis_tip(GENESIS))
-    groups = [group for commit in chain for group in whole.add(commit)]
-    durable = data.draw(st.integers(0, len(groups)))
+    drafts = [draft for commit in chain for draft in whole.add(commit)]
+    durable = data.draw(st.integers(0, len(drafts)))
     tip = genesis_tip(GENESIS)
-    if durable:
-        last = groups[durable - 1][-1]
-        tip = Tip(durable, b"", last.timestamp_ms, last.commit_index, last.commit_digest)
+    for height, last in enumerate(drafts[:durable], 1):
+        parts = 0 if last.commits else tip.parts + 1
+        tip = Tip(height, b"", last.timestamp_ms, last.commit_index, last.commit_digest, parts)
     again = Cutter(parameters, tip)
-    rest = [g for commit in chain[tip.commit_index :] for g in again.add(commit)]
-    assert groups[durable:] == rest
-    named = [commit.index for group in groups for draft in group for commit in draft.commits]
+    rest = [d for commit in chain[tip.commit_index :] for d in again.add(commit)]
+    assert drafts[durable:] == rest
+    named = [commit.index for draft in drafts for commit in draft.commits]
     assert named == list(range(1, len(named) + 1))
 
 

@@ -214,22 +214,38 @@ def test_a_snapshot_that_does_not_fit_is_passed_over(damage):
     assert recover(rig.log, GENESIS).tip == rig.tip
 
 
-def test_split_commit_is_durable_as_one():
+def test_a_split_commit_goes_on_after_a_restart_among_its_parts():
     small = genesis_of(block_gas_max=4_000)
-    heavy = [a_batch([a_transaction(small, s, n) for n in range(2)], s, 1) for s in range(4)]
-    rig = Rig(small)
-    commits = Commits()
-    rig.hold_writes = True
-    rig.commit(commits.next(GENESIS_MS + 1_500, heavy), heavy)
-    (persist, *_) = rig.unwritten
-    (group,) = persist.writes
-    assert [len(b.record.bodies) for b in group.blocks] == [4, 4]
-    rig.write_all()
-    first, second = (e.record for e in rig.executed)
-    assert (first.commits, first.header.commit_index, first.checkpoint) == ((), 0, None)
-    assert (second.header.commit_index, second.checkpoint is not None) == (1, True)
-    assert [e for e in rig.to_validator if isinstance(e, CommitsExecuted)] == [CommitsExecuted(1)]
-    assert recover(rig.log, small).tip == rig.tip
+    heavy = [a_batch([a_transaction(small, s, n) for n in range(2)], s % 4, 1) for s in range(6)]
+    whole = Rig(small)
+    commit = Commits().next(GENESIS_MS + 1_500, heavy)
+    whole.commit(commit, heavy)
+    first, second, last = (e.record for e in whole.executed)
+    for part in (first, second):
+        assert (part.commits, part.header.commit_index, part.checkpoint) == ((), 0, None)
+    assert (last.header.commit_index, last.checkpoint is not None) == (1, True)
+    executed = [e for e in whole.to_validator if isinstance(e, CommitsExecuted)]
+    assert executed == [CommitsExecuted(1)]
+    for durable in range(4):
+        log = MemoryLog()
+        log.write(whole.log._disk.blocks[:durable])
+        again = Rig(small, log)
+        assert again.tip.parts == durable % 3
+        again.commit(commit, heavy)
+        assert again.tip == whole.tip
+        assert again.halted is None
+
+
+def test_parts_of_another_commit_are_a_fault():
+    small = genesis_of(block_gas_max=4_000)
+    heavy = [a_batch([a_transaction(small, s, n) for n in range(2)], s % 4, 1) for s in range(6)]
+    whole = Rig(small)
+    whole.commit(Commits().next(GENESIS_MS + 1_500, heavy), heavy)
+    log = MemoryLog()
+    log.write(whole.log._disk.blocks[:2])
+    again = Rig(small, log)
+    with pytest.raises(QnetError, match="parts"):
+        again.commit(Commits().next(GENESIS_MS + 1_500, heavy[:1]), heavy[:1])
 
 
 def test_commit_out_of_order_halts():

@@ -1,0 +1,344 @@
+"""The block log on disk: segments that are written, sealed when full, and kept."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock, RLock
+from typing import Any, Final
+
+from qnet_actors.ledger.index import Index, RecentIndex
+from qnet_actors.ledger.segment import TABLES, Options, Segment, create_database
+from qnet_actors.ledger.snapshots import Snapshots
+from qnet_actors.ledger.writes import (
+    BlockWrite,
+    CertificateWrite,
+    Place,
+    SnapshotWrite,
+    check_height,
+    receipt_id,
+)
+from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, Certificate
+from qnet_actors.wire.codes import Code, QnetError
+
+TRANSACTION_SIZE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of blocks that go into one database transaction, unless a single block is larger."""
+_OPEN_SEALED_MAX: Final = 2
+_CHUNK_RECORDS: Final = 256
+_CERTIFICATE_SEGMENTS: Final = 8
+_NAME: Final = re.compile(r"blocks-(\d{8})\.duckdb")
+
+
+@dataclass(slots=True)
+class _Range:
+    """A segment by its number in the order of writing, and the heights in it."""
+
+    sequence: int
+    first_height: int
+    last_height: int
+
+
+class DuckLog:
+    """A `BlockLog` in a directory of DuckDB files.
+
+    `write` belongs to one thread; everything else may be called from any.  A thread of its own
+    seals full segments and writes snapshots; where that fails, the next `write` raises.
+    """
+
+    def __init__(self, directory: Path, chain_id: bytes, options: Options | None = None) -> None:
+        """Opens the log, or makes an empty one.
+
+        Raises `QnetError`: DATA_CORRUPT, DATA_VERSION, WRONG_CHAIN, DISK_FULL.
+        """
+        self._directory = directory
+        self._chain_id = chain_id
+        self._options = options or Options()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Held while a segment is read or closed: reads wait for one another, writes for neither.
+        self._files = RLock()
+        # Held for moments, around the tables that a write changes and a read looks into; taken
+        # after `_files` where both are.
+        self._tables = Lock()
+        self._open: OrderedDict[int, Segment] = OrderedDict()
+        self._recent: dict[int, RecentIndex] = {}
+        self._index = Index(directory / "index.duckdb", chain_id, self._options)
+        self._snapshots = Snapshots(directory, chain_id, self._options)
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="ledger-background")
+        self._pending: list[Future[None]] = []
+        self._ranges: list[_Range] = []
+        self._certificate: Certificate | None = None
+        self._current = self._open_all()
+        self._last_height = self._ranges[-1].last_height if self._ranges else 0
+        self._closed = False
+
+    # Writing
+
+    def write(self, writes: Sequence[Any]) -> None:
+        """See `BlockLog`; every transaction is one flush to the disk."""
+        self._check_background()
+        blocks: list[BlockWrite] = []
+        certificates: list[Certificate] = []
+        size = 0
+        for write in writes:
+            match write:
+                case BlockWrite(encoded=encoded):
+                    if blocks and size + len(encoded) > TRANSACTION_SIZE_BYTES_MAX:
+                        self._commit(blocks, certificates)
+                        blocks, certificates, size = [], [], 0
+                    blocks.append(write)
+                    size += len(encoded)
+                case CertificateWrite(certificate=certificate):
+                    certificates.append(certificate)
+                case SnapshotWrite():
+                    self._pending.append(self._background.submit(self._snapshots.write, write))
+                case _:
+                    raise TypeError(f"the ledger does not write {type(write).__name__}")
+        self._commit(blocks, certificates)
+
+    def _commit(self, blocks: list[BlockWrite], certificates: list[Certificate]) -> None:
+        if not blocks and not certificates:
+            return
+        for height, block in enumerate(blocks, self._last_height):
+            check_height(height, block)
+        sequence, segment = self._current
+        segment.append(blocks, certificates)
+        with self._tables:
+            for block in blocks:
+                ids = [receipt_id(receipt) for receipt in block.record.receipts]
+                self._recent[sequence].add(block.record.header.height, ids)
+            if blocks:
+                self._last_height = blocks[-1].record.header.height
+                self._extend(sequence, blocks[0].record.header.height, self._last_height)
+            for certificate in certificates:
+                self._certificate = _newer(self._certificate, certificate)
+        if segment.size_bytes >= self._options.segment_size_bytes:
+            self._rotate()
+
+    def _extend(self, sequence: int, first_height: int, last_height: int) -> None:
+        if self._ranges and self._ranges[-1].sequence == sequence:
+            self._ranges[-1].last_height = last_height
+        else:
+            self._ranges.append(_Range(sequence, first_height, last_height))
+
+    def _rotate(self) -> None:
+        """Goes on in a new segment; the full one is sealed behind its back."""
+        sequence, _ = self._current
+        self._current = self._create(sequence + 1)
+        self._pending.append(self._background.submit(self._seal, sequence))
+
+    def _seal(self, sequence: int) -> None:
+        """Checkpoints a full segment and indexes what is in it."""
+        with self._files:
+            segment = self._segment(sequence)
+        with self._tables:
+            recent = self._recent[sequence]
+        segment.seal()
+        if segment.first_height is not None and segment.last_height is not None:
+            heights = (segment.first_height, segment.last_height)
+            self._index.add(sequence, heights, segment.hashes(), recent)
+        with self._tables:
+            del self._recent[sequence]
+        with self._files:
+            self._close_sealed()
+
+    def _check_background(self) -> None:
+        """Raises what went wrong behind the back of the writer."""
+        for future in [future for future in self._pending if future.done()]:
+            self._pending.remove(future)
+            future.result()
+
+    # Reading
+
+    def last_height(self) -> int:
+        return self._last_height
+
+    def records(self, first_height: int, count_max: int, size_bytes_max: int) -> list[bytes]:
+        records: list[bytes] = []
+        size = 0
+        while len(records) < count_max:
+            height = first_height + len(records)
+            with self._files:
+                segment = self._at(height)
+                count = 0
+                for one in segment.sizes(height, count_max - len(records)) if segment else ():
+                    if (records or count) and size + one > size_bytes_max:
+                        break
+                    size += one
+                    count += 1
+                if segment is None or not count:
+                    break
+                records.extend(segment.records(height, count))
+        return records
+
+    def headers(self, first_height: int, count_max: int) -> list[bytes]:
+        headers: list[bytes] = []
+        while len(headers) < count_max:
+            height = first_height + len(headers)
+            with self._files:
+                segment = self._at(height)
+                more = segment.headers(height, count_max - len(headers)) if segment else []
+            if not more:
+                break
+            headers.extend(more)
+        return headers
+
+    def certificate_within(self, first_height: int, last_height: int) -> Certificate | None:
+        """See `BlockReader`; a certificate may stand in the segment after its block's."""
+        with self._tables:
+            end = self._position(last_height) + 2
+            start = max(0, self._position(first_height), end - _CERTIFICATE_SEGMENTS)
+            sequences = [part.sequence for part in self._ranges[start:end]]
+        best: Certificate | None = None
+        for sequence in sequences:
+            with self._files:
+                found = self._segment(sequence).certificate_within(first_height, last_height)
+            best = _newer(best, found)
+        return best
+
+    def newest_certificate(self) -> Certificate | None:
+        return self._certificate
+
+    def height_of(self, block_hash: bytes) -> int | None:
+        with self._tables:
+            unindexed = sorted(self._recent, reverse=True)
+        for sequence in unindexed:
+            with self._files:
+                height = self._segment(sequence).height_of(block_hash)
+            if height is not None:
+                return height
+        for height in self._index.heights_of(block_hash):
+            with self._files:
+                segment = self._at(height)
+                if segment is not None and segment.height_of(block_hash) == height:
+                    return height
+        return None
+
+    def find_transaction(self, id_: bytes) -> Place | None:
+        with self._tables:
+            places = [place for recent in self._recent.values() for place in recent.find(id_)]
+        for place in (*places, *self._index.find(id_)):
+            for data in self.records(place.height, 1, 0):
+                receipts = BLOCK_RECORD_CODEC.decode(data).receipts
+                if place.position < len(receipts) and receipt_id(receipts[place.position]) == id_:
+                    return place
+        return None
+
+    def snapshots(self) -> Iterator[SnapshotWrite]:
+        return self._snapshots.read()
+
+    def flush(self) -> None:
+        """Waits for what goes on behind the writer's back; raises what went wrong there."""
+        for future in list(self._pending):
+            future.result()
+        self._check_background()
+
+    def close(self) -> None:
+        """Waits for the background, and closes every file; what is durable stays so."""
+        if self._closed:
+            return
+        self._closed = True
+        self._background.shutdown(wait=True)
+        with self._files:
+            for segment in self._open.values():
+                segment.close()
+            self._open.clear()
+            self._index.close()
+
+    # Segments
+
+    def _open_all(self) -> tuple[int, Segment]:
+        """Finds the segments; returns the one that is written to.
+
+        A full segment that was not sealed when the process died is sealed now.
+        """
+        names = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
+        sequences = sorted(int(name[1]) for name in names if name)
+        if not sequences:
+            return self._create(1)
+        indexed = self._index.segments()
+        for sequence in sequences:
+            if sequence in indexed and sequence != sequences[-1]:
+                self._follow(sequence, *indexed[sequence])
+                continue
+            self._recent[sequence] = RecentIndex()
+            segment = self._segment(sequence)
+            if segment.first_height is not None and segment.last_height is not None:
+                self._follow(sequence, segment.first_height, segment.last_height)
+                self._remember(segment, self._recent[sequence])
+            if sequence != sequences[-1]:
+                self._seal(sequence)
+        for sequence in sequences[-1 : -1 - _CERTIFICATE_SEGMENTS : -1]:
+            self._certificate = self._segment(sequence).certificate_within(0, 2**63)
+            if self._certificate is not None:
+                break
+        return sequences[-1], self._segment(sequences[-1])
+
+    def _follow(self, sequence: int, first_height: int, last_height: int) -> None:
+        """Notes a segment, which must go on where the one before ends."""
+        expected = self._ranges[-1].last_height + 1 if self._ranges else 1
+        if first_height != expected:
+            raise QnetError(
+                Code.DATA_CORRUPT,
+                f"segment {sequence} of the block log begins at {first_height}, {expected} was "
+                "due; resync this validator",
+            )
+        self._ranges.append(_Range(sequence, first_height, last_height))
+
+    @staticmethod
+    def _remember(segment: Segment, recent: RecentIndex) -> None:
+        height = segment.first_height or 1
+        while records := segment.records(height, _CHUNK_RECORDS):
+            for data in records:
+                receipts = BLOCK_RECORD_CODEC.decode(data).receipts
+                recent.add(height, [receipt_id(receipt) for receipt in receipts])
+                height += 1
+
+    def _create(self, sequence: int) -> tuple[int, Segment]:
+        create_database(self._path(sequence), TABLES, self._chain_id, self._options)
+        with self._tables:
+            self._recent[sequence] = RecentIndex()
+        with self._files:
+            return sequence, self._segment(sequence)
+
+    def _at(self, height: int) -> Segment | None:
+        """The segment with a block; the caller holds `_files` while it reads."""
+        with self._tables:
+            position = self._position(height)
+            if position < 0 or height > self._ranges[position].last_height:
+                return None
+            sequence = self._ranges[position].sequence
+        return self._segment(sequence)
+
+    def _position(self, height: int) -> int:
+        return bisect_right(self._ranges, height, key=lambda part: part.first_height) - 1
+
+    def _segment(self, sequence: int) -> Segment:
+        """An open segment; sealed ones are opened as they are needed, two at a time."""
+        segment = self._open.get(sequence)
+        if segment is None:
+            segment = Segment(self._path(sequence), self._chain_id, self._options)
+            self._open[sequence] = segment
+            self._close_sealed()
+        self._open.move_to_end(sequence)
+        return segment
+
+    def _close_sealed(self) -> None:
+        """Closes the sealed segments that were used least lately."""
+        with self._tables:
+            sealed = [sequence for sequence in self._open if sequence not in self._recent]
+        for sequence in sealed[:-_OPEN_SEALED_MAX]:
+            self._open.pop(sequence).close()
+
+    def _path(self, sequence: int) -> Path:
+        return self._directory / f"blocks-{sequence:08d}.duckdb"
+
+
+def _newer(one: Certificate | None, other: Certificate | None) -> Certificate | None:
+    if one is None or other is None:
+        return one or other
+    return one if one.checkpoint.height >= other.checkpoint.height else other

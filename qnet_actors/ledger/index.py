@@ -1,0 +1,169 @@
+"""Where transactions and blocks stand, by id and by hash: derived from the block log.
+
+Of an id the first eight bytes are kept; whoever finds a place compares the whole id there.  Rows
+are only ever appended, without an index: a key-indexed table would cost 10 us a row, a scan of ten
+million rows takes 20 ms.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.ledger.segment import Options, check_meta, connect, create_database, guarded
+from qnet_actors.ledger.writes import Place
+from qnet_actors.wire.codes import QnetError
+
+_TABLES: Final = """
+CREATE TABLE meta(version UINTEGER, chain_id BLOB);
+CREATE TABLE transactions(prefix UBIGINT, height UBIGINT, position UINTEGER);
+CREATE TABLE blocks(prefix UBIGINT, height UBIGINT);
+CREATE TABLE segments(sequence UBIGINT, first_height UBIGINT, last_height UBIGINT);
+"""
+_PLACES_MAX: Final = 64
+Prefixes = npt.NDArray[np.uint64]
+
+
+def prefixes_of(ids: Sequence[bytes]) -> Prefixes:
+    """The first eight bytes of each id."""
+    return np.frombuffer(b"".join(id_[:8] for id_ in ids), dtype="<u8")
+
+
+class RecentIndex:
+    """The transactions of blocks that the index file does not have yet, in columns."""
+
+    def __init__(self) -> None:
+        self._prefixes: Prefixes = np.zeros(1_024, dtype=np.uint64)
+        self._starts: list[int] = []
+        self._heights: list[int] = []
+        self._count = 0
+
+    def add(self, height: int, ids: Sequence[bytes]) -> None:
+        """The included transactions of the next block, in order."""
+        end = self._count + len(ids)
+        if end > len(self._prefixes):
+            grown = np.zeros(max(end, 2 * len(self._prefixes)), dtype=np.uint64)
+            grown[: self._count] = self._prefixes[: self._count]
+            self._prefixes = grown
+        self._prefixes[self._count : end] = prefixes_of(ids)
+        self._starts.append(self._count)
+        self._heights.append(height)
+        self._count = end
+
+    def find(self, id_: bytes) -> list[Place]:
+        """Where transactions with this prefix stand."""
+        prefix = prefixes_of([id_])[0]
+        rows = np.flatnonzero(self._prefixes[: self._count] == prefix)[:_PLACES_MAX]
+        return [self._place(row) for row in rows.tolist()]
+
+    def columns(self) -> tuple[Prefixes, Prefixes, npt.NDArray[np.uint32]]:
+        """Prefixes, heights and positions of all rows."""
+        starts = np.array([*self._starts, self._count], dtype=np.int64)
+        counts = np.diff(starts)
+        heights = np.repeat(np.array(self._heights, dtype=np.uint64), counts)
+        positions = np.arange(self._count) - np.repeat(starts[:-1], counts)
+        return self._prefixes[: self._count].copy(), heights, positions.astype(np.uint32)
+
+    def _place(self, row: int) -> Place:
+        block = bisect_right(self._starts, row) - 1
+        return Place(self._heights[block], row - self._starts[block])
+
+
+class Index:
+    """The index file; may be deleted, for it is made again from the segments."""
+
+    def __init__(self, path: Path, chain_id: bytes, options: Options) -> None:
+        self._path = path
+        self._options = options
+        self._chain_id = chain_id
+        if not path.exists():
+            create_database(path, _TABLES, chain_id, options)
+        try:
+            self._connection = self._open()
+        except QnetError:
+            # Derived data: whatever is wrong with it, it is made anew.
+            path.unlink()
+            path.with_name(path.name + ".wal").unlink(missing_ok=True)
+            create_database(path, _TABLES, chain_id, options)
+            self._connection = self._open()
+
+    def _open(self) -> Any:
+        connection = connect(self._path, self._options)
+        try:
+            check_meta(connection, self._path, self._chain_id)
+        except QnetError:
+            connection.close()
+            raise
+        return connection
+
+    def segments(self) -> dict[int, tuple[int, int]]:
+        """Sequence number -> (first height, last height) of the segments that are indexed."""
+        rows = self._read("SELECT sequence, first_height, last_height FROM segments", [])
+        return {sequence: (first, last) for sequence, first, last in rows}
+
+    def add(
+        self,
+        sequence: int,
+        heights: tuple[int, int],
+        hashes: Sequence[tuple[int, bytes]],
+        recent: RecentIndex,
+    ) -> None:
+        """Takes over a sealed segment in one transaction."""
+        prefixes, block_heights, positions = recent.columns()
+        order = np.argsort(prefixes, kind="stable")
+        rows: dict[str, npt.NDArray[Any]] = {
+            "prefix": prefixes[order],
+            "height": block_heights[order],
+            "position": positions[order],
+        }
+        blocks: dict[str, npt.NDArray[Any]] = {
+            "prefix": prefixes_of([hash_ for _, hash_ in hashes]),
+            "height": np.array([height for height, _ in hashes], dtype=np.uint64),
+        }
+        with guarded("the transaction index could not be written"):
+            cursor = self._connection.cursor()
+            try:
+                cursor.execute("BEGIN")
+                for table, columns in (("transactions", rows), ("blocks", blocks)):
+                    if len(columns["prefix"]):
+                        cursor.register("added", columns)
+                        cursor.execute(f"INSERT INTO {table} SELECT * FROM added")
+                        cursor.unregister("added")
+                cursor.execute("INSERT INTO segments VALUES (?, ?, ?)", [sequence, *heights])
+                cursor.execute("COMMIT")
+                cursor.execute("CHECKPOINT")
+            finally:
+                cursor.close()
+
+    def find(self, id_: bytes) -> list[Place]:
+        """Where transactions with this prefix stand."""
+        rows = self._read(
+            f"SELECT height, position FROM transactions WHERE prefix = ? LIMIT {_PLACES_MAX}",
+            [int(prefixes_of([id_])[0])],
+        )
+        return [Place(height, position) for height, position in rows]
+
+    def heights_of(self, block_hash: bytes) -> list[int]:
+        """Where blocks whose hash begins alike stand."""
+        rows = self._read(
+            f"SELECT height FROM blocks WHERE prefix = ? LIMIT {_PLACES_MAX}",
+            [int(prefixes_of([block_hash])[0])],
+        )
+        return [row[0] for row in rows]
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _read(self, query: str, parameters: list[Any]) -> list[Any]:
+        with guarded("the transaction index could not be read"):
+            cursor = self._connection.cursor()
+            try:
+                rows: list[Any] = cursor.execute(query, parameters).fetchall()
+            finally:
+                cursor.close()
+        return rows

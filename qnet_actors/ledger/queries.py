@@ -1,0 +1,109 @@
+"""What a gateway reads: blocks, transactions and accounts.
+
+Everything here comes from the durable log, but for accounts, which are those of the newest
+executed state.  Calls may wait for a disk and belong on a thread; they never hold up a write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qnet_actors.ledger.writes import BlockLog, Place
+from qnet_actors.state import State
+from qnet_actors.wire.blocks import (
+    BLOCK_HEADER_CODEC,
+    BLOCK_RECORD_CODEC,
+    BlockHeader,
+    BlockRecord,
+    Certificate,
+)
+from qnet_actors.wire.hashing import BLOCK, hash32
+
+PAGE_BLOCKS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTransaction:
+    """An included transaction, with the block that it stands in."""
+
+    place: Place
+    header: BlockHeader
+    block_hash: bytes
+    body: bytes
+    receipt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAccount:
+    """An account at `height`; one that does not exist reads as zeros."""
+
+    height: int
+    nonce: int
+    balance: int
+    key_id: bytes
+
+
+class LedgerQueries:
+    """Reads of one validator's ledger; safe to call from any thread."""
+
+    def __init__(self, log: BlockLog, state: State) -> None:
+        self._log = log
+        self._state = state
+
+    def last_height(self) -> int:
+        """The height of the last durable block; 0: none."""
+        return self._log.last_height()
+
+    def block(self, selector: int | bytes | None) -> BlockRecord | None:
+        """A block by height or hash, or the latest; None where there is none."""
+        height = self._height(selector)
+        records = self._log.records(height, 1, 0) if height else []
+        return BLOCK_RECORD_CODEC.decode(records[0]) if records else None
+
+    def header(self, selector: int | bytes | None) -> BlockHeader | None:
+        """The header alone, which costs far less to read than the block."""
+        height = self._height(selector)
+        headers = self._log.headers(height, 1) if height else []
+        return BLOCK_HEADER_CODEC.decode(headers[0]) if headers else None
+
+    def headers_before(self, before: int | None, count_max: int) -> list[tuple[BlockHeader, bytes]]:
+        """(header, block hash) by falling height from just below `before`, or from the latest."""
+        end = self._log.last_height() + 1 if before is None else before
+        end = min(end, self._log.last_height() + 1)
+        first = max(1, end - min(count_max, PAGE_BLOCKS_MAX))
+        headers = self._log.headers(first, max(0, end - first))
+        return [(BLOCK_HEADER_CODEC.decode(h), hash32(BLOCK, h)) for h in reversed(headers)]
+
+    def transaction(self, id_: bytes) -> FoundTransaction | None:
+        """An included transaction by its id; None where it is in no durable block."""
+        place = self._log.find_transaction(id_)
+        record = self.block(place.height) if place else None
+        if place is None or record is None:
+            return None
+        return FoundTransaction(
+            place,
+            record.header,
+            record.header.hash(),
+            record.bodies[place.position],
+            record.receipts[place.position],
+        )
+
+    def account(self, address: bytes) -> FoundAccount:
+        """An account in the newest executed state."""
+        height, values = self._state.read_at(np.frombuffer(address, dtype=np.uint8).reshape(1, 32))
+        return FoundAccount(
+            height, int(values.nonces[0]), int(values.balances[0]), values.key_ids[0].tobytes()
+        )
+
+    def certificate(self) -> Certificate | None:
+        """The newest certificate."""
+        return self._log.newest_certificate()
+
+    def _height(self, selector: int | bytes | None) -> int | None:
+        if selector is None:
+            return self._log.last_height()
+        if isinstance(selector, bytes):
+            return self._log.height_of(selector)
+        return selector if 1 <= selector <= self._log.last_height() else None

@@ -1,0 +1,230 @@
+"""One file of the block log: a DuckDB database that takes blocks until it is full.
+
+Settings that were measured (DuckDB 2.0, two cores):
+
+- No automatic checkpoint.  A checkpoint writes the last row group anew, with every blob in it, so
+  that its cost grows with the file: 2 s at 300 MB.  A file is checkpointed once, when it is full;
+  60 MB take 40 ms.  Until then its rows stay in memory, so a file must be far smaller than
+  `memory_limit`: over that, commits fail.
+- No compression: zstd takes ten times as long, and 64 MB of memory to read one row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from qnet_actors.ledger.writes import BlockWrite
+from qnet_actors.wire.blocks import CERTIFICATE_CODEC, Certificate
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+
+FORMAT_VERSION: Final = 1
+_NEVER: Final = "1TB"
+TABLES: Final = """
+CREATE TABLE meta(version UINTEGER, chain_id BLOB);
+CREATE TABLE blocks(
+    height UBIGINT, hash BLOB, timestamp_ms UBIGINT, header BLOB, record BLOB);
+CREATE TABLE certificates(height UBIGINT, certificate BLOB);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the files of a block log are kept."""
+
+    fsync: bool = True
+    """False: durable against the death of the process only."""
+    memory_limit_mb: int = 256
+    segment_size_bytes: int = 64 * 1024 * 1024
+
+
+def connect(path: Path, options: Options, *, read_only: bool = False) -> Any:
+    """A connection to a database file, locked to the settings above.
+
+    Raises `QnetError(DATA_CORRUPT)` where the file does not open.
+    """
+    config: dict[str, Any] = {
+        "memory_limit": f"{options.memory_limit_mb}MB",
+        "threads": 1,
+        "async_threads": 1,
+        "checkpoint_threshold": _NEVER,
+        "auto_checkpoint_skip_wal_threshold": 2**40,
+        "force_compression": "uncompressed",
+        "fsync_mode": "STANDARD" if options.fsync else "NONE",
+        "enable_external_access": False,
+        "lock_configuration": True,
+    }
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config=config)
+    except duckdb.Error as error:
+        raise QnetError(
+            Code.DATA_CORRUPT,
+            f"{path} does not open: {_first_line(error)}; set the file aside and resync",
+        ) from error
+
+
+def create_database(path: Path, tables: str, chain_id: bytes, options: Options) -> None:
+    """Makes a database whole or not at all: under another name, checkpointed, then renamed."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fresh.with_name(fresh.name + ".wal").unlink(missing_ok=True)
+    with guarded("a database could not be created"):
+        connection = connect(fresh, options)
+        connection.execute(tables)
+        connection.execute("INSERT INTO meta VALUES (?, ?)", [FORMAT_VERSION, chain_id])
+        connection.execute("CHECKPOINT")
+        connection.close()
+        sync(fresh)
+        fresh.rename(path)
+        sync(path.parent)
+
+
+def check_meta(connection: Any, path: Path, chain_id: bytes) -> None:
+    """Raises `QnetError` where a database is of another format version or network."""
+    with guarded(f"{path} could not be read", Code.DATA_CORRUPT):
+        row = connection.execute("SELECT version, chain_id FROM meta").fetchone()
+    if row is None or row[0] != FORMAT_VERSION:
+        raise QnetError(Code.DATA_VERSION, f"{path} has format {row and row[0]}")
+    if row[1] != chain_id:
+        raise QnetError(Code.WRONG_CHAIN, f"{path} belongs to another network")
+
+
+class Segment:
+    """Blocks of consecutive heights, and the certificates that came while it was written."""
+
+    def __init__(self, path: Path, chain_id: bytes, options: Options) -> None:
+        self.path: Final = path
+        self._connection = connect(path, options)
+        check_meta(self._connection, path, chain_id)
+        with guarded(f"{path} could not be read", Code.DATA_CORRUPT):
+            row = self._connection.execute(
+                "SELECT count(*), min(height), max(height), sum(octet_length(record)) FROM blocks"
+            ).fetchone()
+        self.count, first, last, size = row
+        self.first_height: int | None = first
+        self.last_height: int | None = last
+        self.size_bytes = int(size or 0)
+        if self.count and self.count != last - first + 1:
+            raise QnetError(Code.DATA_CORRUPT, f"{path} lacks some of its blocks")
+
+    def append(self, blocks: Sequence[BlockWrite], certificates: Sequence[Certificate]) -> None:
+        """Makes blocks and certificates durable in one transaction."""
+        execute = self._connection.execute
+        with guarded("the block log could not be written"):
+            execute("BEGIN")
+            for block in blocks:
+                header = block.record.header
+                execute(
+                    "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)",
+                    [
+                        header.height,
+                        block.block_hash,
+                        header.timestamp_ms,
+                        encode(header),
+                        block.encoded,
+                    ],
+                )
+            for certificate in certificates:
+                execute(
+                    "INSERT INTO certificates VALUES (?, ?)",
+                    [certificate.checkpoint.height, encode(certificate)],
+                )
+            execute("COMMIT")
+        if blocks:
+            self.first_height = self.first_height or blocks[0].record.header.height
+            self.last_height = blocks[-1].record.header.height
+            self.count += len(blocks)
+            self.size_bytes += sum(len(block.encoded) for block in blocks)
+
+    def seal(self) -> None:
+        """Moves everything from the write-ahead log to the file."""
+        with guarded("the block log could not be checkpointed"):
+            self._connection.execute("CHECKPOINT")
+
+    def sizes(self, first_height: int, count_max: int) -> list[int]:
+        """The sizes in bytes of consecutive records."""
+        rows = self._read(
+            "SELECT octet_length(record) FROM blocks WHERE height >= ? AND height < ? "
+            "ORDER BY height",
+            [first_height, first_height + count_max],
+        )
+        return [row[0] for row in rows]
+
+    def records(self, first_height: int, count_max: int) -> list[bytes]:
+        return self._blobs("record", first_height, count_max)
+
+    def headers(self, first_height: int, count_max: int) -> list[bytes]:
+        return self._blobs("header", first_height, count_max)
+
+    def height_of(self, block_hash: bytes) -> int | None:
+        rows = self._read("SELECT height FROM blocks WHERE hash = ?", [block_hash])
+        return rows[0][0] if rows else None
+
+    def hashes(self) -> list[tuple[int, bytes]]:
+        """(height, hash) of all blocks in order."""
+        return self._read("SELECT height, hash FROM blocks ORDER BY height", [])
+
+    def certificate_within(self, first_height: int, last_height: int) -> Certificate | None:
+        """The certificate of the highest checkpoint in the range that this file holds one of."""
+        rows = self._read(
+            "SELECT certificate FROM certificates WHERE height BETWEEN ? AND ? "
+            "ORDER BY height DESC LIMIT 1",
+            [first_height, last_height],
+        )
+        return CERTIFICATE_CODEC.decode(rows[0][0]) if rows else None
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _blobs(self, column: str, first_height: int, count_max: int) -> list[bytes]:
+        rows = self._read(
+            f"SELECT {column} FROM blocks WHERE height >= ? AND height < ? ORDER BY height",
+            [first_height, first_height + count_max],
+        )
+        return [row[0] for row in rows]
+
+    def _read(self, query: str, parameters: list[Any]) -> list[Any]:
+        """Rows of a query on a cursor of its own, which sees what is committed."""
+        with guarded(f"{self.path} could not be read"):
+            cursor = self._connection.cursor()
+            try:
+                rows: list[Any] = cursor.execute(query, parameters).fetchall()
+            finally:
+                cursor.close()
+        return rows
+
+
+class guarded:  # noqa: N801 - a context manager, named as it reads
+    """Turns a failure of the database into a `QnetError`: a fault of the node, which stops it."""
+
+    def __init__(self, what: str, code: Code = Code.INTERNAL) -> None:
+        self._what = what
+        self._code = code
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, duckdb.Error | OSError):
+            text = _first_line(error)
+            code = Code.DISK_FULL if "No space left" in text else self._code
+            raise QnetError(code, f"{self._what}: {text}") from error
+
+
+def sync(path: Path) -> None:
+    """Flushes a file, or the names in a directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

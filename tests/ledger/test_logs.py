@@ -1,0 +1,294 @@
+"""What every block log does, on disk and in memory; and what only a disk can do wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qnet_actors.ledger import DuckLog, MemoryLog, Options, recover
+from qnet_actors.ledger.writes import (
+    BlockLog,
+    CertificateWrite,
+    Place,
+    SnapshotWrite,
+    receipt_id,
+)
+from qnet_actors.state import State, genesis_write_set
+from qnet_actors.wire.blocks import RECEIPT_CODEC
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from tests.ledger.chain import blocks, certificates, chain_genesis
+
+GENESIS = chain_genesis()
+CHAIN_ID = GENESIS.chain_id()
+# Without fsync, which on a busy disk would be most of the time that these tests take.
+SMALL = Options(fsync=False, memory_limit_mb=128, segment_size_bytes=4_000)
+
+
+class Kept:
+    """A log that can be closed and opened again."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self.log: BlockLog = MemoryLog() if directory is None else self._duck()
+
+    def _duck(self) -> DuckLog:
+        assert self._directory is not None
+        return DuckLog(self._directory, CHAIN_ID, SMALL)
+
+    def reopen(self) -> BlockLog:
+        if isinstance(self.log, MemoryLog):
+            self.log = self.log.crash()
+        else:
+            self.log.close()
+            self.log = self._duck()
+        return self.log
+
+    def lives(self) -> Iterator[BlockLog]:
+        """The log as it is, then as it is after a restart."""
+        yield self.log
+        yield self.reopen()
+
+    def settle(self) -> None:
+        if isinstance(self.log, DuckLog):
+            self.log.flush()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def kept(request, tmp_path):
+    kept = Kept(tmp_path / "ledger" if request.param == "disk" else None)
+    yield kept
+    kept.log.close()
+
+
+def test_an_empty_log(kept):
+    for log in kept.lives():
+        assert log.last_height() == 0
+        assert log.records(1, 10, 10**6) == log.headers(1, 10) == []
+        assert log.newest_certificate() is None
+        assert log.certificate_within(1, 10) is None
+        assert log.find_transaction(bytes(32)) is None
+        assert log.height_of(bytes(32)) is None
+        assert list(log.snapshots()) == []
+
+
+def test_what_was_written_is_read_before_and_after_a_restart(kept):
+    written = blocks()
+    kept.log.write(written[:1])
+    kept.log.write(written[1:9])
+    kept.log.write(())
+    for block in written[9:]:
+        kept.log.write([block])
+    kept.settle()
+    for log in kept.lives():
+        assert log.last_height() == 24
+        encoded = [block.encoded for block in written]
+        assert log.records(1, 100, 10**9) == encoded
+        assert log.records(5, 7, 10**9) == encoded[4:11]
+        assert log.headers(23, 10) == [encode(b.record.header) for b in written[22:]]
+        two = len(encoded[2]) + len(encoded[3])
+        assert log.records(3, 10, two) == encoded[2:4]
+        assert log.records(3, 10, two - 1) == encoded[2:3]
+        assert log.records(3, 10, 0) == encoded[2:3]
+        assert log.records(25, 10, 10**9) == []
+        for height, block in enumerate(written, 1):
+            assert log.height_of(block.block_hash) == height
+            for position, receipt in enumerate(block.record.receipts):
+                assert log.find_transaction(receipt_id(receipt)) == Place(height, position)
+        assert log.find_transaction(b"\x01" * 32) is None
+
+
+def test_an_id_that_only_begins_alike_is_not_found(kept):
+    kept.log.write(blocks()[:3])
+    id_ = receipt_id(blocks()[1].record.receipts[0])
+    for log in kept.lives():
+        assert log.find_transaction(id_[:8] + bytes(24)) is None
+        assert log.height_of(blocks()[1].block_hash[:8] + bytes(24)) is None
+
+
+def test_certificates(kept):
+    made = certificates()
+    heights = [certificate.checkpoint.height for certificate in made]
+    assert len(made) >= 6
+    for block in blocks():
+        kept.log.write([block])
+        height = block.record.header.height
+        # A certificate comes a few blocks after its checkpoint.
+        kept.log.write(
+            [
+                CertificateWrite(c)
+                for c in made
+                if c.checkpoint.height == height - 3 and c != made[2]
+            ]
+        )
+    kept.settle()
+    stored = [c for c in made if c.checkpoint.height <= 21 and c != made[2]]
+    for log in kept.lives():
+        assert log.newest_certificate() == stored[-1]
+        assert log.certificate_within(1, heights[2]) == made[1]
+        assert log.certificate_within(heights[2], heights[2]) is None
+        assert log.certificate_within(heights[1], heights[1]) == made[1]
+        assert log.certificate_within(1, 24) == stored[-1]
+
+
+def test_heights_follow_one_another(kept):
+    kept.log.write(blocks()[:2])
+    for wrong in (blocks()[1], blocks()[3]):
+        with pytest.raises(QnetError, match="was due"):
+            kept.log.write([wrong])
+    kept.log.write(blocks()[2:3])
+    assert kept.reopen().last_height() == 3
+
+
+def test_unknown_writes_are_refused(kept):
+    with pytest.raises(TypeError, match="does not write"):
+        kept.log.write([object()])
+
+
+def test_snapshots_newest_first_and_two_at_most(kept):
+    state = State()
+    state.load(0, genesis_write_set(GENESIS))
+    for block in blocks()[:9]:
+        kept.log.write([block])
+        state.apply(block.record.header.height, block.record.write_set)
+        if block.record.checkpoint is not None:
+            kept.log.write([SnapshotWrite(state.height, state.root(), state.snapshot())])
+    kept.settle()
+    for log in kept.lives():
+        found = list(log.snapshots())
+        assert [snapshot.height for snapshot in found] == [9, 6]
+        assert found[0].accounts == state.snapshot()
+        assert recover(log, GENESIS).tip.height == 9
+
+
+def test_segments_rotate_and_stay_few_open(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    for block in blocks():
+        log.write([block])
+    log.flush()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    segments = [name for name in names if name.startswith("blocks-")]
+    assert len([name for name in segments if name.endswith(".duckdb")]) > 5
+    assert len(log._open) <= 3
+    log.close()
+    # What is sealed needs no write-ahead log; nothing half-made is left.
+    names = [path.name for path in tmp_path.iterdir()]
+    assert not [name for name in names if name.endswith((".wal", ".new", ".building"))]
+
+
+def test_the_index_is_made_again_from_the_segments(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    log.write(blocks())
+    for block in blocks():
+        assert log.height_of(block.block_hash) == block.record.header.height
+    log.close()
+    (tmp_path / "index.duckdb").write_bytes(b"not a database")
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    for block in blocks():
+        height = block.record.header.height
+        assert log.height_of(block.block_hash) == height
+        id_ = receipt_id(block.record.receipts[1])
+        assert log.find_transaction(id_) == Place(height, 1)
+    log.close()
+
+
+def test_a_missing_segment_is_noticed(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    for block in blocks():
+        log.write([block])
+    log.close()
+    (tmp_path / "blocks-00000003.duckdb").unlink()
+    (tmp_path / "index.duckdb").unlink()
+    with pytest.raises(QnetError, match="was due") as caught:
+        DuckLog(tmp_path, CHAIN_ID, SMALL)
+    assert caught.value.code is Code.DATA_CORRUPT
+
+
+def test_a_damaged_segment_is_refused_with_advice(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, Options(fsync=False))
+    log.write(blocks()[:4])
+    log.close()
+    path = tmp_path / "blocks-00000001.duckdb"
+    data = bytearray(path.read_bytes())
+    data[4096:8192] = os.urandom(4096)
+    path.write_bytes(data)
+    with pytest.raises(QnetError, match="resync") as caught:
+        DuckLog(tmp_path, CHAIN_ID, SMALL)
+    assert caught.value.code is Code.DATA_CORRUPT
+
+
+def test_another_networks_log_is_refused(tmp_path):
+    DuckLog(tmp_path, CHAIN_ID, SMALL).close()
+    with pytest.raises(QnetError) as caught:
+        DuckLog(tmp_path, bytes(32), SMALL)
+    assert caught.value.code is Code.WRONG_CHAIN
+
+
+def test_a_damaged_snapshot_is_passed_over(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    log.write(blocks()[:6])
+    state = State()
+    state.load(0, genesis_write_set(GENESIS))
+    log.write([SnapshotWrite(3, bytes(32), state.snapshot())])
+    log.flush()
+    (tmp_path / "state-000000000006.duckdb").write_bytes(b"junk")
+    assert [snapshot.height for snapshot in log.snapshots()] == [3]
+    assert recover(log, GENESIS).tip.height == 6
+    log.close()
+
+
+def test_a_fault_behind_the_writers_back_stops_the_next_write(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    (tmp_path / "state-000000000003.building").mkdir()
+    state = State()
+    log.write([*blocks()[:3], SnapshotWrite(3, bytes(32), state.snapshot())])
+    log._background.submit(int).result()
+    with pytest.raises(QnetError, match="could not be created"):
+        log.write(blocks()[3:4])
+    log.close()
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from qnet_actors.ledger import DuckLog, Options
+from tests.ledger.chain import blocks, chain_genesis
+options = Options(fsync=sys.argv[2] == "fsync", memory_limit_mb=128, segment_size_bytes=4_000)
+log = DuckLog(Path(sys.argv[1]), chain_genesis().chain_id(), options)
+for block in blocks():
+    log.write([block])
+    print(block.record.header.height, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("mode", "stop"), [("none", 1), ("fsync", 11), ("none", 24)])
+def test_what_was_acknowledged_survives_kill(tmp_path, mode, stop):
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(tmp_path), mode],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        acknowledged = 0
+        while acknowledged < stop:
+            acknowledged = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    assert log.last_height() >= acknowledged
+    recovered = recover(log, GENESIS)
+    assert recovered.tip.block_hash == blocks()[log.last_height() - 1].block_hash
+    log.write(blocks()[log.last_height() :])
+    for block in blocks():
+        id_ = RECEIPT_CODEC.decode(block.record.receipts[0]).transaction_id
+        assert log.find_transaction(id_) == Place(block.record.header.height, 0)
+    log.close()
