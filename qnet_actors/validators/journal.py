@@ -260,7 +260,7 @@ def read_frames(data: bytes) -> tuple[Journalled, int]:
     while at < len(data):
         payload = _payload(data, at)
         if payload is None:
-            if _sound_frame_follows(data, at + 1):
+            if _sound_frame_follows(data, at):
                 raise QnetError(Code.DATA_CORRUPT, f"the journal is damaged at byte {at}")
             break
         try:
@@ -280,25 +280,39 @@ def read_frames(data: bytes) -> tuple[Journalled, int]:
     return Journalled(snapshot, tuple(entries), len(data) - at), at
 
 
-def _payload(data: bytes, at: int) -> bytes | None:
-    """The payload of the frame at a position; None where no sound frame stands there."""
+def _length(data: bytes, at: int) -> int | None:
+    """The length of the payload that a sound frame header at a position names."""
     head = data[at : at + _HEADER_BYTES]
     if len(head) < _HEADER_BYTES:
         return None
-    magic, length, crc = _HEADER.unpack_from(head)
+    magic, length, _ = _HEADER.unpack_from(head)
     (head_crc,) = struct.unpack_from("<I", head, _HEADER.size)
     if magic != _MAGIC or head_crc != zlib.crc32(head[: _HEADER.size]):
         return None
-    payload = data[at + _HEADER_BYTES : at + _HEADER_BYTES + length]
-    if len(payload) != length or zlib.crc32(payload) != crc:
+    return int(length)
+
+
+def _payload(data: bytes, at: int) -> bytes | None:
+    """The payload of the frame at a position; None where no sound frame stands there."""
+    length = _length(data, at)
+    if length is None:
         return None
-    return payload
+    payload = data[at + _HEADER_BYTES : at + _HEADER_BYTES + length]
+    (_, _, crc) = _HEADER.unpack_from(data, at)
+    return payload if len(payload) == length and zlib.crc32(payload) == crc else None
 
 
-def _sound_frame_follows(data: bytes, start: int) -> bool:
-    at = data.find(_MAGIC, start)
-    while at >= 0:
+def _sound_frame_follows(data: bytes, at: int) -> bool:
+    """Whether a sound frame stands behind the bad one at a position.
+
+    A sound header says where the next frame begins.  Only without one are the bytes searched: what
+    a payload holds comes from others, who could have put the likeness of a frame into it.
+    """
+    while at < len(data):
+        length = _length(data, at)
+        at = data.find(_MAGIC, at + 1) if length is None else at + _HEADER_BYTES + length
+        if at < 0:
+            return False
         if _payload(data, at) is not None:
             return True
-        at = data.find(_MAGIC, at + 1)
     return False
