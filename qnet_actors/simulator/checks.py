@@ -24,7 +24,7 @@ from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.dag import BlockRef, decode_dag_block
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import DagBlocks, Message
-from qnet_actors.wire.transactions import transaction_id
+from qnet_actors.wire.transactions import Body, transaction_id
 
 STATUS_BATCHED: Final = "batched"
 
@@ -48,6 +48,7 @@ class Progress:
     executed_commit: int = 0
     final_height: int = 0
     round: int = 0
+    life: int = 0
     next_commit: int | None = None
     """The index that the next commit of this life must have; None: any that is not ahead."""
 
@@ -101,8 +102,10 @@ class Checks:
         self.progress: Final = [Progress() for _ in genesis.members]
         self.expected: Final = Expected()
         self.accounts: Final = Accounts(genesis)
-        self.batched: Final[dict[bytes, set[int]]] = {}
-        """Ids that gateways were told are batched, with the validators; settled ones are gone."""
+        self.batched: Final[dict[bytes, dict[int, int]]] = {}
+        """Ids that gateways were told are batched: by which validators, in which of their lives.
+
+        Settled ones are gone."""
         self.refused: Final[dict[str, int]] = {}
         """Refusals of submissions by code, and final statuses by label."""
         self.round = 0
@@ -135,6 +138,7 @@ class Checks:
         """
         progress = self.progress[index]
         progress.next_commit = None
+        progress.life += 1
         if index in self.byzantine:
             return
         if height < progress.height:
@@ -180,6 +184,23 @@ class Checks:
             case SubmitResult(results=results):
                 for code, _, _ in results:
                     self.refused[str(code)] = self.refused.get(str(code), 0) + 1
+
+    def settle_by_chain(self, body_of: Callable[[bytes], Body | None]) -> None:
+        """Settles promises of former lives where the chain says that they cannot be kept.
+
+        Who died meanwhile cannot tell a spent nonce from an execution without asking the ledger,
+        which is what a client does too.
+        """
+        height = len(self.expected.blocks)
+        for id_, tellers in list(self.batched.items()):
+            body = body_of(id_)
+            if body is None:
+                continue
+            spent = body.nonce < self.accounts.get(body.sender).nonce
+            if spent or 0 < body.valid_until < height:
+                for index, life in list(tellers.items()):
+                    if life < self.progress[index].life:
+                        self._settled(id_, index)
 
     def _to_ledger(self, index: int, event: Any) -> None:
         if not isinstance(event, CommitReady):
@@ -239,14 +260,18 @@ class Checks:
         for id_ in ids:
             if status == STATUS_BATCHED:
                 if id_ not in self.expected.executed:
-                    self.batched.setdefault(id_, set()).add(index)
-            elif id_ in self.batched:
+                    self.batched.setdefault(id_, {})[index] = self.progress[index].life
+            else:
                 # A final status is the word of one validator, about what that one had promised.
-                self.batched[id_].discard(index)
-                if not self.batched[id_]:
-                    del self.batched[id_]
+                self._settled(id_, index)
         if status != STATUS_BATCHED:
             self.refused[status] = self.refused.get(status, 0) + len(ids)
+
+    def _settled(self, id_: bytes, index: int) -> None:
+        tellers = self.batched.get(id_, {})
+        tellers.pop(index, None)
+        if not tellers:
+            self.batched.pop(id_, None)
 
     def _same(
         self, index: int, invariant: str, seen: dict[int, bytes], key: int, digest: bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -88,6 +88,27 @@ class Workload:
     def stop(self) -> None:
         self._running = False
 
+    def fill_gaps(self, promised: Mapping[bytes, Iterable[int]]) -> None:
+        """Sends the nonce that an account is at, where something promised waits behind it.
+
+        It goes through the validators that made the promise: each must still hold what waits.
+        """
+        waiting: dict[bytes, dict[int, None]] = {}
+        for id_, tellers in promised.items():
+            body = self.bodies.get(id_)
+            if body is not None and body.nonce > self._accounts.get(body.sender).nonce:
+                waiting.setdefault(body.sender, {}).update(dict.fromkeys(tellers))
+        for client in self._clients:
+            account = self._accounts.get(client.address)
+            for index in waiting.get(client.address, ()):
+                client.signer = self._signer_of(client)
+                self._submit(index, [self._sign(client, account.nonce, self._transfer(client))])
+
+    def _signer_of(self, client: Client) -> Signer:
+        """That of the key which the chain holds to be the account's."""
+        key_id = self._accounts.get(client.address).key_id
+        return self._signers[key_id if any(key_id) else client.address]
+
     def _step(self) -> None:
         if not self._running:
             return
@@ -129,10 +150,7 @@ class Workload:
         elif now_ms - client.moved_ms > PATIENCE_MS:
             client.nonce, client.moved_ms = account.nonce, now_ms
             client.home = self._rng.randrange(len(self._hosts))
-            if any(account.key_id):
-                client.signer = self._signers[account.key_id]
-            else:
-                client.signer = self._signers[client.address]
+            client.signer = self._signer_of(client)
 
     def _next(self, client: Client) -> bytes:
         rng = self._rng

@@ -45,6 +45,7 @@ ML_DSA_EVERY: Final = 50
 EPOCH_MS: Final = 1_700_000_000_000
 BALANCE: Final = 10**15
 STEP_MS: Final = 250
+FILL_MS: Final = 2_000
 CRASH_EFFECTS_MAX: Final = 40
 # Invariants of liveness; every other one is of safety.
 _LIVENESS: Final = frozenset({"no_progress", "lost", "spinning", "behind"})
@@ -257,6 +258,7 @@ class Simulation:
         self._note("load is over")
         checks = self.checks
         end_ms = self.scheduler.now_ms + self.config.settle_ms
+        fill_ms = self.scheduler.now_ms + FILL_MS
         quiet = 0
         while not self._over():
             heights = {checks.progress[index].height for index in checks.honest}
@@ -268,6 +270,10 @@ class Simulation:
                 self._unsettled()
                 return
             self._run_until(self.scheduler.now_ms + STEP_MS)
+            checks.settle_by_chain(self.workload.bodies.get)
+            if self.scheduler.now_ms >= fill_ms:
+                fill_ms += FILL_MS
+                self.workload.fill_gaps(checks.batched)
 
     def _unsettled(self) -> None:
         checks = self.checks

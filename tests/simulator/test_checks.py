@@ -30,7 +30,7 @@ from qnet_actors.wire.dag import BlockRef, Commit, DagBlock, DagHeader
 from qnet_actors.wire.genesis import Genesis, GenesisAccount, Parameters
 from qnet_actors.wire.messages import DagBlocks
 from qnet_actors.wire.schemes import Scheme
-from qnet_actors.wire.transactions import Body, Transfer, transaction_id
+from qnet_actors.wire.transactions import BODY_CODEC, Body, Transfer, transaction_id
 from tests.simulator.toys import Toy
 
 ZERO = bytes(32)
@@ -132,7 +132,7 @@ def test_one_history_breaks_nothing():
         case.commit(index, *commits)
         case.checks.delivered(index, FIRST)
         case.checks.delivered(index, SECOND)
-    case.checks.restarted(2)
+    case.checks.restarted(2, 2, [])
     case.commit(2, *commits[1:])
     assert case.broken is None
     assert case.checks.expected.executed == {
@@ -226,7 +226,7 @@ def test_two_own_blocks_in_a_round_are_found_in_whatever_life():
     case.checks.sending(1, DagBlocks((dag_block(1, 1), dag_block(2, 1))))
     case.checks.sending(1, DagBlocks((dag_block(1, 1), dag_block(2, 2))))
     assert case.broken is None
-    case.checks.restarted(1)
+    case.checks.restarted(1, 0, [])
     case.checks.sending(1, DagBlocks((dag_block(1, 2),)))
     assert case.broken == "double_sign"
     assert case.checks.round == 3
@@ -244,12 +244,38 @@ def test_promises_are_open_until_executed_or_taken_back_by_who_made_them():
     case.checks.delivered(0, StatusChanged("batched", ids))
     case.checks.delivered(1, StatusChanged("batched", ids))
     case.checks.delivered(0, FIRST)
-    assert case.checks.batched == {ids[1]: {0, 1}}
+    assert case.checks.batched == {ids[1]: {0: 0, 1: 0}}
     case.checks.delivered(0, StatusChanged("replaced", ids))
-    assert case.checks.batched == {ids[1]: {1}}
+    assert case.checks.batched == {ids[1]: {1: 0}}
     case.checks.delivered(1, StatusChanged("unpayable", ids))
     case.checks.delivered(2, StatusChanged("batched", ids[:1]))
     assert case.checks.batched == {}
+
+
+def test_a_promise_of_a_former_life_is_settled_by_the_chain():
+    case = Case()
+    spent, open_ = b"1" * 32, b"2" * 32
+    bodies = {
+        spent: BODY_CODEC.decode(body(0, amount=7)),
+        open_: BODY_CODEC.decode(body(1, amount=7)),
+    }
+    for index in (0, 1):
+        case.checks.delivered(index, StatusChanged("batched", (spent, open_)))
+    case.checks.delivered(0, FIRST)
+    case.checks.delivered(1, FIRST)
+    case.checks.restarted(1, 1, [])
+    case.checks.settle_by_chain(bodies.get)
+    assert case.checks.batched == {spent: {0: 0}, open_: {0: 0, 1: 0}}
+
+
+def test_a_new_life_knows_what_the_last_one_said():
+    case = Case()
+    case.checks.delivered(0, FIRST)
+    case.checks.restarted(0, 2, [SECOND.record])
+    assert case.broken is None
+    assert case.checks.progress[0].height == 2
+    case.checks.restarted(0, 1, [])
+    assert case.broken == "forgotten"
 
 
 def test_other_rooms_are_not_watched():
