@@ -60,6 +60,8 @@ def recover(log: BlockLog, genesis: Genesis, partitions: int = 1) -> Recovered:
         commits.extend(record.commits)
         trim_commits(commits, genesis.parameters.gc_depth)
         size += len(encoded)
+    if tip.height and log.height_of(tip.block_hash) != tip.height:
+        raise QnetError(Code.DATA_CORRUPT, f"block {tip.height} in the log has another hash")
     return Recovered(state, tip, tuple(commits), checkpoint, log.newest_certificate(), size)
 
 
