@@ -54,10 +54,17 @@ Flow = Generator["Call | Pause", "Reply | None", T]
 """Yields calls, is sent their replies, and returns the result; the clients do the I/O."""
 
 
-def exchange(call: Call, decode: Callable[[bytes], T], retries: int) -> Flow[T]:
+def exchange(
+    call: Call,
+    decode: Callable[[bytes], T],
+    retries: int,
+    taken: Callable[[], Flow[T]] | None = None,
+) -> Flow[T]:
     """One call, repeated where the gateway says that it was too busy to take it.
 
-    Raises `QnetError` with the gateway's code.
+    A gateway that lost sight of its validators cannot know whether one of them took a submission.
+    Where its repetition is a duplicate, one did: then the result is that of `taken`.  Raises
+    `QnetError` with the gateway's code.
     """
     for attempt in range(retries + 1):
         reply = yield call
@@ -70,6 +77,8 @@ def exchange(call: Call, decode: Callable[[bytes], T], retries: int) -> Flow[T]:
                     Code.MALFORMED, f"the gateway's answer does not decode: {str(error)[:200]}"
                 ) from None
         refusal = problem_error(reply)
+        if attempt and refusal.code == Code.DUPLICATE and taken is not None:
+            return (yield from taken())
         if refusal.code not in _REPEATABLE or attempt == retries:
             raise refusal
         yield Pause(retry_after_s(reply))

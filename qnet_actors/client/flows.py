@@ -13,8 +13,17 @@ from qnet_actors.client.building import Signed, TransactionSigner, build, sign, 
 from qnet_actors.client.calls import API, Call, Flow, decoder, exchange
 from qnet_actors.client.nonces import Nonces
 from qnet_actors.wire.address import decode_address, encode_address
+from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.transactions import Action, MultiTransfer, Payment, RotateKey, Transfer
+from qnet_actors.wire.transactions import (
+    TRANSACTION_CODEC,
+    Action,
+    MultiTransfer,
+    Payment,
+    RotateKey,
+    Transfer,
+    transaction_id,
+)
 
 T = TypeVar("T")
 Target = Literal["batched", "executed", "final"]
@@ -22,7 +31,7 @@ AddressLike = bytes | str
 WAIT_TIMEOUT_MS: Final = 10_000
 # The nonce is not what the client believed: another client of the same account was faster.
 _STALE_NONCE: Final = frozenset(
-    {Code.NONCE_TOO_LOW, Code.NONCE_TOO_FAR, Code.REPLACEMENT_UNDERPRICED}
+    {Code.NONCE_TOO_LOW, Code.NONCE_TOO_FAR, Code.REPLACEMENT_UNDERPRICED, Code.DUPLICATE}
 )
 _ATTEMPTS: Final = 3
 
@@ -155,7 +164,12 @@ class Flows:
             content=data,
             wait_s=timeout_ms / 1_000 if wait else 0.0,
         )
-        return exchange(call, _transaction, self._retries)
+
+        def taken() -> Flow[models.Transaction]:
+            id_ = transaction_id(encode(TRANSACTION_CODEC.decode(data).body))
+            return self.transaction(id_) if wait is None else self.wait(id_, wait, timeout_ms)
+
+        return exchange(call, _transaction, self._retries, taken)
 
     def submit_many(
         self, data: Sequence[bytes], wait: Target | None, timeout_ms: int

@@ -41,7 +41,7 @@ from qnet_actors.gateway.tracker import (
     Tracked,
     Tracker,
 )
-from qnet_actors.gateway.upstream import Upstream, Upstreams
+from qnet_actors.gateway.upstream import ABSENT, Upstream, Upstreams
 from qnet_actors.gateway.views import Views
 from qnet_actors.gateway.waits import Waits, reached
 from qnet_actors.wire.codes import Code, QnetError
@@ -161,11 +161,11 @@ class Gateway:
     async def _deliver_group(
         self, home: Upstream, items: dict[int, Parsed], again: bool
     ) -> dict[int, Outcome]:
-        """The outcomes of one validator; none where it is dead."""
+        """The outcomes of one validator; none where it is absent."""
         try:
             results = await home.submit([item.data for item in items.values()])
         except QnetError as error:
-            if error.code == Code.NODE_UNREACHABLE:
+            if error.code in ABSENT:
                 return {}
             return _all(items, error)
         outcomes: dict[int, Outcome] = {}

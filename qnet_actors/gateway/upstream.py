@@ -18,6 +18,8 @@ from qnet_actors.wire.hashing import HOME, hash32
 from qnet_actors.wire.limits import SUBMISSION_SIZE_BYTES_MAX, SUBMISSION_TRANSACTIONS_MAX
 
 T = TypeVar("T")
+ABSENT: Final = frozenset({Code.NODE_UNREACHABLE, Code.NOT_READY})
+"""What makes a gateway turn to another validator: it does not answer, or has not started."""
 logger: Final = logging.getLogger(__name__)
 
 
@@ -74,7 +76,7 @@ class Upstream:
                 Code.NODE_UNREACHABLE, f"validator {self._label} did not answer in {seconds} s"
             ) from None
         except QnetError as error:
-            if error.code == Code.NODE_UNREACHABLE:
+            if error.code in ABSENT:
                 self._failed()
             else:
                 self._answered()
@@ -215,7 +217,7 @@ class Upstreams:
     async def query(self, request: Query, first: Upstream | None = None) -> Answer:
         """The answer of `first`, or of the next living one that has it.
 
-        NOT_FOUND and NODE_UNREACHABLE of one leave it to the next; raises the last refusal.
+        NOT_FOUND and absence of one leave it to the next; raises the last refusal.
         """
         living = self.living()
         order: Iterable[Upstream] = living
@@ -228,7 +230,7 @@ class Upstreams:
             except QnetError as error:
                 if error.code == Code.NOT_FOUND:
                     refusal = error
-                elif error.code != Code.NODE_UNREACHABLE:
+                elif error.code not in ABSENT:
                     raise
         raise refusal
 

@@ -95,6 +95,8 @@ class Ledger:
     accounts: dict[bytes, Account] = field(default_factory=dict)
     records: list[tuple[BlockRecord, bytes]] = field(default_factory=list)
     places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[bytes, bytes] = field(default_factory=dict)
+    """Public keys by key id, as far as they were ever brought."""
     certificate: Certificate | None = None
     development: bool = True
 
@@ -292,10 +294,14 @@ class FakeBackend:
         current = account.key_id if account.key_id != ZERO_DIGEST else body.sender
         if body.key_id != current:
             raise QnetError(Code.KEY_NOT_CURRENT)
+        key = witness.public_key or self.ledger.keys.get(body.key_id)
+        if key is None:
+            raise QnetError(Code.UNKNOWN_KEY)
         if witness.scheme == Scheme.KEYED_HASH and not SIMULATOR.verify(
-            Scheme.KEYED_HASH, witness.public_key, id_, witness.signature, CONTEXT_TRANSACTION
+            Scheme.KEYED_HASH, key, id_, witness.signature, CONTEXT_TRANSACTION
         ):
             raise QnetError(Code.BAD_SIGNATURE)
+        self.ledger.keys[body.key_id] = key
 
     def _answer(self, request: Query) -> Answer:
         match request:

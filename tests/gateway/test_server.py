@@ -6,7 +6,9 @@ import socket
 import httpx
 import msgspec
 import pytest
+import uvloop
 
+from qnet_actors.client import AsyncClient
 from qnet_actors.gateway.app import create_app
 from qnet_actors.gateway.server import GatewayServer, bind
 from qnet_actors.gateway.settings import Settings
@@ -144,3 +146,16 @@ def test_the_url_is_one_that_can_be_reached():
 
     assert url("0.0.0.0") == url("127.0.0.1") == "http://127.0.0.1:9"
     assert url("::1") == "http://[::1]:9"
+
+
+def test_it_runs_on_uvloop_as_the_actor_does():
+    async def run() -> None:
+        async with served(make_backends(auto=True)) as server, AsyncClient(server.url) as client:
+            assert (await client.status()).ready
+            async with client.subscribe(blocks=True) as messages:
+                assert (await anext(messages)).type == "subscribed"
+                await client.transfer(Wallet(0).signer, bytes(32), 1)
+                assert (await anext(messages)).type == "block"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())

@@ -100,11 +100,12 @@ async def test_one_request_is_split_among_homes_and_answered_in_order():
         assert sum(len(call) for backend in w.backends for call in backend.calls) == len(sent)
 
 
-async def test_a_dead_validator_is_passed_over_and_only_its_senders_move():
+@pytest.mark.parametrize("fault", [DEAD, QnetError(Code.NOT_READY, "stopped")])
+async def test_an_absent_validator_is_passed_over_and_only_its_senders_move(fault):
     async with world(3, settings=SLOW_RETRY) as w:
         expected = homes(w, 12)
         dead = expected[0]
-        dead.fault = DEAD
+        dead.fault = fault
         for seed in range(12):
             assert (await w.submit(Wallet(seed).transfer(0))).status_code == 202
         assert len(dead.calls) == 1
