@@ -1,0 +1,46 @@
+"""`qnet sim`: the network in simulation, from seeds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qnet_actors.commands.output import JsonOption, reported
+
+
+def sim(
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs.")] = 200,
+    first_seed: Annotated[int, typer.Option(min=0, help="The seed of the first.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Run this one alone.", show_default=False)
+    ] = None,
+    validators: Annotated[int, typer.Option(min=1, help="How many validators.")] = 4,
+    faults: Annotated[
+        str, typer.Option(help="Which faults: all, none, or names separated by commas.")
+    ] = "all",
+    trace: Annotated[bool, typer.Option("--trace", help="Print the timeline of --seed.")] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Default: one a core.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run whole networks on a virtual clock, with faults and liars, and check what must hold.
+
+    Equal seeds give equal runs. Exit code 1 where a seed failed; the message says how to see it.
+    """
+    with reported(as_json):
+        from qnet_actors.simulator.command import run_sim
+
+        status = run_sim(
+            seeds=seeds,
+            first_seed=first_seed,
+            seed=seed,
+            validators=validators,
+            faults=faults,
+            trace=trace,
+            as_json=as_json,
+            processes=processes,
+        )
+        if status:
+            raise typer.Exit(status)
