@@ -209,7 +209,8 @@ def test_agrees_with_the_reference_and_openssl(case):
     def by_openssl(key, message, signature, context):
         return openssl.verify(SCHEME, key, message, signature, context)
 
-    agree(*case, [reference.verify, by_openssl])
+    number, signature = case
+    agree(number, signature, [reference.verify, by_openssl])
 
 
 def test_every_bit_of_a_signature_counts(signatures):
