@@ -131,7 +131,7 @@ def submit_transfer(url: str, seed: bytes, payee: str | None, amount: int) -> An
     development = status["development"]
     account = Account(seed)
     own = address_text(account.address, development)
-    nonce = int(ask(f"{url}/api/v1/accounts/{own}")["nonce"])
+    nonce = int(ask(f"{url}/api/v1/accounts/{own}/next-nonce")["next_nonce"])
     target = account.address if payee is None else address_bytes(payee, development)
     id_, data = account.transfer(bytes.fromhex(status["chain_id"]), nonce, target, amount)
     answer = ask(

@@ -302,13 +302,3 @@ def test_the_independent_client_imports_nothing_of_the_package():
     )
     command = [sys.executable, "-c", code, independent_client.__file__]
     assert subprocess.run(command, check=False).returncode == 0
-
-
-def test_the_independent_client_tells_what_is_wrong_without_a_traceback():
-    command = [sys.executable, independent_client.__file__, "--url", "http://127.0.0.1:1"]
-    command += ["--seed-hex", SEED.hex()]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert "refused" in done.stderr
-    assert "Traceback" not in done.stderr
