@@ -117,8 +117,7 @@ def _deadline_s(gateway: Gateway, timeout_ms: int | None) -> float:
 def _add_submit(router: APIRouter, gateway: Gateway) -> None:
     bodies = BodyReader(gateway)
 
-    def limit(request: Request, count: int) -> dict[str, str]:
-        client = gateway.limiter.client(client_host(request.scope))
+    def limit(client: str | None, count: int) -> dict[str, str]:
         if client is None:
             return {}
         buckets = gateway.limiter.transactions
@@ -158,9 +157,10 @@ def _add_submit(router: APIRouter, gateway: Gateway) -> None:
         type_ = media_type(request.headers.get("content-type"))
         body = await bodies.read(request, BODY_SIZE_BYTES_MAX[type_])
         submission = read_submission(body, type_)
-        headers = limit(request, len(submission.transactions))
+        client = gateway.limiter.client(client_host(request.scope))
+        headers = limit(client, len(submission.transactions))
         deadline_s = _deadline_s(gateway, timeout_ms)
-        outcomes = await gateway.submit(submission.transactions)
+        outcomes = await gateway.submit(submission.transactions, limited=client is not None)
         if submission.single:
             return await _answer_one(gateway, outcomes[0], wait, deadline_s, headers)
         return await _answer_many(gateway, outcomes, wait, deadline_s, headers)

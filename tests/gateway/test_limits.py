@@ -108,7 +108,8 @@ async def test_transactions_have_a_bucket_of_their_own():
 
 
 async def test_a_sender_is_limited_by_what_a_pool_took_and_by_nothing_else():
-    async with world(settings=Settings(sender_transactions=Rate(1, 3))) as w:
+    settings = Settings(sender_transactions=Rate(1, 3))
+    async with world(settings=settings, client=FAR) as w:
         alice = Wallet(0)
         # Anybody may name Alice as sender: what is refused costs her nothing.
         forged = [Wallet(1).transfer(n, sender=alice.address) for n in range(20)]
@@ -118,6 +119,9 @@ async def test_a_sender_is_limited_by_what_a_pool_took_and_by_nothing_else():
             assert (await w.submit(alice.transfer(nonce))).status_code == 202
         check_problem(await w.submit(alice.transfer(3)), Code.RATE_LIMITED)
         assert (await w.submit(Wallet(1).transfer(0))).status_code == 202
+    async with world(settings=settings) as w:
+        for nonce in range(5):
+            assert (await w.submit(alice.transfer(nonce))).status_code == 202
 
 
 async def chunks(*parts: bytes, stall: asyncio.Event | None = None) -> AsyncIterator[bytes]:
