@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qnet_actors import __version__
-from qnet_actors.commands import chain, config, dev, keys
+from qnet_actors.commands import bench, chain, config, dev, keys, sim
 
 HELP = """A post-quantum ledger: run a network, hold keys, send and look things up.
 
@@ -50,6 +50,8 @@ app.command("balance")(chain.balance)
 app.command("send")(chain.send)
 app.command("tx")(chain.transaction)
 app.command("block")(chain.block)
+app.add_typer(bench.app, name="bench")
+app.command("sim")(sim.sim)
 app.add_typer(keys.app, name="key")
 app.add_typer(config.app, name="config")
 

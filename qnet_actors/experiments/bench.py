@@ -132,7 +132,7 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
     raw_before = raw_verifications(sample, options.provider)
     limit = raw_before / options.validators
     say(f"raw limit: {raw_before:.0f} verifications a second, {limit:.0f} transactions")
-    count = int((1.15 * options.seconds + 0.7 * options.seconds) * limit) + SAMPLE_TRANSACTIONS
+    count = int((1.15 * options.seconds + 0.7 * options.seconds) * limit) + options.senders
     sign_all(Workload(chain_id, options.senders, count), keys, folder, progress)
 
     settings = NetworkSettings(
@@ -143,7 +143,7 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
     )
     network = Network(genesis, settings, say)
     with network:
-        runner = _Runner(network, sample, count, say)
+        runner = _Runner(network, sample, options.senders, count, say)
         full = runner.run(options.seconds, 0.0, max(1_000, int(WINDOW_SECONDS * limit)))
         rate = options.rate or 0.5 * full.executed_per_second
         half = runner.run(options.seconds, rate, 0)
@@ -176,12 +176,13 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
 class _Runner:
     """Runs phases one after the other on one network and one supply of transactions."""
 
-    def __init__(self, network: Network, folder: Path, count: int, say: Say) -> None:
+    def __init__(self, network: Network, folder: Path, senders: int, count: int, say: Say) -> None:
         self._network = network
         self._folder = folder
         self._count = count
         self._say = say
         self._sent = 0
+        self._senders = senders
 
     def height(self) -> int:
         """The greatest height that a validator has executed."""
@@ -198,6 +199,8 @@ class _Runner:
             window=window,
             seconds=seconds,
             warm_up_seconds=min(WARM_UP_SECONDS, seconds / 4),
+            # Only the first phase meets senders whose keys the network does not know.
+            prime=0 if self._sent else self._senders,
         )
         if plan.count <= 0:
             raise QnetError(Code.INVALID_PARAMETER, "no signed transactions are left; more seconds")

@@ -29,6 +29,7 @@ TICK_SECONDS: Final = 0.01
 REQUESTS_IN_FLIGHT_MAX: Final = 32
 RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 20.0
+PRIME_TRANSACTIONS: Final = 256
 _RETRIED: Final = frozenset({Code.BUSY.label, Code.POOL_FULL.label, Code.RATE_LIMITED.label})
 
 
@@ -48,6 +49,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     warm_up_seconds: float
     """At the start, sent but not counted."""
+    prime: int = 0
+    """Of `count`, how many are sent first and awaited before the clock starts: transactions that
+    bring their sender's key, which those after them rely on."""
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +67,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     """Executed with a receipt other than success, in all."""
     lost: int
-    """Accepted, and not executed by the end of the drain."""
+    """Refused for good, or not executed by the end of the drain."""
     refused: dict[str, int]
     seconds: float
     latency_ms: list[float]
@@ -119,7 +123,9 @@ class _Generator:
         self._pending = _Pending()
         self._refused: dict[str, int] = {}
         self._accepted = 0
+        self._dropped = 0
         self._sent = 0
+        self._primed = 0
         self._offered = 0
         self._retries: deque[tuple[float, float, Signed]] = deque()
         """(not before, intended, transaction)"""
@@ -148,6 +154,7 @@ class _Generator:
         plan = self._plan
         slots = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
         tasks: set[asyncio.Task[None]] = set()
+        await self._prime(client, slots)
         self._begin = time.monotonic()
         wall_offset = time.time() - self._begin
         self._measured_from = self._begin + plan.warm_up_seconds
@@ -167,6 +174,29 @@ class _Generator:
         await self._drain(client, slots, tasks)
         return self._result(ended, wall_offset)
 
+    async def _prime(self, client: Any, slots: asyncio.Semaphore) -> None:
+        """Sends the first transactions, some at a time, and waits until all are executed."""
+        left = self._plan.prime
+        while left:
+            now = time.monotonic()
+            part = [
+                (now, signed)
+                for signed in itertools.islice(self._source, min(left, PRIME_TRANSACTIONS))
+            ]
+            self._sent += len(part)
+            left -= len(part)
+            self._pending.intended.update((signed.id, now) for _, signed in part)
+            await slots.acquire()
+            await self._post(client, part, slots)
+            give_up = now + DRAIN_SECONDS
+            while self._pending.intended:
+                if time.monotonic() > give_up or self._refused:
+                    raise QnetError(
+                        Code.WAIT_TIMEOUT, f"the first transactions failed: {self._refused or ''}"
+                    )
+                await asyncio.sleep(TICK_SECONDS)
+        self._primed = self._sent
+
     def _due(self, now: float) -> list[tuple[float, Signed]]:
         """What is to be sent now, with the time at which it was meant to be."""
         plan = self._plan
@@ -175,15 +205,15 @@ class _Generator:
             _, intended, signed = self._retries.popleft()
             due.append((intended, signed))
         if plan.rate_per_second:
-            target = min(int((now - self._begin) * plan.rate_per_second) + 1, plan.count)
-            fresh = target - self._sent
+            target = self._primed + int((now - self._begin) * plan.rate_per_second) + 1
+            fresh = min(target, plan.count) - self._sent
         else:
             under_way = len(self._pending.intended) + len(self._retries)
             fresh = min(plan.window - under_way, plan.count - self._sent)
         for signed in itertools.islice(self._source, max(0, fresh)):
             intended = now
             if plan.rate_per_second:
-                intended = self._begin + self._sent / plan.rate_per_second
+                intended = self._begin + (self._sent - self._primed) / plan.rate_per_second
             self._sent += 1
             self._offered += intended >= self._measured_from
             self._pending.intended[signed.id] = intended
@@ -217,6 +247,7 @@ class _Generator:
             if code in _RETRIED:
                 self._retries.append((retry_at, intended, signed))
             else:
+                self._dropped += 1
                 self._pending.intended.pop(signed.id, None)
 
     async def _follow(self, subscribed: asyncio.Event) -> None:
@@ -271,7 +302,7 @@ class _Generator:
             accepted=self._accepted,
             executed=sum(start <= at < ended for at in pending.executed_at),
             failed=pending.failed,
-            lost=len(pending.intended),
+            lost=len(pending.intended) + self._dropped,
             refused=self._refused,
             seconds=max(ended - start, 1e-9),
             latency_ms=[late * 1_000 for at, late in pending.latencies if at >= start],

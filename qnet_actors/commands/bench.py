@@ -1,0 +1,70 @@
+"""`qnet bench`: measurements, each against a limit of the same run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from qnet_actors.commands.output import FAILED, JsonOption, emit, reported, say
+
+if TYPE_CHECKING:
+    from qnet_actors.experiments.bench import BenchResult
+
+app = typer.Typer(help="Measure the network against the limits of this machine.")
+
+
+@app.callback(invoke_without_command=True)
+def network(
+    context: typer.Context,
+    senders: Annotated[int, typer.Option(min=16, max=65_536, help="How many accounts.")] = 1_024,
+    seconds: Annotated[float, typer.Option(min=5, help="Of each of the two phases.")] = 20.0,
+    validators: Annotated[int, typer.Option(min=1, max=16)] = 4,
+    provider: Annotated[
+        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
+    ] = "auto",
+    rate: Annotated[
+        float, typer.Option(min=0, help="Offered in the second phase; 0: half of the maximum.")
+    ] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a local network: first as fast as it takes transactions, then at half of that.
+
+    Transactions are signed ahead and kept in QNET_CACHE (~/.cache/qnet).  Latency counts from the
+    time at which a transaction was meant to be sent.  Exit code 1 where anything was lost or
+    failed, roots differ, or the second phase could not be offered as meant.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+        from qnet_actors.experiments.bench import BenchOptions, run_bench
+
+        options = BenchOptions(
+            senders=senders, seconds=seconds, validators=validators, provider=provider, rate=rate
+        )
+        result = run_bench(options, Path(directory), say)
+        emit(result, as_json, lambda: _lines(result))
+        if not result.good:
+            raise typer.Exit(FAILED)
+
+
+def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
+    latency, half = result.latency_ms, result.half_load
+    yield "executed a second", f"{result.executed_per_second:.0f}"
+    yield "raw verifications a second", f"{result.raw_verifications_per_second:.0f}"
+    yield "ratio to the verifier's limit", f"{result.ratio_to_verify_limit:.2f}"
+    yield "latency at the limit", f"p50 {latency.p50:.0f} ms, p99 {latency.p99:.0f} ms"
+    yield (
+        f"latency at {half.offered_per_second:.0f} a second",
+        f"p50 {half.latency_ms.p50:.0f} ms, p90 {half.latency_ms.p90:.0f} ms, "
+        f"p99 {half.latency_ms.p99:.0f} ms" + ("" if half.valid else " (VOID: not all offered)"),
+    )
+    yield "lost, failed", f"{result.lost + half.lost}, {result.failed + half.failed}"
+    yield "state roots", "equal" if result.roots_equal else "DIFFERENT"
+    yield "memory", f"{result.memory_bytes / 2**20:.0f} MiB"
+    yield "bytes a transaction", f"{result.bytes_per_transaction:.0f}"
+    for name, microseconds in result.cpu_us_per_transaction.items():
+        yield f"CPU us a transaction, {name}", f"{microseconds:.0f}"
