@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qnet_actors.kernels import blake3
+from qnet_actors.kernels import blake3_rows
 from qnet_actors.wire import hashing
 from qnet_actors.wire.hashing import STATE_NODE, TRANSACTION, hash32
 
@@ -15,7 +15,7 @@ from qnet_actors.wire.hashing import STATE_NODE, TRANSACTION, hash32
 def rows_of(rows: list[bytes]) -> list[bytes]:
     data = np.frombuffer(b"".join(rows), dtype=np.uint8)
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    return [digest.tobytes() for digest in blake3.hash_rows(TRANSACTION, data, offsets)]
+    return [digest.tobytes() for digest in blake3_rows.hash_rows(TRANSACTION, data, offsets)]
 
 
 @settings(max_examples=60)
@@ -35,7 +35,7 @@ def test_lengths_around_blocks_and_chunks():
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 33])
 def test_blocks(count):
     blocks = np.arange(count * 64, dtype=np.uint32).astype(np.uint8).reshape(count, 64)
-    digests = blake3.hash_blocks(STATE_NODE, blocks)
+    digests = blake3_rows.hash_blocks(STATE_NODE, blocks)
     assert [row.tobytes() for row in digests] == [
         hash32(STATE_NODE, block.tobytes()) for block in blocks
     ]
@@ -48,7 +48,7 @@ def test_every_context_of_the_wire():
     assert len(contexts) > 20
     for context in contexts:
         data = np.frombuffer(b"abc", dtype=np.uint8)
-        digest = blake3.hash_rows(context, data, np.array([0, 3]))[0]
+        digest = blake3_rows.hash_rows(context, data, np.array([0, 3]))[0]
         assert digest.tobytes() == hash32(context, b"abc")
 
 
@@ -56,8 +56,8 @@ def test_faults_of_the_caller():
     data = np.zeros(10, dtype=np.uint8)
     for offsets in ([], [0, 11], [-1, 3], [0, 5, 4, 10]):
         with pytest.raises(ValueError):
-            blake3.hash_rows(TRANSACTION, data, np.array(offsets, dtype=np.int64))
+            blake3_rows.hash_rows(TRANSACTION, data, np.array(offsets, dtype=np.int64))
     with pytest.raises(ValueError):
-        blake3.hash_blocks(STATE_NODE, np.zeros((2, 63), dtype=np.uint8))
+        blake3_rows.hash_blocks(STATE_NODE, np.zeros((2, 63), dtype=np.uint8))
     with pytest.raises(ValueError):
-        blake3.hash_rows("x" * 65, data, np.array([0, 10], dtype=np.int64))
+        blake3_rows.hash_rows("x" * 65, data, np.array([0, 10], dtype=np.int64))
