@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Hashable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
@@ -76,20 +77,23 @@ class Limiter:
 
     def client(self, host: str | None) -> str | None:
         """The key of a client's address: an IPv6 network, an IPv4 address; None: not limited."""
-        if host is None:
-            return None if not self._limit_loopback else "local"
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return host[:64]
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if address.is_loopback and not self._limit_loopback:
-            return None
-        if isinstance(address, IPv6Address):
-            shift = 128 - _IPV6_NETWORK_BITS
-            return str(IPv6Address(int(address) >> shift << shift))
-        return str(address)
+        key, loopback = _client_key(host or "local")
+        return None if loopback and not self._limit_loopback else key
+
+
+@lru_cache(maxsize=4_096)
+def _client_key(host: str) -> tuple[str, bool]:
+    """(key, whether it is this machine)."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host[:64], host == "local"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address) and not address.is_loopback:
+        shift = 128 - _IPV6_NETWORK_BITS
+        return str(IPv6Address(int(address) >> shift << shift)), False
+    return str(address), address.is_loopback
 
 
 def rate_headers(name: str, rate: Rate, verdict: Verdict) -> dict[str, str]:

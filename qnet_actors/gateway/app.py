@@ -58,6 +58,14 @@ def create_app(backends: Sequence[Backend], settings: Settings | None = None) ->
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # Our own metrics are cheaper, and nothing is to leave the process by itself.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     app.state.gateway = gateway
     app.include_router(create_router(gateway))

@@ -41,7 +41,8 @@ class Front:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_limits(MutableHeaders(scope=message), headers)
+                if headers:
+                    _add_limits(MutableHeaders(scope=message), headers)
             await send(message)
 
         try:
@@ -58,9 +59,7 @@ class Front:
         finally:
             route = _route(scope)
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            metrics = self._gateway.metrics
-            metrics.requests.labels(method, route, str(status)).inc()
-            metrics.request_seconds.labels(route).observe(time.perf_counter() - started_s)
+            self._gateway.metrics.answered(method, route, status, time.perf_counter() - started_s)
 
     def _limit(self, scope: Scope) -> dict[str, str]:
         """The headers that tell a client what is left; raises `Refused(RATE_LIMITED)`."""

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from qnet_actors.gateway import schema
 from qnet_actors.gateway.problems import PROBLEM_TYPE
 from qnet_actors.gateway.submission import JSON_TYPE, MSGPACK_TYPE, JsonSubmission
+from qnet_actors.gateway.waits import WAIT_TARGETS
 from qnet_actors.wire.codes import Code
 
 _REF: Final = "#/components/schemas/{name}"
@@ -31,6 +32,23 @@ SUBMIT_BODY: Final[dict[str, Any]] = {
         JSON_TYPE: {"schema": {"$ref": _REF.format(name="JsonSubmission")}},
     },
 }
+
+SUBMIT_PARAMETERS: Final[list[dict[str, Any]]] = [
+    {
+        "name": "wait",
+        "in": "query",
+        "required": False,
+        "description": "Answer only when the transactions have come this far.",
+        "schema": {"type": "string", "enum": list(WAIT_TARGETS)},
+    },
+    {
+        "name": "timeout_ms",
+        "in": "query",
+        "required": False,
+        "description": "How long to wait; the gateway bounds it.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+]
 
 
 def answers(views: dict[int, tuple[type, ...]], *codes: Code) -> dict[int | str, dict[str, Any]]:

@@ -127,7 +127,7 @@ class Gateway:
         self.tracker.forget(refused)
         done = [outcome for outcome in outcomes if outcome is not None]
         for outcome in done:
-            self.metrics.transactions.labels(outcome.code.label).inc()
+            self.metrics.submitted(outcome.code.label)
         return done
 
     def _check_sender(self, sender: bytes) -> None:

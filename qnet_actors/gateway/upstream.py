@@ -41,15 +41,17 @@ class Upstream:
         self.height = 0
         """The latest executed height seen in its event stream."""
         self._settings = settings
-        self._metrics = metrics
         self._label = str(backend.index)
+        self._batch_transactions = metrics.batch_transactions.labels(self._label)
+        self._queue_transactions = metrics.queue_transactions.labels(self._label)
+        self._validator_up = metrics.validator_up.labels(self._label)
         self._failures = 0
         self._retry_at_s = 0.0
         self._waiting: deque[_Entry] = deque()
         self._waiting_count = 0
         self._waiting_bytes = 0
         self._sender: asyncio.Task[None] | None = None
-        metrics.validator_up.labels(self._label).set(1)
+        self._validator_up.set(1)
 
     @property
     def live(self) -> bool:
@@ -124,7 +126,7 @@ class Upstream:
 
     async def _send_once(self, entries: list[_Entry]) -> None:
         transactions = [transaction for entry in entries for transaction in entry.transactions]
-        self._metrics.batch_transactions.labels(self._label).observe(len(transactions))
+        self._batch_transactions.observe(len(transactions))
         try:
             results = await self.call(self.backend.submit(transactions))
         except QnetError as error:
@@ -161,7 +163,7 @@ class Upstream:
     def _count(self, transactions: int, size_bytes: int) -> None:
         self._waiting_count += transactions
         self._waiting_bytes += size_bytes
-        self._metrics.queue_transactions.labels(self._label).set(self._waiting_count)
+        self._queue_transactions.set(self._waiting_count)
 
     def _failed(self) -> None:
         if self._failures == 0:
@@ -172,13 +174,13 @@ class Upstream:
         )
         self._failures += 1
         self._retry_at_s = time.monotonic() + backoff_ms / 1_000
-        self._metrics.validator_up.labels(self._label).set(0)
+        self._validator_up.set(0)
 
     def _answered(self) -> None:
         if self._failures:
             logger.info("validator %s answers again", self._label)
+            self._validator_up.set(1)
         self._failures = 0
-        self._metrics.validator_up.labels(self._label).set(1)
 
 
 def _fail(entry: _Entry, error: QnetError) -> None:

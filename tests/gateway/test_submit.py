@@ -215,6 +215,15 @@ async def test_a_duplicate_keeps_the_status_of_the_first():
 
 
 @pytest.mark.parametrize(
+    "params", [{"wait": "received"}, {"timeout_ms": "-1"}, {"timeout_ms": "x"}, {"timeout_ms": ""}]
+)
+async def test_parameters_out_of_range(params):
+    async with world() as w:
+        check_problem(await w.submit(ALICE.transfer(0), **params), Code.INVALID_PARAMETER)
+        assert w.backend.calls == []
+
+
+@pytest.mark.parametrize(
     ("body", "type_", "code"),
     [
         (b"", "application/msgpack", Code.MALFORMED),
