@@ -9,7 +9,7 @@ from qnet_actors.rooms import Persist
 from qnet_actors.validators.journal import BlockEntry, SnapshotEntry
 from qnet_actors.wire.dag import DagBlock
 
-SEGMENT_BYTES_MIN: Final = 256 * 1024
+SEGMENT_BYTES_MIN: Final = 128 * 1024
 UNJOURNALLED_MAX: Final = 1_024
 
 
