@@ -17,7 +17,8 @@ import numpy as np
 from qnet_actors.mempool.entries import Entry, entry_of
 from qnet_actors.mempool.keys import KeyStore, KeyTable
 from qnet_actors.mempool.metrics import MempoolMetrics
-from qnet_actors.mempool.pool import Account, Pool
+from qnet_actors.mempool.pool import Pool
+from qnet_actors.mempool.senders import Account
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.validity import Verifier
 from qnet_actors.rooms import (
@@ -47,13 +48,13 @@ Result = tuple[int, bytes, str]
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The candidates of one scheme, as columns to verify."""
+    """The candidates of one scheme: what a job makes columns of."""
 
     scheme: Scheme
     places: list[int]
     keys: KeyTable
-    messages: bytes
-    signatures: bytes
+    ids: list[bytes]
+    signatures: list[bytes]
 
 
 @dataclass(slots=True)
@@ -248,8 +249,8 @@ class Admission:
                     Scheme(scheme),
                     places,
                     keys,
-                    b"".join([entry.id for entry in entries]),
-                    b"".join([entry.signature for entry in entries]),
+                    [entry.id for entry in entries],
+                    [entry.signature for entry in entries],
                 )
             )
         return groups
@@ -331,8 +332,8 @@ def _verify(verifier: Verifier, groups: Sequence[_Group], count: int) -> list[bo
         rows = len(group.places)
         valid = verifier.verify_columns(
             (group.keys.keys, group.keys.index),
-            np.frombuffer(group.messages, dtype=np.uint8).reshape(rows, 32),
-            np.frombuffer(group.signatures, dtype=np.uint8).reshape(rows, -1),
+            np.frombuffer(b"".join(group.ids), dtype=np.uint8).reshape(rows, 32),
+            np.frombuffer(b"".join(group.signatures), dtype=np.uint8).reshape(rows, -1),
             CONTEXT_TRANSACTION,
             group.scheme,
         )

@@ -9,8 +9,9 @@ import numpy as np
 from qnet_actors.mempool.dissemination import Dissemination
 from qnet_actors.mempool.entries import BATCHED, PENDING, Entry
 from qnet_actors.mempool.metrics import MempoolMetrics
-from qnet_actors.mempool.pool import Account, Pool
+from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.retention import Retention
+from qnet_actors.mempool.senders import Account
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.store import Executed
 from qnet_actors.rooms import (

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
 from qnet_actors.mempool.ready import Ready
+from qnet_actors.mempool.senders import Account, SenderQueue
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.hashing import ZERO_DIGEST
@@ -21,15 +22,6 @@ _EVICTIONS_MAX: Final = 64
 """A transaction that would displace more than this is refused."""
 
 
-class Account(NamedTuple):
-    """What the state says of a sender."""
-
-    nonce: int
-    balance: int
-    key_id: bytes
-    """Zeros: the account has no key yet."""
-
-
 class Added(NamedTuple):
     """What `Pool.add` did; `replaced` and `evicted` have left the pool."""
 
@@ -37,38 +29,6 @@ class Added(NamedTuple):
     detail: str = ""
     replaced: Entry | None = None
     evicted: tuple[Entry, ...] = ()
-
-
-class SenderQueue:
-    """A sender's entries by nonce."""
-
-    __slots__ = ("address", "cost", "entries", "frontier", "key_id", "nonce", "rotations")
-
-    def __init__(self, address: bytes, account: Account) -> None:
-        self.address = address
-        self.nonce = account.nonce
-        """The account's next nonce, as of the last block heard of."""
-        self.key_id = account.key_id
-        self.entries: dict[int, Entry] = {}
-        self.cost = 0
-        self.frontier = account.nonce
-        """The first nonce missing: all before it are batched, seen or ready."""
-        self.rotations: dict[int, bytes] = {}
-
-    def key_at(self, nonce: int, key_id: bytes) -> bytes:
-        """The key id that is valid at `nonce`, the account's own being `key_id`."""
-        key = self.address if key_id == ZERO_DIGEST else key_id
-        if self.rotations:
-            before = [at for at in self.rotations if at < nonce]
-            if before:
-                key = self.rotations[max(before)]
-        return key
-
-    def cost_from(self, nonce: int) -> int:
-        """What the entries from `nonce` on can take; those before it are paid for already."""
-        if nonce <= self.nonce:
-            return self.cost
-        return sum(entry.cost for at, entry in self.entries.items() if at >= nonce)
 
 
 class Pool:
@@ -82,9 +42,10 @@ class Pool:
         self.size_bytes = 0
         self._order = 0
         self._ticket = 0
-        # The worst-paying pending entries first, the newest first among equals.
-        self._evictable: dict[int, Entry] = {}
-        self._worst: list[tuple[int, int]] = []
+        # A heap of (gas price, -order, entry): pending entries, the worst-paying first, the newest
+        # first among equals.  None until the pool is full for the first time, and whenever it is
+        # far from it again.
+        self._worst: list[tuple[int, int, Entry]] | None = None
         self._expiring: list[tuple[int, bytes]] = []
 
     def __len__(self) -> int:
@@ -210,31 +171,42 @@ class Pool:
         count = len(self._by_id) + (spared is None)
         size = self.size_bytes + entry.size_bytes - (spared.size_bytes if spared else 0)
         victims: list[Entry] = []
-        taken: list[tuple[int, int]] = []
+        taken: list[tuple[int, int, Entry]] = []
         enough = True
         while count > settings.pool_transactions_max or size > settings.pool_size_bytes_max:
             worst = self._worst_entry()
             if worst is None or worst.gas_price >= entry.gas_price or len(taken) > _EVICTIONS_MAX:
                 enough = False
                 break
-            taken.append(heapq.heappop(self._worst))
+            taken.append(heapq.heappop(self._worst_heap()))
             if worst is not spared:
                 victims.append(worst)
                 count -= 1
                 size -= worst.size_bytes
         for item in taken:
-            heapq.heappush(self._worst, item)
+            heapq.heappush(self._worst_heap(), item)
         if not enough:
             return None
         for victim in victims:
             self._remove(victim)
         return victims
 
+    def _worst_heap(self) -> list[tuple[int, int, Entry]]:
+        if self._worst is None:
+            pending = (e for e in self._by_id.values() if e.state == PENDING)
+            self._worst = [(e.gas_price, -e.order, e) for e in pending]
+            heapq.heapify(self._worst)
+        return self._worst
+
     def _worst_entry(self) -> Entry | None:
-        worst = self._worst
+        worst = self._worst_heap()
         while worst:
-            entry = self._evictable.get(-worst[0][1])
-            if entry is not None:
+            _, order, entry = worst[0]
+            if (
+                entry.order == -order
+                and entry.state == PENDING
+                and self._by_id.get(entry.id) is entry
+            ):
                 return entry
             heapq.heappop(worst)
         return None
@@ -259,6 +231,8 @@ class Pool:
         self._by_id[entry.id] = entry
         queue.entries[entry.nonce] = entry
         queue.cost += entry.cost
+        if entry.nonce < queue.ahead_nonce:
+            queue.ahead_nonce = 0
         self.size_bytes += entry.size_bytes
         if entry.rotates_to:
             queue.rotations[entry.nonce] = entry.rotates_to
@@ -275,11 +249,10 @@ class Pool:
         # A number of its own each time: what an earlier one left in the heap stays without effect.
         self._order += 1
         entry.order = self._order
-        self._evictable[entry.order] = entry
-        heapq.heappush(self._worst, (entry.gas_price, -entry.order))
-        if len(self._worst) > 2 * len(self._evictable) + _STALE_SPARE:
-            self._worst = [(e.gas_price, -e.order) for e in self._evictable.values()]
-            heapq.heapify(self._worst)
+        if self._worst is not None:
+            heapq.heappush(self._worst, (entry.gas_price, -entry.order, entry))
+            if len(self._worst) > 2 * len(self._by_id) + _STALE_SPARE:
+                self._worst = None
 
     # What is ready.
 
@@ -314,7 +287,6 @@ class Pool:
         """`entries`, taken from `ready` in order, are in the own batch `digest`."""
         for entry in entries:
             entry.state, entry.batch = BATCHED, digest
-            self._evictable.pop(entry.order, None)
             if entry.ticket:
                 self.ready[entry.scheme].remove(entry)
 
@@ -325,7 +297,6 @@ class Pool:
             entry = self._by_id.get(id_)
             if entry is not None and entry.state == PENDING and not entry.seen:
                 entry.state, entry.batch, entry.seen = SEEN, digest, True
-                self._evictable.pop(entry.order, None)
                 if entry.ticket:
                     self.ready[entry.scheme].remove(entry)
                 left.append(entry)
@@ -365,11 +336,18 @@ class Pool:
         if entry.ticket:
             self.ready[entry.scheme].remove(entry)
         del self._by_id[entry.id]
-        self._evictable.pop(entry.order, None)
         del queue.entries[entry.nonce]
         queue.cost -= entry.cost
+        queue.ahead_nonce = 0
         queue.rotations.pop(entry.nonce, None)
         self.size_bytes -= entry.size_bytes
+        if self._worst is not None:
+            settings = self._settings
+            if (
+                2 * len(self._by_id) < settings.pool_transactions_max
+                and 2 * self.size_bytes < settings.pool_size_bytes_max
+            ):
+                self._worst = None
 
     def advance(self, sender: bytes, account: Account) -> tuple[list[Entry], list[Entry]]:
         """The sender's account as a block left it: (entries with spent nonces, with a stale key).

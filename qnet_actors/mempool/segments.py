@@ -15,11 +15,10 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
-
-from qnet_actors.mempool.frames import FrameFile, FrameReader, read_frame, rewrite, sync_directory
+from qnet_actors.mempool.frames import FrameFile, FrameReader, read_frame, sync_directory
+from qnet_actors.mempool.logs import KeyLog, MarkLog
 from qnet_actors.mempool.settings import MIB
 from qnet_actors.mempool.store import (
     BatchCache,
@@ -32,33 +31,9 @@ from qnet_actors.mempool.store import (
 )
 from qnet_actors.mempool.validity import peek
 from qnet_actors.wire.batches import Batch, decode_batch
-from qnet_actors.wire.codec import U8, U16, Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import BATCH_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import PublicKey
-
-_MARK_BYTES_MAX: Final = MIB
-_MARK_DIGESTS: Final = 16_384
-_MARKS_REWRITE_BYTES: Final = 8 * MIB
-_KEY_BYTES_MAX: Final = 16 * 1024
-
-
-class _ExecutedMark(Struct, frozen=True, tag=1):
-    digests: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=_MARK_DIGESTS)]
-    height: Unsigned
-    commit_index: Unsigned
-
-
-class _SequenceMark(Struct, frozen=True, tag=2):
-    author: U16
-    shard: U8
-    sequence: Unsigned
-
-
-_MARK_CODEC: Final = Codec[_ExecutedMark | _SequenceMark](
-    _ExecutedMark | _SequenceMark, _MARK_BYTES_MAX
-)
-_KEY_CODEC: Final = Codec[PublicKey](PublicKey, _KEY_BYTES_MAX)
 
 
 class _Place(NamedTuple):
@@ -75,6 +50,11 @@ class _Segment:
     """Digests of batches that are not dropped."""
     digests: set[bytes] = field(default_factory=set)
     """All that it holds."""
+
+
+class _Logs(NamedTuple):
+    marks: MarkLog
+    keys: KeyLog
 
 
 class FileBatchStore:
@@ -105,14 +85,9 @@ class FileBatchStore:
         self._segments: dict[int, _Segment] = {}
         self._active = 0
         self._active_file: FrameFile | None = None
-        self._marks: FrameFile | None = None
-        self._keys: FrameFile | None = None
-        self._key_count = 0
-        self._executed: dict[bytes, tuple[int, int]] = {}
-        self._sequences: dict[tuple[int, int], int] = {}
-        self._marked: dict[tuple[int, int], int] = {}
+        self._marks: MarkLog | None = None
+        self._keys: KeyLog | None = None
         self._full = False
-        self._loaded = False
         self.bytes_cut = 0
         """What `load` cut off torn tails."""
 
@@ -175,34 +150,38 @@ class FileBatchStore:
 
     def write(self, writes: Sequence[Any]) -> None:
         """See `BatchStore`.  Raises `QnetError(DISK_FULL)`, OSError; the store is unusable then."""
-        if not self._loaded:
-            raise QnetError(Code.INTERNAL, "a batch store is written to before it is loaded")
+        logs = self._logs()
         batches: list[PutBatch] = []
         marks: list[bytes] = []
-        keys: list[bytes] = []
+        keys: list[PublicKey] = []
         dropped: list[bytes] = []
         for write in writes:
             match write:
                 case PutBatch():
                     batches.append(write)
                 case PutKeys(added):
-                    keys += [encode(key) for key in added]
+                    keys += added
                 case Executed(digests, height, commit_index):
-                    self._executed.update(dict.fromkeys(digests, (height, commit_index)))
-                    marks += _executed_marks(digests, height, commit_index)
+                    marks += logs.marks.execution_marks(digests, height, commit_index)
                 case DropBatches(digests):
                     dropped += digests
                 case _:
                     raise QnetError(Code.INTERNAL, f"not a write of the batch store: {write!r}")
-        self._write_keys(keys)
+        logs.keys.write(keys, sync=self._power)
         freed = self._drop(dropped)
-        marks += self._sequence_marks(freed)
-        self._write_marks(marks)
+        if freed:
+            marks += logs.marks.sequence_marks()
+        logs.marks.write(marks, sync=self._power)
         self._write_batches(batches)
         # Marks are durable by now: they say of the segments what nothing else will.
         for segment in freed:
             self._unlink(segment)
         self._full = self._past_watermark()
+
+    def _logs(self) -> _Logs:
+        if self._marks is None or self._keys is None:
+            raise QnetError(Code.INTERNAL, "a batch store is written to before it is loaded")
+        return _Logs(self._marks, self._keys)
 
     def _write_batches(self, batches: Sequence[PutBatch]) -> None:
         first = 0
@@ -225,8 +204,8 @@ class FileBatchStore:
 
     def _keep(self, digest: bytes, data: bytes, place: _Place) -> None:
         header, _ = peek(data)
-        slot = (header.author, header.shard)
-        self._sequences[slot] = max(header.sequence, self._sequences.get(slot, 0))
+        if self._marks is not None:
+            self._marks.used(header.author, header.shard, header.sequence)
         segment = self._segments[place.segment]
         segment.live.add(digest)
         segment.digests.add(digest)
@@ -244,7 +223,8 @@ class FileBatchStore:
             done = self._active
             self._active_file = None
             if not self._segments[done].live:
-                self._write_marks(self._sequence_marks([done]))
+                marks = self._logs().marks
+                marks.write(marks.sequence_marks(), sync=self._power)
                 self._unlink(done)
         self._active += 1
         path = self._directory / f"segment-{self._active:012d}.log"
@@ -271,64 +251,8 @@ class FileBatchStore:
     def _unlink(self, number: int) -> None:
         segment = self._segments.pop(number)
         segment.path.unlink()
-        for digest in segment.digests:
-            if digest not in self._index:
-                self._executed.pop(digest, None)
-
-    def _sequence_marks(self, segments: Sequence[int]) -> list[bytes]:
-        """Marks of the sequences that only these segments may show, once they are gone."""
-        if not segments:
-            return []
-        news = {at: seq for at, seq in self._sequences.items() if self._marked.get(at) != seq}
-        self._marked.update(news)
-        return [encode(_SequenceMark(*slot, sequence)) for slot, sequence in news.items()]
-
-    def _write_marks(self, marks: Sequence[bytes]) -> None:
-        if not marks:
-            return
-        if self._marks is None:
-            self._marks = FrameFile(self._directory / "marks.log", 0)
-        self._marks.append(marks)
-        if self._marks.size_bytes > _MARKS_REWRITE_BYTES:
-            self._marks.close()
-            self._marks = rewrite(self._marks.path, self._live_marks())
-        if self._power:
-            self._marks.sync()
-
-    def _live_marks(self) -> list[bytes]:
-        by_block: dict[tuple[int, int], list[bytes]] = {}
-        for digest, block in self._executed.items():
-            by_block.setdefault(block, []).append(digest)
-        self._marked = dict(self._sequences)
-        return [
-            *(mark for at, group in by_block.items() for mark in _executed_marks(group, *at)),
-            *(encode(_SequenceMark(*slot, at)) for slot, at in self._sequences.items()),
-        ]
-
-    def _write_keys(self, keys: Sequence[bytes]) -> None:
-        if not keys:
-            return
-        path = self._directory / "keys.log"
-        if self._keys is None:
-            self._keys = FrameFile(path, 0)
-        self._keys.append(keys)
-        self._key_count += len(keys)
-        if self._key_count > 2 * self._keys_max:
-            self._keys.close()
-            newest = self._newest_keys(path)[0]
-            self._keys = rewrite(path, newest)
-            self._key_count = len(newest)
-        if self._power:
-            self._keys.sync()
-
-    def _newest_keys(self, path: Path) -> tuple[list[bytes], FrameReader]:
-        """The encoded keys written last, without repetition, oldest first."""
-        reader = FrameReader(path, _KEY_BYTES_MAX)
-        found: dict[bytes, None] = {}
-        for _, payload in reader:
-            found.pop(payload, None)
-            found[payload] = None
-        return list(found)[-self._keys_max :], reader
+        if self._marks is not None:
+            self._marks.forget(digest for digest in segment.digests if digest not in self._index)
 
     def _past_watermark(self) -> bool:
         disk = os.statvfs(self._directory)
@@ -342,50 +266,21 @@ class FileBatchStore:
 
         Raises `QnetError(DATA_CORRUPT)` where something else than the tail is damaged.
         """
-        keys = self._load_keys()
-        self._load_marks()
-        batches = self._load_segments()
+        self._keys = KeyLog(self._directory / "keys.log", self._keys_max)
+        self._marks = marks = MarkLog(self._directory / "marks.log")
+        self.bytes_cut = self._keys.bytes_cut + marks.bytes_cut
+        batches = self._load_segments(marks)
         present = {batch.digest for batch in batches}
-        self._executed = {d: at for d, at in self._executed.items() if d in present}
-        path = self._directory / "marks.log"
-        self._marks = rewrite(path, self._live_marks())
-        self._loaded = True
+        marks.forget([digest for digest in marks.executed if digest not in present])
+        marks.rewrite()
+        for number, segment in list(self._segments.items()):
+            if number != self._active and not segment.live:
+                self._unlink(number)
         self._full = self._past_watermark()
-        sequences = tuple((*slot, at) for slot, at in sorted(self._sequences.items()))
-        return Recovered(tuple(batches), sequences, keys)
+        sequences = tuple((*slot, at) for slot, at in sorted(marks.sequences.items()))
+        return Recovered(tuple(batches), sequences, self._keys.keys)
 
-    def _load_keys(self) -> tuple[PublicKey, ...]:
-        path = self._directory / "keys.log"
-        if not path.exists():
-            return ()
-        newest, reader = self._newest_keys(path)
-        self._count_cut(path, reader)
-        self._keys = FrameFile(path, reader.end)
-        self._key_count = len(newest)
-        try:
-            return tuple(_KEY_CODEC.decode(payload) for payload in newest)
-        except QnetError as error:
-            raise QnetError(Code.DATA_CORRUPT, f"{path.name}: {error.detail}") from error
-
-    def _load_marks(self) -> None:
-        path = self._directory / "marks.log"
-        if not path.exists():
-            return
-        reader = FrameReader(path, _MARK_BYTES_MAX)
-        for _, payload in reader:
-            try:
-                mark = _MARK_CODEC.decode(payload)
-            except QnetError as error:
-                raise QnetError(Code.DATA_CORRUPT, f"{path.name}: {error.detail}") from error
-            if isinstance(mark, _ExecutedMark):
-                at = (mark.height, mark.commit_index)
-                self._executed.update(dict.fromkeys(mark.digests, at))
-            else:
-                slot = (mark.author, mark.shard)
-                self._sequences[slot] = max(mark.sequence, self._sequences.get(slot, 0))
-        self._count_cut(path, reader)
-
-    def _load_segments(self) -> list[RecoveredBatch]:
+    def _load_segments(self, marks: MarkLog) -> list[RecoveredBatch]:
         """Indexes all segments and opens the last one for appending, where there is one."""
         paths = sorted(self._directory.glob("segment-*.log"))
         found: dict[bytes, RecoveredBatch] = {}
@@ -402,11 +297,11 @@ class FileBatchStore:
                 if digest in found:
                     self._segments[self._index[digest].segment].live.discard(digest)
                 self._keep(digest, payload, _Place(number, offset, len(payload)))
-                executed = self._executed.get(digest)
+                executed = marks.executed.get(digest)
                 found[digest] = RecoveredBatch(header, digest, len(payload), executed)
             if reader.torn and self._power and path != paths[-1]:
                 raise QnetError(Code.DATA_CORRUPT, f"{path.name} is damaged at {reader.end}")
-            self._count_cut(path, reader)
+            self.bytes_cut += path.stat().st_size - reader.end
             self._segments[number].size_bytes = reader.end
             if reader.torn or path == paths[-1]:
                 file = FrameFile(path, reader.end)
@@ -416,19 +311,9 @@ class FileBatchStore:
                     file.close()
         return list(found.values())
 
-    def _count_cut(self, path: Path, reader: FrameReader) -> None:
-        self.bytes_cut += path.stat().st_size - reader.end
-
     def close(self) -> None:
         """Closes the files; nothing is lost that was written."""
         for file in (self._active_file, self._marks, self._keys):
             if file is not None:
                 file.close()
         self._active_file = self._marks = self._keys = None
-
-
-def _executed_marks(digests: Sequence[bytes], height: int, commit_index: int) -> list[bytes]:
-    return [
-        encode(_ExecutedMark(tuple(digests[at : at + _MARK_DIGESTS]), height, commit_index))
-        for at in range(0, len(digests), _MARK_DIGESTS)
-    ]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
-from qnet_actors.mempool.pool import Account, Pool
+from qnet_actors.mempool.pool import Pool
+from qnet_actors.mempool.senders import Account
 from qnet_actors.wire.codes import Code
 from tests.mempool.world import ZERO, digest_of, settings
 
@@ -356,6 +357,40 @@ def test_a_long_jump_of_the_nonce_costs_no_walk() -> None:
     assert pool.queue(A) is None
 
 
+def test_the_worst_are_known_through_floods_and_lulls() -> None:
+    pool = make(pool_transactions_max=10)
+    for flood in range(3):
+        senders = [digest_of(10_000 + n) for n in range(2_000)]
+        for at, sender in enumerate(senders):
+            added = pool.add(entry(sender, 0, 1 + at), RICH)
+            assert added.code == Code.SUCCESS
+            displaced = [] if at < 10 else [senders[at - 10]]
+            assert [e.sender for e in added.evicted] == displaced
+            assert len(pool._worst or ()) <= 2 * len(pool) + 1_025
+        assert pool.add(entry(digest_of(5), 0, 1), RICH).code == Code.POOL_FULL
+        assert len(pool) == 10
+        for sender in senders[-10:]:
+            pool.advance(sender, Account(1, 0, ZERO))
+        assert (len(pool), pool._worst) == (0, None), flood
+
+
+def test_costs_that_the_state_has_paid_are_summed_once() -> None:
+    pool = make()
+    for nonce in range(4):
+        pool.add(entry(A, nonce, 10, cost=10), Account(0, 100, ZERO))
+    queue = pool.queue(A)
+    assert queue is not None
+    assert [queue.cost_from(nonce) for nonce in (0, 1, 3, 3, 4, 2)] == [40, 30, 10, 10, 0, 20]
+    assert queue.cost_from(3) == 10
+    pool.add(entry(A, 1, 20, cost=25), Account(0, 100, ZERO))
+    assert (queue.cost, queue.cost_from(3), queue.cost_from(1)) == (55, 10, 45)
+    last = queue.entries[3]
+    pool.remove(last)
+    assert queue.cost_from(3) == 0
+    pool.advance(A, Account(2, 100, ZERO))
+    assert (queue.cost_from(2), queue.cost_from(3)) == (10, 0)
+
+
 def test_leftovers_of_many_replacements_are_cleared() -> None:
     pool = make()
     for round_ in range(4_000):
@@ -363,6 +398,5 @@ def test_leftovers_of_many_replacements_are_cleared() -> None:
         pool.add(e, RICH)
         pool.remove(e)
         assert len(pool) == 0, round_
-    assert len(pool._worst) < 3_000
     assert len(pool._expiring) < 3_000
     assert len(pool.ready[255]._heap) < 3_000

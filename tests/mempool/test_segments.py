@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qnet_actors.mempool import segments
+from qnet_actors.mempool import logs
 from qnet_actors.mempool.frames import HEAD_BYTES, FrameFile, FrameReader
 from qnet_actors.mempool.segments import FileBatchStore
 from qnet_actors.mempool.store import DropBatches, Executed, PutKeys
@@ -87,7 +87,8 @@ def test_marks_of_unlinked_segments_are_forgotten(tmp_path: Path) -> None:
     drop(store, MADE[:3])
     store.close()
     again = loaded(tmp_path)
-    assert set(again._executed) == {each.digest for each in MADE[3:]}
+    assert again._marks is not None
+    assert set(again._marks.executed) == {each.digest for each in MADE[3:]}
     again.close()
 
 
@@ -207,7 +208,7 @@ def test_a_torn_key_is_cut(tmp_path: Path) -> None:
 def test_marks_are_rewritten_when_they_grow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "_MARKS_REWRITE_BYTES", 2_000)
+    monkeypatch.setattr(logs, "_MARKS_REWRITE_BYTES", 2_000)
     store = loaded(tmp_path)
     fill(store, MADE)
     for height in range(200):
@@ -235,6 +236,26 @@ def test_the_watermark(tmp_path: Path) -> None:
     free.close()
 
 
+def test_segments_without_a_batch_are_cleared_away_at_the_start(tmp_path: Path) -> None:
+    store = loaded(tmp_path)
+    fill(store, MADE)
+    store.close()
+    # One lost all it had in a loss of power.
+    os.truncate(tmp_path / files(tmp_path)[0], 5)
+    again = loaded(tmp_path)
+    assert files(tmp_path)[0] == "segment-000000000002.log"
+    assert again.get(MADE[0].digest) is None
+    assert again.get(MADE[3].digest) is not None
+    drop(again, MADE[3:6])
+    fill(again, MADE[3:6])
+    again.close()
+    third = opened(tmp_path)
+    recovered = third.load()
+    assert [b.digest for b in recovered.batches] == [each.digest for each in MADE[6:9] + MADE[3:6]]
+    assert recovered.sequences == ((0, 0, 9),)
+    third.close()
+
+
 def test_files_belong_to_their_owner_only(tmp_path: Path) -> None:
     directory = tmp_path / "batches"
     store = loaded(directory)
@@ -246,7 +267,7 @@ def test_files_belong_to_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_marks_with_many_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "_MARK_DIGESTS", 2)
+    monkeypatch.setattr(logs, "_MARK_DIGESTS", 2)
     store = loaded(tmp_path)
     fill(store, MADE)
     store.write([Executed(tuple(each.digest for each in MADE), 3, 4)])
