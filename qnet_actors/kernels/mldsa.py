@@ -19,14 +19,12 @@ from qnet_actors.kernels.ring import (
     Q,
     canonical,
     centred,
-    even_lanes,
     high_bits,
     inverse_ntt,
-    montgomery,
     multiply,
     ntt,
-    odd_lanes,
     pack24,
+    sum_of_products,
     unpack24,
 )
 from qnet_actors.kernels.vectors import I8, I32, I64, Emitter, Vector, transpose, vector_kernel
@@ -129,16 +127,12 @@ def _row(
     for v in range(VECTORS):
         for line in range(lines * v // VECTORS, lines * (v + 1) // VECTORS):
             emitter.prefetch(emitter.at(soon, line, CACHE_LINE_BYTES))
-        products = []
+        terms = []
         for term in range(TERMS):
             packed = emitter.load(row, I8, 64, POLY_BYTES * term + _PACKED_VECTOR_BYTES * v)
-            a = unpack24(packed, emitter)
-            b = emitter.load(hats, I32, LANES, 4 * LANES * (VECTORS * term + v))
-            products.append((even_lanes(a) * even_lanes(b), odd_lanes(a) * odd_lanes(b)))
-        even, odd = products[0]
-        for further_even, further_odd in products[1:]:
-            even, odd = even + further_even, odd + further_odd
-        sums.append(montgomery(even, odd))
+            hat = emitter.load(hats, I32, LANES, _VECTOR_BYTES * (VECTORS * term + v))
+            terms.append((unpack24(packed, emitter), hat))
+        sums.append(sum_of_products(terms))
     target = emitter.at(w1, to)
     for v, vector in enumerate(inverse_ntt(sums)):
         residue = canonical(vector)

@@ -160,6 +160,15 @@ def montgomery(even: Vector, odd: Vector) -> Vector:
     return reduced(even).pick(lanes, reduced(odd))
 
 
+def sum_of_products(pairs: Sequence[tuple[Vector, Vector]]) -> Vector:
+    """The sum of a * b / 2^32 modulo q (FIPS 204 Algorithms 45 to 48), reduced once."""
+    products = [(even_lanes(a) * even_lanes(b), odd_lanes(a) * odd_lanes(b)) for a, b in pairs]
+    even, odd = products[0]
+    for further_even, further_odd in products[1:]:
+        even, odd = even + further_even, odd + further_odd
+    return montgomery(even, odd)
+
+
 _UNPACK: Final = [
     PACKED_BYTES * k + b if b < PACKED_BYTES else 64 for k in range(LANES) for b in range(4)
 ]
