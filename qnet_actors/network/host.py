@@ -166,7 +166,7 @@ class ValidatorHost:
         return list(self._roots)
 
     def measurements(self) -> dict[str, int]:
-        """Totals since the start: bytes and frames over the links, signatures verified."""
+        """Totals since the start: traffic over the links, and equivocations seen of others."""
         links, validator = self._links, self._validator
         if links is None or validator is None:
             return {}
@@ -174,6 +174,7 @@ class ValidatorHost:
         return {
             "link_bytes_out": sum(counter.bytes_out for counter in counters),
             "link_frames_out": sum(counter.frames_out for counter in counters),
+            "equivocations": validator.consensus.status.equivocations,
         }
 
     async def stop(self) -> None:
