@@ -38,6 +38,9 @@ class Fault(StrEnum):
     """One validator lies (see `adversary`); in every other run or so, and with four or more."""
 
 
+OF_LINKS: Final = frozenset(
+    {Fault.LOSS, Fault.DUPLICATE, Fault.REORDER, Fault.DELAY, Fault.PARTITION, Fault.RESET}
+)
 DELAY_MS_MAX: Final = 400
 SLOW_DISK_MS_MAX: Final = 300
 SKEW_MS_MAX: Final = 300

@@ -22,7 +22,7 @@ from qnet_actors.rooms import Core, Storage
 from qnet_actors.simulator.adversary import Adversary
 from qnet_actors.simulator.checks import Checks
 from qnet_actors.simulator.clients import Workload
-from qnet_actors.simulator.faults import Episode, Fault, plan_faults
+from qnet_actors.simulator.faults import OF_LINKS, Episode, Fault, plan_faults
 from qnet_actors.simulator.host import Host
 from qnet_actors.simulator.links import Links
 from qnet_actors.simulator.result import SimResult, Verdict
@@ -189,7 +189,7 @@ class Simulation:
         self.checks.sending(index, message)
 
     def delivered(self, index: int, event: Any) -> None:
-        self.trace.note(index, f"tells {_summary(event)}" if self.config.keep_lines else "tells")
+        self.trace.note(index, f"tells {_summary(event)}")
         self.checks.delivered(index, event)
 
     def failed(self, index: int, invariant: str, reason: str) -> None:
@@ -203,9 +203,14 @@ class Simulation:
         return node, storages
 
     def _armed(self) -> frozenset[Fault]:
-        """The faults of this run: all that are enabled, but lies only in half of the runs."""
-        lies = self.config.validators >= 4 and self.rng.random() < 0.5
-        return self.config.faults if lies else self.config.faults - {Fault.BYZANTINE}
+        """The faults of this run: those enabled, with lies in half of the runs only.
+
+        Too few validators stand no liar, and a lone one has no links.
+        """
+        validators, faults = self.config.validators, self.config.faults
+        if validators < 4 or self.rng.random() < 0.5:
+            faults = faults - {Fault.BYZANTINE}
+        return faults if validators > 1 else faults - OF_LINKS
 
     def _with_faults(self) -> None:
         config = self.config
