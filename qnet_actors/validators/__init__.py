@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qnet_actors.validators.checks import Signer, Verifier
     from qnet_actors.validators.core import ValidatorCore
     from qnet_actors.validators.evidence import Equivocation, Evidence
     from qnet_actors.validators.journal import FileJournal, Journalled, MemoryJournal
@@ -22,8 +23,10 @@ _HOME = {
     "Journalled": "journal",
     "MemoryJournal": "journal",
     "Recovered": "recovery",
+    "Signer": "checks",
     "ValidatorCore": "core",
     "ValidatorStatus": "status",
+    "Verifier": "checks",
     "recover": "recovery",
 }
 
@@ -42,7 +45,9 @@ __all__ = [
     "Journalled",
     "MemoryJournal",
     "Recovered",
+    "Signer",
     "ValidatorCore",
     "ValidatorStatus",
+    "Verifier",
     "recover",
 ]

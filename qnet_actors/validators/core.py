@@ -175,7 +175,7 @@ class ValidatorCore:
                 out.append(ToPeers(self._status_for(peer), (peer,)))
             case BatchReady(ref=ref):
                 self._admitted(self._synchronizer.held((ref.digest,)))
-                if not self._ordering.is_named(ref.digest):
+                if not self._ordering.is_named(self._own, ref):
                     self._own_batches.ready(ref)
             case BatchesHeld(digests=digests):
                 self._admitted(self._synchronizer.held(digests))
@@ -311,13 +311,19 @@ class ValidatorCore:
         while not self._is_paused():
             leaders = self._ordering.next_leaders()
             for leader in leaders:
-                blocks, batches = self._ordering.commit(leader)
-                self._own_batches.committed(batches)
-                self._loaded.difference_update(block.digest for block in blocks)
+                blocks = self._ordering.commit(leader)
+                self._committed(blocks)
                 self._pacemaker.committed()
                 self._collect(out)
             if not leaders:
                 break
+
+    def _committed(self, blocks: Iterable[DagBlock]) -> None:
+        """Blocks are in commits: what they carry is on its way no more."""
+        for block in blocks:
+            self._loaded.discard(block.digest)
+            if block.ref.author == self._own:
+                self._own_batches.committed(block.header.batches)
 
     def _collect(self, out: list[Effect]) -> None:
         """Drops what is at or below gc_round; own batches that were lost go back."""
@@ -516,11 +522,8 @@ class ValidatorCore:
         if not commits or commits[-1].index <= self._linearizer.index:
             return
         self._ordering.restart(commits)
-        for ref in self._linearizer.committed():
-            block = self._dag.block(ref.digest)
-            if block is not None:
-                self._loaded.discard(block.digest)
-                self._own_batches.committed((ref.author, b) for b in block.header.batches)
+        blocks = [self._dag.block(ref.digest) for ref in self._linearizer.committed()]
+        self._committed(block for block in blocks if block is not None)
         self._collect(out)
         self._want_committed()
         self._jump = True

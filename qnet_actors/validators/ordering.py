@@ -45,9 +45,9 @@ class Ordering:
         """Whether a commit may follow: the ledger keeps up, and what is named is known."""
         return self._is_named and not self.queue.is_full
 
-    def is_named(self, digest: bytes) -> bool:
-        """Whether a committed block above gc_round names the batch."""
-        return self._naming.is_named(digest)
+    def is_named(self, author: int, ref: BatchRef) -> bool:
+        """Whether a committed block of the author above gc_round names the batch."""
+        return self._naming.is_named(author, ref)
 
     def missing(self) -> list[BlockRef]:
         """Committed blocks above gc_round that are not here, though what they name must be known.
@@ -73,15 +73,14 @@ class Ordering:
             self.committer.forget(self.decided_round)
         return [decision.leader for decision in decisions if decision.leader is not None]
 
-    def commit(self, leader: DagBlock) -> tuple[list[DagBlock], tuple[tuple[int, BatchRef], ...]]:
-        """Commits a leader; returns the commit's blocks and its batches as (author, ref)."""
+    def commit(self, leader: DagBlock) -> list[DagBlock]:
+        """Commits a leader; returns the commit's blocks."""
         gc_round = self.linearizer.gc_round
         commit = self.linearizer.commit(leader)
         found = (self._dag.block(ref.digest) for ref in commit.blocks)
         blocks = [block for block in found if block is not None]
-        batches = self._naming.commit(blocks, gc_round)
-        self.queue.add(commit, batches)
-        return blocks, batches
+        self.queue.add(commit, self._naming.commit(blocks, gc_round))
+        return blocks
 
     def restart(self, commits: Sequence[Commit]) -> None:
         """Goes on behind commits that others made."""

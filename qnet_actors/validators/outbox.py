@@ -19,12 +19,13 @@ class Naming:
     """Which batches a commit brings: those that no earlier committed block above gc_round named.
 
     A function of the commit chain and the blocks above gc_round, so a validator that starts anew
-    names the same.
+    names the same.  A naming counts with its author and sequence: a batch that another than its
+    author names, or under another sequence, is not thereby named by its author.
     """
 
     def __init__(self) -> None:
-        self._named: dict[bytes, int] = {}
-        """Digest -> the highest round of a committed block that named it."""
+        self._named: dict[tuple[int, BatchRef], int] = {}
+        """(author, ref) -> the highest round of a committed block that named it."""
 
     def restart(self, blocks: Iterable[DagBlock]) -> None:
         """Goes on from the committed blocks above gc_round."""
@@ -32,15 +33,15 @@ class Naming:
         for block in blocks:
             self._name(block)
 
-    def is_named(self, digest: bytes) -> bool:
-        return digest in self._named
+    def is_named(self, author: int, ref: BatchRef) -> bool:
+        return (author, ref) in self._named
 
     def commit(self, blocks: Sequence[DagBlock], gc_round: int) -> tuple[tuple[int, BatchRef], ...]:
         """The (author, ref) of each new batch of a commit, in order.
 
         `gc_round` is that of the commit before.
         """
-        for old in [digest for digest, round_ in self._named.items() if round_ <= gc_round]:
+        for old in [named for named, round_ in self._named.items() if round_ <= gc_round]:
             del self._named[old]
         fresh: list[tuple[int, BatchRef]] = []
         for block in blocks:
@@ -50,10 +51,11 @@ class Naming:
     def _name(self, block: DagBlock) -> list[tuple[int, BatchRef]]:
         fresh: list[tuple[int, BatchRef]] = []
         for ref in block.header.batches:
-            known = self._named.get(ref.digest)
+            named = (block.ref.author, ref)
+            known = self._named.get(named)
             if known is None:
-                fresh.append((block.ref.author, ref))
-            self._named[ref.digest] = max(known or 0, block.ref.round)
+                fresh.append(named)
+            self._named[named] = max(known or 0, block.ref.round)
         return fresh
 
 
@@ -172,9 +174,9 @@ class OwnBatches:
         for ref in block.header.batches:
             self._proposed[ref.digest] = (ref, block.ref.round)
 
-    def committed(self, batches: Iterable[tuple[int, BatchRef]]) -> None:
-        """These batches are in commits, whoever's block named them."""
-        for _, ref in batches:
+    def committed(self, refs: Iterable[BatchRef]) -> None:
+        """Own blocks that named these batches are committed."""
+        for ref in refs:
             self._proposed.pop(ref.digest, None)
             if ref.digest in self._queued:
                 self._queued.discard(ref.digest)

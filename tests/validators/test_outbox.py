@@ -23,23 +23,31 @@ B = [batch_ref(i) for i in range(10)]
 
 def test_a_batch_named_twice_counts_the_first_time() -> None:
     naming = Naming()
-    first = naming.commit([block(1, 0, B[1]), block(1, 3, B[1]), block(2, 0, B[2])], 0)
-    assert first == ((0, B[1]), (0, B[2]))
+    first = naming.commit([block(1, 0, B[1]), block(2, 0, B[1]), block(2, 2, B[2])], 0)
+    assert first == ((0, B[1]), (2, B[2]))
     assert naming.commit([block(3, 2, B[2], B[3])], 0) == ((2, B[3]),)
-    assert naming.is_named(B[1].digest)
+    assert naming.is_named(0, B[1])
+    assert not naming.is_named(1, B[1])
+
+
+def test_a_batch_that_another_names_or_under_another_sequence_is_still_its_authors() -> None:
+    naming = Naming()
+    other = BatchRef(0, 9, B[1].digest)
+    naming.commit([block(1, 3, B[1]), block(1, 0, other)], 0)
+    assert naming.commit([block(2, 0, B[1])], 0) == ((0, B[1]),)
 
 
 def test_a_batch_may_be_named_again_once_its_last_naming_fell_to_gc_round() -> None:
     naming = Naming()
     naming.commit([block(1, 0, B[1])], 0)
     # Naming it again renews the memory, though the ledger does not get it.
-    assert naming.commit([block(5, 1, B[1])], 0) == ()
-    assert naming.commit([block(6, 1, B[1])], 4) == ()
-    assert naming.commit([block(20, 1, B[1])], 6) == ((1, B[1]),)
+    assert naming.commit([block(5, 0, B[1])], 0) == ()
+    assert naming.commit([block(6, 0, B[1])], 4) == ()
+    assert naming.commit([block(20, 0, B[1])], 6) == ((0, B[1]),)
 
 
 def test_naming_restarts_from_the_committed_blocks_above_gc_round() -> None:
-    blocks = [block(1, 0, B[1]), block(5, 1, B[2]), block(6, 2, B[1])]
+    blocks = [block(1, 0, B[1]), block(5, 0, B[2]), block(6, 0, B[1])]
     whole, again = Naming(), Naming()
     whole.commit(blocks, 0)
     again.restart(b for b in blocks if b.ref.round > 3)
@@ -130,7 +138,7 @@ def test_own_batches_that_fall_to_gc_round_uncommitted_are_lost_once() -> None:
     own = OwnBatches()
     own.proposed(block(3, 0, B[1], B[2]))
     own.proposed(block(4, 0, B[3]))
-    own.committed([(0, B[1])])
+    own.committed([B[1]])
     assert own.collect(2) == ()
     assert own.collect(3) == (B[2],)
     assert own.collect(3) == ()
@@ -139,9 +147,9 @@ def test_own_batches_that_fall_to_gc_round_uncommitted_are_lost_once() -> None:
     assert own.take() == (B[2],)
 
 
-def test_a_batch_committed_through_another_block_is_not_proposed() -> None:
+def test_a_batch_that_an_older_block_committed_is_not_proposed() -> None:
     own = OwnBatches()
     own.ready(B[1])
     own.ready(B[2])
-    own.committed([(3, B[1])])
+    own.committed([B[1]])
     assert own.take() == (B[2],)
