@@ -7,7 +7,6 @@ from typing import Annotated, Final
 import msgspec
 
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.limits import UNITS_PER_QNET
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
@@ -74,10 +73,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     socket_subscriptions_max: Positive = 256
     socket_send_timeout_ms: Milliseconds = 5_000
 
-    faucet_account: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    """Index of the development account that the faucet spends from; None: no faucet."""
-    faucet_amount: int = 10 * UNITS_PER_QNET
-
 
 RETRY_AFTER_S: Final = 1
 
@@ -92,5 +87,3 @@ def check_settings(settings: Settings) -> None:
         raise QnetError(
             Code.CONFIGURATION_INVALID, "gateway: retry_first_ms is above retry_last_ms"
         )
-    if not 1 <= settings.faucet_amount < 2**62:
-        raise QnetError(Code.CONFIGURATION_INVALID, "gateway: faucet_amount is out of range")

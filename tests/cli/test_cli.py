@@ -162,6 +162,7 @@ def test_the_passphrase_comes_from_a_file_and_a_wrong_one_is_told(qnet, tmp_path
         (("status", "--url", "http://127.0.0.1:1"), 3, "node_unreachable"),
         (("status", "--url", "ftp://x"), 2, "configuration_invalid"),
         (("config", "check", "/nonexistent.toml"), 2, "configuration_invalid"),
+        (("sim", "--faults", "nonsense"), 2, "invalid_parameter"),
     ],
 )
 def test_refusals_have_a_code_on_stdout_a_sentence_on_stderr_and_an_exit_code(
@@ -213,6 +214,12 @@ def test_a_transaction_that_failed_ends_with_1(qnet, world: ThreadedWorld):
     assert shown.exit_code == 1
     assert one_object(shown)["receipt"]["code"] == "insufficient_balance"
     assert "insufficient_balance" in shown.stderr
+
+
+def test_a_simulation_ends_with_one_object(qnet):
+    result = qnet("sim", "--seeds", "1", "--processes", "1", "--validators", "1", "--json")
+    assert result.exit_code == 0, result.output
+    assert one_object(result)["passed"] == 1
 
 
 def test_config_check(qnet, tmp_path: Path):

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import re
+from urllib.parse import quote
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qnet_actors.gateway import schema
 from qnet_actors.gateway.settings import Settings
@@ -319,3 +323,25 @@ async def test_stored_bytes_that_do_not_decode_are_a_refusal_not_a_traceback():
         assert response.headers["content-type"] == "application/problem+json"
         with pytest.raises(QnetError):
             encode(2**65)
+
+
+@given(
+    st.sampled_from(
+        ["tx/{}", "blocks/{}", "accounts/{}", "accounts/{}/next-nonce", "blocks", "{}", "status"]
+    ),
+    st.text(max_size=70) | st.from_regex(r"[0-9a-f]{60,66}", fullmatch=True),
+    st.dictionaries(
+        st.sampled_from(["wait", "timeout_ms", "cursor", "limit", "offset", "transactions"]),
+        st.text(max_size=6) | st.integers().map(str),
+    ),
+)
+def test_no_question_whatever_causes_a_fault(path, text_, params):
+    async def run() -> None:
+        async with world() as w:
+            url = f"/api/v1/{path.format(quote(text_, safe=''))}"
+            response = await w.http.get(url, params={"timeout_ms": "0", **params})
+            assert response.status_code in (200, 400, 404, 504), response.text
+            if response.status_code != 200:
+                check_problem(response, Code[response.json()["code"].upper()])
+
+    asyncio.run(run())
