@@ -2,7 +2,7 @@
 
 A message of at most one block (64 bytes) is a single compression (BLAKE3 specification, section
 2.2), and so is the key of a context string.  Sixteen messages fill the lanes of one vector: about
-15 ns a message, against 700 ns for a call from Python.
+35 ns a message, against 700 ns for a call from Python.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ _DERIVE_KEY_MATERIAL: Final = 64
 MATERIAL: Final = np.uint64(_WHOLE_MESSAGE | _DERIVE_KEY_MATERIAL)
 
 
-def _mix(
-    v: list[Vector], places: tuple[int, int, int, int], first: Vector, second: Vector
-) -> None:
+def _mix(v: list[Vector], places: tuple[int, int, int, int], first: Vector, second: Vector) -> None:
     """The quarter-round G; rotations to the right are written as rotations to the left."""
     a, b, c, d = places
     for word, rotations in ((first, (16, 20)), (second, (24, 25))):
@@ -73,31 +71,27 @@ def _compress16(
     rows = [emitter.load(blocks, I32, LANES, BLOCK_BYTES * lane) for lane in range(LANES)]
     message = transpose(rows)
     v = [
-        emitter.broadcast(emitter.load_scalar(emitter.at(key, 4 * i), I32), LANES)
-        for i in range(8)
+        emitter.broadcast(emitter.load_scalar(emitter.at(key, 4 * i), I32), LANES) for i in range(8)
     ]
     v += [emitter.constant(I32, [word] * LANES) for word in _IV[:4]]
     zero = emitter.constant(I32, [0] * LANES)
     mask = emitter.builder.trunc(flags, I32)
     v += [zero, zero, emitter.load(lengths, I32, LANES), emitter.broadcast(mask, LANES)]
-    for _ in range(_ROUNDS):
-        _round(v, message)
-        message = [message[place] for place in _PERMUTATION]
+
+    def one_round(_: Scalar, state: list[Vector]) -> list[Vector]:
+        values, words = state[:16], state[16:]
+        _round(values, words)
+        return values + [words[place] for place in _PERMUTATION]
+
+    v = emitter.repeat(_ROUNDS, v + message, one_round)
     words = [v[i] ^ v[i + 8] for i in range(8)]
     for lane, row in enumerate(transpose([*words, *words])):
         emitter.store(row.pick(range(8)), out, DIGEST_BYTES * lane)
 
 
-_TILE = "uint8[:, ::1], uint32[::1], Array(uint32, 1, 'C', readonly=True), uint64, uint8[:, ::1]"
-
-
-@kernel(f"void({_TILE})")
-def hash_tile(blocks: Array, lengths: Array, key: Array, flags: Any, out: Array) -> None:
-    """Hashes sixteen messages: blocks uint8[16, 64], lengths uint32[16], out uint8[16, 32]."""
-    _compress16(blocks, lengths, key, flags, out)
-
-
-@kernel(f"void({_TILE})")
+@kernel(
+    "void(uint8[:, ::1], uint32[::1], Array(uint32, 1, 'C', readonly=True), uint64, uint8[:, ::1])"
+)
 def hash_rows(rows: Array, lengths: Array, key: Array, flags: Any, out: Array) -> None:
     """Hashes n messages: rows uint8[n, 64] with zeros behind each message, out uint8[n, 32]."""
     count = len(rows)
@@ -135,10 +129,24 @@ def context_key(context: str) -> npt.NDArray[np.uint32]:
 
 
 def hash_short(context: str, rows: Array, lengths: Array) -> npt.NDArray[np.uint8]:
-    """The digests, uint8[n, 32], of messages in uint8[n, 64] with zeros behind each."""
+    """The digests, uint8[n, 32], of messages in uint8[n, 64] with zeros behind each.
+
+    `lengths` is uint32[n].
+    """
     out = np.empty((len(rows), DIGEST_BYTES), dtype=np.uint8)
     hash_rows(rows, lengths, context_key(context), MATERIAL, out)
     return out
+
+
+def hash_fixed(context: str, messages: Array) -> npt.NDArray[np.uint8]:
+    """The digests, uint8[n, 32], of messages in uint8[n, m] with m <= 64."""
+    count, length = messages.shape
+    if length == BLOCK_BYTES:
+        rows = np.ascontiguousarray(messages)
+    else:
+        rows = np.zeros((count, BLOCK_BYTES), dtype=np.uint8)
+        rows[:, :length] = messages
+    return hash_short(context, rows, np.full(count, length, dtype=np.uint32))
 
 
 def warm() -> None:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from qnet_actors.ledger.execute import OpenBatch, execute, payments_of
 from qnet_actors.ledger.outcome import Outcome
+from qnet_actors.ledger.roots import receipts_root, transactions_root
 from qnet_actors.ledger.writes import BlockWrite
 from qnet_actors.state import State
 from qnet_actors.wire.blocks import BLOCK_VERSION, BlockHeader, BlockRecord, Checkpoint
@@ -21,13 +22,6 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import GENESIS_COMMIT_DIGEST, Commit
 from qnet_actors.wire.genesis import Genesis, Parameters
-from qnet_actors.wire.hashing import (
-    RECEIPTS_LEAF,
-    RECEIPTS_NODE,
-    TRANSACTIONS_LEAF,
-    TRANSACTIONS_NODE,
-    merkle_root,
-)
 from qnet_actors.wire.limits import BLOCK_TRANSACTIONS_MAX
 
 _SECOND_MS: Final = 1_000
@@ -302,14 +296,6 @@ def build_checkpoint(identity: Identity, header: BlockHeader, state_root: bytes)
         epoch=header.epoch,
         version=BLOCK_VERSION,
     )
-
-
-def transactions_root(ids: list[bytes]) -> bytes:
-    return merkle_root(TRANSACTIONS_LEAF, TRANSACTIONS_NODE, ids)
-
-
-def receipts_root(receipts: list[bytes]) -> bytes:
-    return merkle_root(RECEIPTS_LEAF, RECEIPTS_NODE, receipts)
 
 
 def _total(weights: Sequence[Weight], size_bytes: int) -> Weight:

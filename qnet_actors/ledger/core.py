@@ -322,9 +322,6 @@ class LedgerCore:
             effects.extend(self._tell_executed(write, (), ()))
         self._remember_checkpoint(certificate.checkpoint)
         self._move_to(proved[-1].tip)
-        certified = CheckpointCertified(certificate)
-        effects.append(ToRoom(Room.MEMPOOL, certified))
-        effects.append(ToRoom(Room.GATEWAY, certified))
         run.took(rest, len(proved), now_ms)
         effects.extend(self.tick(now_ms))
         return effects

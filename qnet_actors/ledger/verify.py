@@ -20,9 +20,8 @@ from qnet_actors.ledger.blocks import (
     build_checkpoint,
     is_checkpoint,
     next_tip,
-    receipts_root,
-    transactions_root,
 )
+from qnet_actors.ledger.roots import receipts_root, transactions_root
 from qnet_actors.state import write_set_columns
 from qnet_actors.wire.blocks import (
     BLOCK_RECORD_CODEC,
@@ -87,7 +86,7 @@ def check_record(identity: Identity, tip: Tip, record: BlockRecord) -> None:
     _require(counts == {header.transaction_count}, "transaction count")
     ids = [transaction_id(body) for body in record.bodies]
     _require(transactions_root(ids) == header.transactions_root, "transactions root")
-    _require(receipts_root(list(record.receipts)) == header.receipts_root, "receipts root")
+    _require(receipts_root(record.receipts) == header.receipts_root, "receipts root")
     _require(record.write_set.digest() == header.write_set_digest, "write set digest")
     write_set_columns(record.write_set)
     made = is_checkpoint(tip.timestamp_ms, header.timestamp_ms)

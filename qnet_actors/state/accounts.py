@@ -46,8 +46,8 @@ class Accounts:
             columns.key_ids[missing] = 0
         return columns
 
-    def write(self, addresses: Sequence[bytes], values: AccountColumns) -> None:
-        """Sets accounts, of which each may stand once."""
+    def write(self, addresses: Sequence[bytes], values: AccountColumns) -> npt.NDArray[np.int64]:
+        """Sets accounts, of which each may stand once; returns their rows, which never change."""
         known = self._rows
         for address in addresses:
             if address not in known:
@@ -58,16 +58,16 @@ class Accounts:
         self._nonces[rows] = values.nonces
         self._balances[rows] = values.balances
         self._key_ids[rows] = values.key_ids
+        return rows
+
+    def at(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], AccountColumns]:
+        """Copies of the addresses and values of rows."""
+        values = AccountColumns(self._nonces[rows], self._balances[rows], self._key_ids[rows])
+        return self._addresses[rows], values
 
     def columns(self) -> tuple[npt.NDArray[np.uint8], AccountColumns]:
         """Addresses and values of all accounts; copies."""
-        count = len(self._rows)
-        values = AccountColumns(
-            self._nonces[:count].copy(),
-            self._balances[:count].copy(),
-            self._key_ids[:count].copy(),
-        )
-        return self._addresses[:count].copy(), values
+        return self.at(np.arange(len(self._rows)))
 
     def _reserve(self, count: int) -> None:
         capacity = len(self._nonces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from threading import Lock
 from typing import Final
@@ -9,14 +10,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.kernels.blake3 import hash_fixed, hash_short
+from qnet_actors.kernels.tree import account_messages
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.state.accounts import Accounts, split_rows
-from qnet_actors.state.proofs import Account, AccountProof, OtherLeaf, bit, key_hash, value_hash
-from qnet_actors.state.tree import Kind, StateTree, Subtree, combine
+from qnet_actors.state.fast_tree import FastTree
+from qnet_actors.state.proofs import Account, AccountProof, OtherLeaf, bit, key_hash
+from qnet_actors.state.tree import Kind, Subtree, combine
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.hashing import ZERO_DIGEST
+from qnet_actors.wire.hashing import STATE_KEY, STATE_VALUE, ZERO_DIGEST
 
 PARTITIONS_MAX: Final = 64
 _ROW_BYTES: Final = 32 + 8 + 8 + 32
@@ -27,25 +31,18 @@ class Partition:
 
     def __init__(self, depth: int) -> None:
         self.accounts = Accounts()
-        self.tree = StateTree(depth)
-        self._changed: dict[bytes, None] = {}
+        self.tree = FastTree(depth)
+        self._changed: list[npt.NDArray[np.int64]] = []
 
     def write(self, addresses: list[bytes], values: AccountColumns) -> None:
-        self.accounts.write(addresses, values)
-        self._changed.update(dict.fromkeys(addresses))
+        self._changed.append(self.accounts.write(addresses, values))
 
     def root(self) -> Subtree:
         """The root after all that was written; costs as much as was changed since asked last."""
         if self._changed:
-            addresses = list(self._changed)
-            values = self.accounts.read(addresses)
-            hashes = map(
-                value_hash,
-                values.nonces.tolist(),
-                values.balances.tolist(),
-                split_rows(values.key_ids),
-            )
-            self.tree.update(list(zip(map(key_hash, addresses), hashes, strict=True)))
+            addresses, values = self.accounts.at(np.unique(np.concatenate(self._changed)))
+            rows, lengths = account_messages(values.nonces, values.balances, values.key_ids)
+            self.tree.update(key_hashes(addresses), hash_short(STATE_VALUE, rows, lengths))
             self._changed.clear()
         return self.tree.root()
 
@@ -81,7 +78,7 @@ class State:
         with self._lock:
             if not self._depth:
                 return self.height, self._partitions[0].accounts.read(keys)
-            return self.height, self._read_partitioned(keys)
+            return self.height, self._read_partitioned(addresses, keys)
 
     def apply(self, height: int, write_set: WriteSet) -> None:
         """Sets what the block at `height` left changed; heights come in order.
@@ -160,31 +157,34 @@ class State:
             if not self._depth:
                 self._partitions[0].write(keys, values)
                 return
-            for index, rows in self._placed(keys):
+            for index, rows in self._placed(addresses):
                 part = AccountColumns(
                     values.nonces[rows], values.balances[rows], values.key_ids[rows]
                 )
-                self._partitions[index].write([keys[row] for row in rows], part)
+                self._partitions[index].write([keys[row] for row in rows.tolist()], part)
 
-    def _read_partitioned(self, keys: list[bytes]) -> AccountColumns:
+    def _read_partitioned(
+        self, addresses: npt.NDArray[np.uint8], keys: list[bytes]
+    ) -> AccountColumns:
         columns = AccountColumns(
             np.zeros(len(keys), dtype=np.uint64),
             np.zeros(len(keys), dtype=np.uint64),
             np.zeros((len(keys), 32), dtype=np.uint8),
         )
-        for index, rows in self._placed(keys):
-            part = self._partitions[index].accounts.read([keys[row] for row in rows])
+        for index, rows in self._placed(addresses):
+            part = self._partitions[index].accounts.read([keys[row] for row in rows.tolist()])
             columns.nonces[rows] = part.nonces
             columns.balances[rows] = part.balances
             columns.key_ids[rows] = part.key_ids
         return columns
 
-    def _placed(self, keys: list[bytes]) -> list[tuple[int, list[int]]]:
-        """(partition, rows of `keys` that are its), for the partitions that have any."""
-        placed: dict[int, list[int]] = {}
-        for row, key in enumerate(keys):
-            placed.setdefault(self._index(key_hash(key)), []).append(row)
-        return list(placed.items())
+    def _placed(
+        self, addresses: npt.NDArray[np.uint8]
+    ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """(partition, rows of `addresses` that are its), for the partitions that have any."""
+        owners = key_hashes(addresses)[:, 0] >> (8 - self._depth)
+        for index in np.unique(owners).tolist():
+            yield index, np.flatnonzero(owners == index)
 
     def _levels(self) -> list[list[Subtree]]:
         """The combined roots from the whole state (one) down to the partitions."""
@@ -193,6 +193,11 @@ class State:
             below = levels[0]
             levels.insert(0, [combine(below[i], below[i + 1]) for i in range(0, len(below), 2)])
         return levels
+
+
+def key_hashes(addresses: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Where addresses stand in the tree, uint8[n, 32] both."""
+    return hash_fixed(STATE_KEY, addresses)
 
 
 def genesis_write_set(genesis: Genesis) -> WriteSet:
