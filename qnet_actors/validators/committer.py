@@ -54,9 +54,11 @@ class BrokenAssumption(Exception):
 class _Memo:
     """What is known of one round's blocks, by digest; None stands for "none"."""
 
-    __slots__ = ("certified", "votes")
+    __slots__ = ("certified", "looked_at", "votes")
 
     def __init__(self) -> None:
+        self.looked_at = (0, 0)
+        """Blocks of the two rounds above when the round's slot was last found undecided."""
         self.votes: dict[bytes, bytes | None] = {}
         self.certified: dict[bytes, bytes | None] = {}
 
@@ -85,7 +87,7 @@ class Committer:
         """
         for round_ in range(self._dag.highest_round - 1, after, -1):
             if round_ not in self._decided:
-                decision = self._direct(round_) or self._indirect(round_)
+                decision = self._directly(round_) or self._indirect(round_)
                 if decision is not None:
                     self._decided[round_] = decision
         prefix: list[Decision] = []
@@ -110,6 +112,15 @@ class Committer:
             del self._memos[old]
         for old in [known for known in self._decided if known <= round_]:
             del self._decided[old]
+
+    def _directly(self, round_: int) -> Decision | None:
+        """`_direct`, where the rounds that it looks at have grown since it was last asked."""
+        grown = (len(self._dag.blocks_in(round_ + 1)), len(self._dag.blocks_in(round_ + 2)))
+        memo = self._memo(round_)
+        if memo.looked_at == grown:
+            return None
+        memo.looked_at = grown
+        return self._direct(round_)
 
     def _direct(self, round_: int) -> Decision | None:
         quorum = self._committee.quorum

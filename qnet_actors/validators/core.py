@@ -121,6 +121,7 @@ class ValidatorCore:
         self._invalid_blocks = 0
         self._halted = False
         self._now_ms = 0
+        self._wake_ms: int | None = 0
         self._first: list[Effect] = []
         """Effects of the recovery, for the first tick."""
         self._recover(recovered, executed_index)
@@ -158,7 +159,7 @@ class ValidatorCore:
         """Takes in an event; `tick` acts on it."""
         if self._halted:
             return []
-        self._now_ms = now_ms
+        self._now_ms = self._wake_ms = now_ms
         out: list[Effect] = []
         match event:
             case FromPeer(peer=peer, message=message) if peer in self._peers:
@@ -207,12 +208,15 @@ class ValidatorCore:
         self._report(out)
         if self._journal.is_due:
             out += self._journal.flush()
+        self._wake_ms = self._due_ms()
         return out
 
     def wake_ms(self) -> int | None:
         """When the next `tick` is wanted."""
-        if self._halted:
-            return None
+        return None if self._halted else self._wake_ms
+
+    def _due_ms(self) -> int | None:
+        """When something is due by time alone."""
         times = [self._synchronizer.wake_ms(), self._status_due_ms(), self._catch_up_ms]
         if not self._guard.may_sign(self._now_ms):
             times.append(self._guard.wake_ms(self._now_ms))
@@ -239,7 +243,7 @@ class ValidatorCore:
 
     def _checked(self, verdicts: list[Checked], now_ms: int) -> Sequence[Effect]:
         self._checking = False
-        self._now_ms = now_ms
+        self._now_ms = self._wake_ms = now_ms
         for verdict in verdicts:
             block = verdict.block
             if block is None:
@@ -353,6 +357,7 @@ class ValidatorCore:
         def signed(signature: bytes, now_ms: int) -> Sequence[Effect]:
             vote = CheckpointVote(checkpoint.height, digest, signature)
             self._checkpoints.signed(self._own, vote)
+            self._wake_ms = now_ms
             return []
 
         out.append(Run(partial(self._signer.sign, digest, CONTEXT_CHECKPOINT), signed))
@@ -420,7 +425,7 @@ class ValidatorCore:
     def _signed(self, header: DagHeader, signature: bytes, now_ms: int) -> Sequence[Effect]:
         """The own block is signed: journal it with all it stands on, then send it."""
         self._signing = False
-        self._now_ms = now_ms
+        self._now_ms = self._wake_ms = now_ms
         if self._halted or self._guard.lost or header.round <= self._dag.gc_round:
             # Nobody has seen it; it is as if it had never been made.
             self._own_batches.put_back(header.batches)

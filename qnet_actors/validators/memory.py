@@ -13,6 +13,7 @@ here too, so that nobody can name a round that does not exist.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from qnet_actors.wire.committee import Committee
@@ -29,6 +30,7 @@ class MemoryGuard:
         self._needed: Final = committee.quorum - committee.stakes[own]
         self._last_round = last_round
         self._answered: set[int] = set()
+        self._stake = 0
         self._claims: dict[int, int] = {}
         """Peer -> until when its claim is waited for."""
         self._rounds: dict[int, int] = {}
@@ -39,9 +41,9 @@ class MemoryGuard:
         """Nothing may be signed below; 0: no bound."""
 
     def may_sign(self, now_ms: int) -> bool:
-        if self.lost or any(now_ms < until for until in self._claims.values()):
+        if self.lost or self._stake < self._needed:
             return False
-        return self._committee.stake_of(self._answered) >= self._needed
+        return not self._claims or all(now_ms >= until for until in self._claims.values())
 
     def wake_ms(self, now_ms: int) -> int | None:
         """When a claim runs out."""
@@ -64,7 +66,7 @@ class MemoryGuard:
                 self.forgot()
             return
         self._claims.pop(peer, None)
-        self._answered.add(peer)
+        self._count((peer,))
 
     def forgot(self) -> None:
         """An own block came that this validator does not know: its memory is lost."""
@@ -82,5 +84,9 @@ class MemoryGuard:
             return False
         self.round_min = max(self.round_min, max(self._rounds[peer] for peer in held) + 2)
         self.lost = False
-        self._answered.update(held)
+        self._count(held)
         return True
+
+    def _count(self, peers: Iterable[int]) -> None:
+        self._answered.update(peers)
+        self._stake = self._committee.stake_of(self._answered)

@@ -191,6 +191,8 @@ class Synchronizer:
 
     def wake_ms(self) -> int | None:
         """When something is to be asked for again."""
+        if not self._peers:
+            return None
         times = [ms for ms in (self._request_ms, self._fetch_ms) if ms is not None]
         return min(times, default=None)
 

@@ -232,6 +232,7 @@ def test_a_validator_alone_asks_nobody() -> None:
     synchronizer = Synchronizer(Dag(committee), 0, 1)
     synchronizer.want([BlockRef(1, 0, bytes(32))], 0, NOW)
     assert synchronizer.requests(NOW) == []
+    assert synchronizer.wake_ms() is None
 
 
 @given(st.integers(0, 2**32))
