@@ -216,10 +216,18 @@ def test_a_transaction_that_failed_ends_with_1(qnet, world: ThreadedWorld):
     assert "insufficient_balance" in shown.stderr
 
 
-def test_a_simulation_ends_with_one_object(qnet):
-    result = qnet("sim", "--seeds", "1", "--processes", "1", "--validators", "1", "--json")
-    assert result.exit_code == 0, result.output
-    assert one_object(result)["passed"] == 1
+def test_a_simulation_ends_with_one_object(qnet, monkeypatch):
+    """The command alone; what it runs has a room, and tests, of its own."""
+    asked: dict[str, object] = {}
+
+    def run(**options: object) -> int:
+        asked.update(options)
+        return 1
+
+    monkeypatch.setattr("qnet_actors.simulator.command.run_sim", run)
+    assert qnet("sim", "--seed", "7", "--faults", "loss", "--trace", "--json").exit_code == 1
+    assert (asked["seed"], asked["faults"], asked["trace"]) == (7, "loss", True)
+    assert asked["as_json"]
 
 
 def test_config_check(qnet, tmp_path: Path):
