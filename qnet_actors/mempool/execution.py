@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.retention import Retention
 from qnet_actors.mempool.senders import Account
 from qnet_actors.mempool.settings import MempoolSettings
-from qnet_actors.mempool.store import Executed
+from qnet_actors.mempool.store import BatchStore, Executed
 from qnet_actors.rooms import (
     AccountReader,
     BlockExecuted,
@@ -27,6 +28,8 @@ from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.transactions import transaction_id
 
+_SWEEP_BATCHES: Final = 32
+
 
 class Execution:
     """Follows executed blocks, in order of height."""
@@ -38,10 +41,15 @@ class Execution:
         dissemination: Dissemination,
         retention: Retention,
         reader: AccountReader,
+        store: BatchStore,
         settings: MempoolSettings,
         metrics: MempoolMetrics,
     ) -> None:
         self._pool = pool
+        self._store = store
+        # (height, commit index) of the newest block heard of.
+        self._at = (0, 0)
+        self._swept = 0
         self._dissemination = dissemination
         self._retention = retention
         self._reader = reader
@@ -55,6 +63,7 @@ class Execution:
         them hears of the block itself too.
         """
         header = event.record.header
+        self._at = (header.height, header.commit_index)
         ended: dict[Code, list[Entry]] = {}
         finished = dict.fromkeys(event.batches)
         spent = self._advance(event.record.write_set, ended)
@@ -70,17 +79,45 @@ class Execution:
         self._excluded(event, header.height, ended)
         for entry in self._pool.expired(header.height):
             ended.setdefault(Code.EXPIRED, []).append(entry)
-        effects: list[Effect] = []
-        known = self._retention.executed(finished, header.height, header.commit_index, now_ms)
-        if known:
-            effects.append(Persist((Executed(known, header.height, header.commit_index),)))
-        for digest in finished:
-            effects += self._dissemination.finished(digest, now_ms)
+        effects = self._finish(finished, now_ms)
         for code, entries in ended.items():
             self._metrics.transactions_dropped[code.label] += len(entries)
             ids = tuple(entry.id for entry in entries)
             effects.append(ToRoom(Room.GATEWAY, StatusChanged(code.label, ids)))
         return effects
+
+    def _finish(self, digests: Iterable[bytes], now_ms: int) -> list[Effect]:
+        """Batches that are executed as of the newest block."""
+        digests = tuple(digests)
+        effects: list[Effect] = []
+        known = self._retention.executed(digests, *self._at, now_ms)
+        if known:
+            effects.append(Persist((Executed(known, *self._at),)))
+        for digest in digests:
+            effects += self._dissemination.finished(digest, now_ms)
+        return effects
+
+    def sweep(self, now_ms: int) -> list[Effect]:
+        """Ends old batches of which nothing can be executed any more, some at each call.
+
+        Blocks that came from a peer do not say which batches they took; without this, those would
+        fill their authors' quotas.
+        """
+        aged = self._retention.aged(now_ms, self._settings.sweep_age_ms)
+        if not aged or self._at == (0, 0):
+            return []
+        start = self._swept % len(aged)
+        turn = (*aged[start:], *aged[:start])[:_SWEEP_BATCHES]
+        self._swept = start + len(turn)
+        return self._finish([digest for digest in turn if self._is_spent(digest)], now_ms)
+
+    def _is_spent(self, digest: bytes) -> bool:
+        """Whether the nonces of all its transactions are used."""
+        batch = self._store.get(digest)
+        if batch is None:
+            return False
+        nonces = self._reader.read(batch.columns.senders).nonces
+        return bool(np.all(batch.columns.nonces < nonces))
 
     def _advance(self, writes: WriteSet, ended: dict[Code, list[Entry]]) -> list[Entry]:
         """Brings the accounts that the block changed up to date; the entries with spent nonces."""

@@ -89,6 +89,9 @@ class Inbox:
         self._settings = settings
         self._metrics = metrics
         self._pending_bytes: Counter[int] = Counter()
+        self._pending_batches: Counter[int] = Counter()
+        # Author -> (invalid batches pushed, time until which it is not listened to).
+        self._penalties: dict[int, tuple[int, int]] = {}
         # From several peers at once, so that none can keep another's copy out by sending its own.
         self._jobs: dict[bytes, dict[int, _Job]] = {}
         self._for_keys: dict[tuple[bytes, int], _Job] = {}
@@ -112,13 +115,14 @@ class Inbox:
                     if peer == header.author and self._retention.is_first(header, digest):
                         again.setdefault(peer, []).append(digest)
                     continue
-                self._check(peer, header, digest, len(data))
+                self._check(peer, header, digest, len(data), now_ms)
             except QnetError as error:
                 self._metrics.batches_refused[error.code] += 1
                 continue
             job = _Job(peer, header, digest, data)
             self._jobs.setdefault(digest, {})[peer] = job
             self._pending_bytes[peer] += len(data)
+            self._pending_batches[peer] += 1
             self._fetching.arriving(digest, now_ms)
             call = partial(open_batch, data, self._chain_id, self._schemes)
             effects.append(Run(call, partial(self._opened, job)))
@@ -128,7 +132,9 @@ class Inbox:
             effects.append(ToPeers(BatchAcks(tuple(digests)), (author,)))
         return effects
 
-    def _check(self, peer: int, header: BatchHeader, digest: bytes, size_bytes: int) -> None:
+    def _check(
+        self, peer: int, header: BatchHeader, digest: bytes, size_bytes: int, now_ms: int
+    ) -> None:
         """Raises `QnetError` where a batch is not to be looked at any further."""
         if digest in self._refused:
             raise QnetError(self._refused[digest])
@@ -138,7 +144,11 @@ class Inbox:
             raise QnetError(Code.WRONG_EPOCH)
         if header.chain_id != self._chain_id:
             raise QnetError(Code.WRONG_CHAIN)
-        if self._pending_bytes[peer] + size_bytes > self._settings.peer_pending_size_bytes_max:
+        settings = self._settings
+        if (
+            self._pending_bytes[peer] + size_bytes > settings.peer_pending_size_bytes_max
+            or self._pending_batches[peer] >= settings.peer_pending_batches_max
+        ):
             raise QnetError(Code.BUSY, "the peer has too much on its way")
         if peer in self._jobs.get(digest, ()):
             raise QnetError(Code.DUPLICATE)
@@ -146,6 +156,8 @@ class Inbox:
             return
         if peer != header.author:
             raise QnetError(Code.UNEXPECTED_MESSAGE, "neither pushed by its author nor asked for")
+        if now_ms < self._penalties.get(peer, (0, 0))[1]:
+            raise QnetError(Code.BUSY, "the author has pushed invalid batches")
         self._retention.check_quota(header, digest, size_bytes)
 
     def _opened(self, job: _Job, result: Opened | Refused, now_ms: int) -> list[Effect]:
@@ -240,8 +252,17 @@ class Inbox:
             self._refused[job.digest] = code
             if len(self._refused) > _REFUSED_MAX:
                 self._refused.popitem(last=False)
+            if job.peer == job.header.author:
+                self._punish(job.peer, now_ms)
         self._end(job)
         self._fetching.failed(job.digest, now_ms)
+
+    def _punish(self, author: int, now_ms: int) -> None:
+        """An honest author never makes an invalid batch, and verifying one costs as a good one."""
+        settings = self._settings
+        times, _ = self._penalties.get(author, (0, 0))
+        wait_ms = min(settings.penalty_ms_min << min(times, 16), settings.penalty_ms_max)
+        self._penalties[author] = (times + 1, now_ms + wait_ms)
 
     def _end(self, job: _Job) -> None:
         """The job holds no bytes of its peer any more."""
@@ -252,6 +273,7 @@ class Inbox:
             del self._jobs[job.digest]
         self._for_keys.pop((job.digest, job.peer), None)
         self._pending_bytes[job.peer] -= len(job.data)
+        self._pending_batches[job.peer] -= 1
 
     # Keys.
 

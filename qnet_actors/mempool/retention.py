@@ -106,6 +106,15 @@ class Retention:
         self._final_height = max(self._final_height, height)
         self._final_commit_index = max(self._final_commit_index, commit_index)
 
+    def aged(self, now_ms: int, age_ms: int) -> list[bytes]:
+        """The batches held unexecuted for `age_ms`, oldest first."""
+        aged = []
+        for digest, held in self._unexecuted.items():
+            if held.since_ms + age_ms > now_ms:
+                break
+            aged.append(digest)
+        return aged
+
     def prune(self, now_ms: int, kept: Container[bytes]) -> tuple[bytes, ...]:
         """The batches that need not be held any longer; `kept` are, as long as not executed."""
         pruned: list[bytes] = []

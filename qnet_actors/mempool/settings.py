@@ -52,12 +52,18 @@ class MempoolSettings:
     author_size_bytes_max: int = 1024 * MIB
     peer_pending_size_bytes_max: int = 64 * MIB
     """Bytes of one peer's batches that are being verified or wait for keys."""
+    peer_pending_batches_max: int = 256
+    penalty_ms_min: int = 1_000
+    """How long an author is not listened to that pushed an invalid batch; doubles each time."""
+    penalty_ms_max: int = 60_000
     key_attempts_max: int = 12
     verify_rows: int = 256
     """Signatures that one job verifies."""
     served_size_bytes_max: int = 64 * MIB
     """What one peer is served on request in a second."""
 
+    sweep_age_ms: int = 10_000
+    """From which age on batches are looked at for whether anything of them is left to execute."""
     unexecuted_lifetime_ms: int = 600_000
     """How long another author's batch is held that no commit names."""
     witness_retention_ms: int | None = 0

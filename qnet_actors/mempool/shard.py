@@ -127,6 +127,7 @@ class MempoolShard:
             dissemination=self._dissemination,
             retention=self._retention,
             reader=reader,
+            store=holdings.store,
             settings=settings,
             metrics=self.metrics,
         )
@@ -283,6 +284,7 @@ class MempoolShard:
         if self._bodies and now_ms >= self._bodies_look_ms:
             effects += self._answer_bodies(now_ms)
         if now_ms >= self._prune_ms and len(self._retention):
+            effects += self._execution.sweep(now_ms)
             effects += self._prune(now_ms)
         metrics = self.metrics
         metrics.pool_transactions = len(self._pool)

@@ -248,6 +248,27 @@ def test_blocks_from_a_peer_end_batches_of_which_nothing_is_left() -> None:
     assert len(offered(driver)) == 1
 
 
+def test_batches_of_which_nothing_is_left_are_swept_up() -> None:
+    driver, accounts = world()
+    spent, half, fresh = (
+        batch(1, client=BOB, count=2),
+        batch(2, client=ALICE, count=2),
+        batch(3, client=Client(9), count=2),
+    )
+    give(driver, 1, spent, half, fresh)
+    accounts.set(BOB.address, nonce=2)
+    accounts.set(ALICE.address, nonce=1)
+    # A validator that caught up: the block came from a peer and names no batches.
+    driver.give(block(accounts, height=8, commit_index=40, bodies=[b"x"]))
+    driver.advance(9_000)
+    assert driver.writes[-1] != Executed((spent.digest,), 8, 40)
+    driver.advance(20_000)
+    assert driver.writes[-1] == Executed((spent.digest,), 8, 40)
+    driver.give(CheckpointCertified(certificate(8, 40 + 64)))
+    held = [each.digest in driver.store for each in (spent, half, fresh)]
+    assert held == [False, True, True]
+
+
 def test_batches_are_pruned_when_final_and_below_gc_round() -> None:
     driver, accounts = world()
     own, other = sealed(driver, ALICE.send(0)), batch(count=1, client=BOB)

@@ -220,6 +220,46 @@ def test_an_author_may_have_so_many_batches_here() -> None:
     assert held(driver)[-1] == made[3].digest
 
 
+def test_a_peer_may_have_so_many_batches_on_their_way() -> None:
+    driver = make_driver(settings=settings(peer_pending_batches_max=2))
+    driver.hold_runs = True
+    give(driver, 1, *[batch(n, start=10 * n) for n in range(1, 5)])
+    assert refused(driver) == {Code.BUSY: 2}
+    while driver.runs:
+        driver.run()
+    give(driver, 1, batch(3, start=30))
+    assert len(driver.runs) == 1
+
+
+def test_who_pushes_invalid_batches_is_not_listened_to_for_ever_longer() -> None:
+    driver = make_driver()
+    for n, wait_ms in ((1, 1_000), (2, 2_000), (3, 4_000)):
+        give(driver, 1, batch(n, start=10 * n, bad=True))
+        good = batch(100 + n, start=1_000 + 10 * n)
+        driver.advance(wait_ms - 1)
+        give(driver, 1, good)
+        assert good.digest not in held(driver)
+        # Nobody else is held back, nor what a block names.
+        other = batch(n, author=2, start=2_000 + 10 * n)
+        give(driver, 2, other)
+        fetch(driver, batch(200 + n, start=3_000 + 10 * n))
+        give(driver, 1, batch(200 + n, start=3_000 + 10 * n))
+        assert held(driver)[-2:] == [other.digest, batch(200 + n, start=3_000 + 10 * n).digest]
+        driver.advance(1)
+        give(driver, 1, good)
+        assert held(driver)[-1] == good.digest
+
+
+def test_who_passes_on_an_invalid_batch_that_was_asked_for_is_not_punished() -> None:
+    driver, bad = make_driver(), batch(author=3, bad=True)
+    fetch(driver, bad)
+    give(driver, 2, bad)
+    assert refused(driver) == {Code.BAD_SIGNATURE: 1}
+    good = batch(author=2)
+    give(driver, 2, good)
+    assert held(driver) == [good.digest]
+
+
 def test_the_same_batch_twice_from_one_peer_is_verified_once() -> None:
     driver, made = make_driver(), batch()
     driver.hold_runs = True
