@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.hashing import TRANSACTION, hasher
+from qnet_actors.wire.hashing import TRANSACTION
 from qnet_actors.wire.limits import GAS_LIMIT_MAX, GAS_PRICE_MAX, TRANSACTION_SIZE_BYTES_MAX
 from qnet_actors.wire.transactions import (
     GAS_TRANSFER,
@@ -95,6 +94,7 @@ def expand(batch: Batch) -> Expanded:
     TOO_LARGE for a body that is larger than a transaction may be.
     """
     # Loads numba, which the rest of `wire` does without.
+    from qnet_actors.kernels.blake3_rows import hash_rows
     from qnet_actors.kernels.bodies import rebuild_bodies
 
     header, columns = batch.header, batch.columns
@@ -124,7 +124,7 @@ def expand(batch: Batch) -> Expanded:
         payloads[row] = Payload(body.access, body.action)
         gas[row] = intrinsic_gas(len(body.access), body.action)
     return Expanded(
-        ids=_ids(bodies, offsets),
+        ids=hash_rows(TRANSACTION, bodies, offsets),
         bodies=bodies,
         body_offsets=offsets,
         kinds=kinds,
@@ -143,14 +143,3 @@ def _checked_row(batch: Batch, row: int) -> tuple[Body, bytes]:
     if len(data) > TRANSACTION_SIZE_BYTES_MAX:
         raise QnetError(Code.TOO_LARGE, f"a body of {len(data)} bytes")
     return body, data
-
-
-def _ids(bodies: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    data, ends = bodies.tobytes(), offsets.tolist()
-    base = hasher(TRANSACTION)
-    ids = bytearray()
-    for start, end in pairwise(ends):
-        state = base.copy()
-        state.update(data[start:end])
-        ids += state.digest()
-    return np.frombuffer(bytes(ids), dtype=np.uint8).reshape(len(ends) - 1, 32)
