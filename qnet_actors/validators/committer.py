@@ -16,7 +16,7 @@ and a decision never change once they can be told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -51,16 +51,44 @@ class BrokenAssumption(Exception):
     """Two leader blocks of one slot carry a quorum: S/3 of the stake or more is Byzantine."""
 
 
-class _Memo:
-    """What is known of one round's blocks, by digest; None stands for "none"."""
+class _Tally:
+    """The stake of the distinct authors behind each thing that blocks say; None: nothing.
 
-    __slots__ = ("certified", "looked_at", "votes")
+    The blocks of a round only become more, so each is counted once however often this is asked.
+    """
+
+    __slots__ = ("_counted", "_length", "stakes")
 
     def __init__(self) -> None:
-        self.looked_at = (0, 0)
-        """Blocks of the two rounds above when the round's slot was last found undecided."""
-        self.votes: dict[bytes, bytes | None] = {}
+        self._counted: set[tuple[bytes | None, int]] = set()
+        self._length = 0
+        self.stakes: dict[bytes | None, int] = {}
+
+    def extend(self, blocks: Sequence[DagBlock], says: _Says, stakes: Sequence[int]) -> _Tally:
+        """Counts what stands in `blocks` behind those counted before."""
+        for block in blocks[self._length :]:
+            said, author = says(block), block.ref.author
+            if (said, author) not in self._counted:
+                self._counted.add((said, author))
+                self.stakes[said] = self.stakes.get(said, 0) + stakes[author]
+        self._length = len(blocks)
+        return self
+
+    def reaching(self, quorum: int) -> list[bytes]:
+        """What a quorum says, but for nothing."""
+        return [d for d, stake in self.stakes.items() if d is not None and stake >= quorum]
+
+
+class _Memo:
+    """What is known of one round's blocks: by digest, and counted."""
+
+    __slots__ = ("certificates", "certified", "votes", "voting")
+
+    def __init__(self) -> None:
+        self.voting: dict[bytes, bytes | None] = {}
         self.certified: dict[bytes, bytes | None] = {}
+        self.votes = _Tally()
+        self.certificates = _Tally()
 
 
 class Committer:
@@ -87,7 +115,7 @@ class Committer:
         """
         for round_ in range(self._dag.highest_round - 1, after, -1):
             if round_ not in self._decided:
-                decision = self._directly(round_) or self._indirect(round_)
+                decision = self._direct(round_) or self._indirect(round_)
                 if decision is not None:
                     self._decided[round_] = decision
         prefix: list[Decision] = []
@@ -101,8 +129,7 @@ class Committer:
 
         The pacemaker waits for this, so that a certificate or a skip is in the next block.
         """
-        tally = self._tally(self._vote, self._dag.blocks_in(round_ + 1))
-        return any(stake >= self._committee.quorum for stake in tally.values())
+        return max(self._votes_in(round_ + 1).stakes.values(), default=0) >= self._committee.quorum
 
     def forget(self, round_: int) -> None:
         """Drops what is remembered of slots at or below `round_`; none of them is asked again."""
@@ -113,25 +140,11 @@ class Committer:
         for old in [known for known in self._decided if known <= round_]:
             del self._decided[old]
 
-    def _directly(self, round_: int) -> Decision | None:
-        """`_direct`, where the rounds that it looks at have grown since it was last asked."""
-        grown = (len(self._dag.blocks_in(round_ + 1)), len(self._dag.blocks_in(round_ + 2)))
-        memo = self._memo(round_)
-        if memo.looked_at == grown:
-            return None
-        memo.looked_at = grown
-        return self._direct(round_)
-
     def _direct(self, round_: int) -> Decision | None:
         quorum = self._committee.quorum
-        votes = self._tally(self._vote, self._dag.blocks_in(round_ + 1))
-        if votes.get(None, 0) >= quorum:
+        if self._votes_in(round_ + 1).stakes.get(None, 0) >= quorum:
             return Decision(round_, None)
-        certificates = self._tally(self._certified, self._dag.blocks_in(round_ + 2))
-        return self._one(
-            round_,
-            [d for d, stake in certificates.items() if d is not None and stake >= quorum],
-        )
+        return self._one(round_, self._certificates_in(round_ + 2).reaching(quorum))
 
     def _indirect(self, round_: int) -> Decision | None:
         anchor = self._anchor(round_)
@@ -174,7 +187,7 @@ class Committer:
 
     def _vote(self, block: DagBlock) -> bytes | None:
         """The digest of the leader block of the round before that `block` votes for."""
-        memo = self._memo(block.ref.round).votes
+        memo = self._memo(block.ref.round).voting
         digest = block.digest
         if digest not in memo:
             below = block.ref.round - 1
@@ -200,24 +213,21 @@ class Committer:
                 for ref in block.header.ancestors
                 if ref.round == below and (voter := self._dag.block(ref.digest)) is not None
             ]
-            quorum = self._committee.quorum
-            votes = self._tally(self._vote, voters)
-            memo[digest] = next(
-                (d for d, stake in votes.items() if d is not None and stake >= quorum), None
-            )
+            votes = _Tally().extend(voters, self._vote, self._committee.stakes)
+            memo[digest] = next(iter(votes.reaching(self._committee.quorum)), None)
         return memo[digest]
 
-    def _tally(self, says: _Says, blocks: Iterable[DagBlock]) -> dict[bytes | None, int]:
-        """The stake of the distinct authors behind each thing that `blocks` say."""
-        stakes = self._committee.stakes
-        tally: dict[bytes | None, int] = {}
-        counted: set[tuple[bytes | None, int]] = set()
-        for block in blocks:
-            said, author = says(block), block.ref.author
-            if (said, author) not in counted:
-                counted.add((said, author))
-                tally[said] = tally.get(said, 0) + stakes[author]
-        return tally
+    def _votes_in(self, round_: int) -> _Tally:
+        """What the blocks of `round_` vote for."""
+        blocks = self._dag.blocks_in(round_)
+        return self._memo(round_).votes.extend(blocks, self._vote, self._committee.stakes)
+
+    def _certificates_in(self, round_: int) -> _Tally:
+        """What the blocks of `round_` certify."""
+        blocks = self._dag.blocks_in(round_)
+        return self._memo(round_).certificates.extend(
+            blocks, self._certified, self._committee.stakes
+        )
 
     def _one(self, round_: int, digests: list[bytes]) -> Decision | None:
         """The commit of the only leader block among `digests`; None where there is none."""
@@ -226,8 +236,12 @@ class Committer:
                 f"two leader blocks of round {round_} are committed: "
                 + ", ".join(sorted(digest.hex() for digest in digests))
             )
-        leader = self._dag.block(digests[0]) if digests else None
-        return None if leader is None else Decision(round_, leader)
+        if not digests:
+            return None
+        leader = self._dag.block(digests[0])
+        if leader is None:
+            raise AssertionError(f"the certified leader block of round {round_} is missing")
+        return Decision(round_, leader)
 
     def _memo(self, round_: int) -> _Memo:
         memo = self._memos.get(round_)
