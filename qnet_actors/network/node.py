@@ -121,12 +121,14 @@ class Node:
         """Why the validator stopped, once it has."""
         self._queues = {key: EffectQueue() for key in self.rooms}
         self._pending: deque[tuple[RoomKey, Any]] = deque()
+        # A room's `wake_ms` changes by what the room takes in, so it is asked once after that.
+        self._wakes: dict[RoomKey, int | None] = {}
 
     def start(self, now_ms: int) -> list[Action]:
         """The first call: every room does what is due at once."""
         actions: list[Action] = []
-        for key, core in self.rooms.items():
-            self._take(key, core.tick(now_ms), actions)
+        for key in self.rooms:
+            self._tick(key, now_ms, actions)
         return self._drain(now_ms, actions)
 
     def handle(self, room: Room, event: Any, now_ms: int, shard: int = 0) -> list[Action]:
@@ -157,7 +159,7 @@ class Node:
             return []
         actions: list[Action] = []
         self._take(start.key, start.then(result, now_ms), actions)
-        self._take(start.key, self.rooms[start.key].tick(now_ms), actions)
+        self._tick(start.key, now_ms, actions)
         return self._drain(now_ms, actions)
 
     def persisted(self, key: RoomKey, now_ms: int) -> list[Action]:
@@ -173,10 +175,10 @@ class Node:
         if self.stopped is not None:
             return []
         actions: list[Action] = []
-        for key, core in self.rooms.items():
-            wake_ms = core.wake_ms()
+        for key in self.rooms:
+            wake_ms = self._wake_ms(key)
             if wake_ms is not None and wake_ms <= now_ms:
-                self._take(key, core.tick(now_ms), actions)
+                self._tick(key, now_ms, actions)
         return self._drain(now_ms, actions)
 
     def wake_ms(self) -> int | None:
@@ -185,8 +187,17 @@ class Node:
             return None
         if self._pending:
             return 0
-        times = [wake for core in self.rooms.values() if (wake := core.wake_ms()) is not None]
+        times = [wake for key in self.rooms if (wake := self._wake_ms(key)) is not None]
         return min(times, default=None)
+
+    def _wake_ms(self, key: RoomKey) -> int | None:
+        if key not in self._wakes:
+            self._wakes[key] = self.rooms[key].wake_ms()
+        return self._wakes[key]
+
+    def _tick(self, key: RoomKey, now_ms: int, actions: list[Action]) -> None:
+        self._take(key, self.rooms[key].tick(now_ms), actions)
+        self._wakes.pop(key, None)
 
     def _drain(self, now_ms: int, actions: list[Action]) -> list[Action]:
         """Handles local events in order until there are none, or the bound is reached."""
@@ -195,9 +206,8 @@ class Node:
             if not pending or self.stopped is not None:
                 break
             key, event = pending.popleft()
-            core = self.rooms[key]
-            self._take(key, core.handle(event, now_ms), actions)
-            self._take(key, core.tick(now_ms), actions)
+            self._take(key, self.rooms[key].handle(event, now_ms), actions)
+            self._tick(key, now_ms, actions)
         return actions
 
     def _take(self, key: RoomKey, effects: Sequence[Effect], actions: list[Action]) -> None:

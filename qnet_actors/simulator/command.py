@@ -57,7 +57,7 @@ def run_sim(
     config = SimConfig(validators=validators, faults=parse_faults(faults), keep_lines=trace)
     chosen = range(first_seed, first_seed + seeds) if seed is None else [seed]
     started = time.perf_counter()
-    results = list(_progress(_run_all(chosen, config, processes), len(chosen), err))
+    results = list(_progress(run_all(chosen, config, processes), len(chosen), err))
     summary = summarise(results, time.perf_counter() - started)
     for result in results:
         for line in result.lines:
@@ -106,7 +106,7 @@ def summarise(results: Iterable[SimResult], wall_seconds: float) -> dict[str, An
     }
 
 
-def _run_all(
+def run_all(
     seeds: range | list[int], config: SimConfig, processes: int | None
 ) -> Iterator[SimResult]:
     """Results in the order of `seeds`, whoever finishes first."""

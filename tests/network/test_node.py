@@ -150,7 +150,6 @@ def test_a_job_is_called_back_into_its_room():
 
 def test_wake_is_the_earliest_and_tick_reaches_only_who_is_due():
     node, (mempool,), validator, ledger = network()
-    assert node.wake_ms() is None
     validator.wake, ledger.wake = 30, 20
     validator.at_tick = [ToRoom(Room.GATEWAY, "validator")]
     ledger.at_tick = [ToRoom(Room.MEMPOOL, "from ledger")]
@@ -158,6 +157,23 @@ def test_wake_is_the_earliest_and_tick_reaches_only_who_is_due():
     assert node.tick(25) == []
     assert (mempool.events, validator.ticks, ledger.ticks) == (["from ledger"], [], [25])
     assert node.tick(30) == [Deliver("validator")]
+
+
+def test_a_room_is_asked_for_its_wake_after_whatever_it_took_in():
+    node, (mempool,), validator, _ = network()
+    assert node.wake_ms() is None
+    mempool.wake = 7
+    node.handle(Room.MEMPOOL, "event", 0)
+    assert node.wake_ms() == 7
+    mempool.wake = 9
+    node.tick(8)
+    assert node.wake_ms() == 9
+    validator.answer = lambda event: [Run(lambda: None, lambda result, now_ms: [])]
+    (start,) = node.handle(Room.VALIDATOR, "event", 8)
+    validator.wake = 5
+    assert isinstance(start, Start)
+    node.ran(start, None, 8)
+    assert node.wake_ms() == 5
 
 
 def test_start_ticks_every_room():
