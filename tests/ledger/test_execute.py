@@ -125,7 +125,7 @@ blocks = st.lists(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(blocks, accounts)
 @example([], {})
 def test_fast_path_equals_the_reference(block, rows):
@@ -133,7 +133,7 @@ def test_fast_path_equals_the_reference(block, rows):
     both(batches, rows)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_payees_and_authors_that_are_senders(data):
     """The reward addresses are accounts that send and receive in the same block."""

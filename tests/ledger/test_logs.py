@@ -254,16 +254,22 @@ def test_a_fault_behind_the_writers_back_stops_the_next_write(tmp_path):
     log.close()
 
 
+# Gets its blocks from a file: making them would load every kernel of execution.
 _WRITER = """
 import sys
 from pathlib import Path
+import msgspec
 from qnet_actors.ledger import DuckLog, Options
-from tests.ledger.chain import blocks, chain_genesis
-options = Options(fsync=sys.argv[2] == "fsync", memory_limit_mb=128, segment_size_bytes=4_000)
-log = DuckLog(Path(sys.argv[1]), chain_genesis().chain_id(), options)
-for block in blocks():
-    log.write([block])
-    print(block.record.header.height, flush=True)
+from qnet_actors.ledger.writes import BlockWrite
+from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC
+directory, chain, mode = sys.argv[1:]
+options = Options(fsync=mode == "fsync", memory_limit_mb=128, segment_size_bytes=4_000)
+encoded = msgspec.msgpack.decode(Path(chain).read_bytes(), type=list[bytes])
+records = [BLOCK_RECORD_CODEC.decode(data) for data in encoded]
+log = DuckLog(Path(directory), records[0].header.chain_id, options)
+for record, data in zip(records, encoded):
+    log.write([BlockWrite(record, record.header.hash(), data)])
+    print(record.header.height, flush=True)
 sys.stdin.read()
 """
 
@@ -271,8 +277,10 @@ sys.stdin.read()
 @pytest.mark.parametrize(("mode", "stop"), [("none", 1), ("fsync", 11), ("none", 24)])
 def test_what_was_acknowledged_survives_kill(tmp_path, mode, stop):
     root = Path(__file__).parents[2]
+    chain = tmp_path / "chain"
+    chain.write_bytes(encode([block.encoded for block in blocks()]))
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITER, str(tmp_path), mode],
+        [sys.executable, "-c", _WRITER, str(tmp_path / "log"), str(chain), mode],
         cwd=root,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -283,7 +291,7 @@ def test_what_was_acknowledged_survives_kill(tmp_path, mode, stop):
         while acknowledged < stop:
             acknowledged = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    log = DuckLog(tmp_path / "log", CHAIN_ID, SMALL)
     assert log.last_height() >= acknowledged
     recovered = recover(log, GENESIS)
     assert recovered.tip.block_hash == blocks()[log.last_height() - 1].block_hash
