@@ -31,6 +31,7 @@ from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
 
 SAMPLE_TRANSACTIONS: Final = 1_024
 RAW_SECONDS: Final = 2.0
+START_SECONDS_MAX: Final = 60.0
 WARM_UP_SECONDS: Final = 3.0
 WINDOW_SECONDS: Final = 2.0
 """How much of the verifiers' limit is under way in the closed loop."""
@@ -266,7 +267,8 @@ def raw_verifications(folder: Path, provider_name: ProviderName) -> float:
     """
     context = multiprocessing.get_context("spawn")
     cores = os.cpu_count() or 1
-    barrier = context.Barrier(cores)
+    # A process that fails before the barrier must not leave the others waiting for ever.
+    barrier = context.Barrier(cores, timeout=START_SECONDS_MAX)
     results: Any = context.SimpleQueue()
     processes = [
         context.Process(

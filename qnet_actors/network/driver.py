@@ -75,20 +75,17 @@ class Driver:
 
     def start(self, peers: Peers) -> None:
         self._peers = peers
-        self._carry_out(self.node.start(self.clock.now_ms()))
+        self._drive(self.node.start)
 
     def handle(self, room: Room, event: Any, shard: int = 0) -> None:
         """Hands an event from outside to a room."""
-        if not self._closed:
-            self._carry_out(self.node.handle(room, event, self.clock.now_ms(), shard))
+        self._drive(lambda now_ms: self.node.handle(room, event, now_ms, shard))
 
     def on_message(self, peer: int, message: Message) -> None:
-        if not self._closed:
-            self._carry_out(self.node.from_peer(peer, message, self.clock.now_ms()))
+        self._drive(lambda now_ms: self.node.from_peer(peer, message, now_ms))
 
     def on_up(self, peer: int) -> None:
-        if not self._closed:
-            self._carry_out(self.node.peer_up(peer, self.clock.now_ms()))
+        self._drive(lambda now_ms: self.node.peer_up(peer, now_ms))
 
     async def close(self) -> None:
         """Stops; waits for writes and work under way, and closes the storages."""
@@ -102,8 +99,17 @@ class Driver:
 
     def _tick(self) -> None:
         self._timer = None
-        if not self._closed:
-            self._carry_out(self.node.tick(self.clock.now_ms()))
+        self._drive(self.node.tick)
+
+    def _drive(self, step: Callable[[int], Sequence[Action]]) -> None:
+        """Takes a step of the node and carries out what comes of it; a fault stops the node."""
+        if self._closed:
+            return
+        try:
+            self._carry_out(step(self.clock.now_ms()))
+        except Exception as error:
+            logger.exception("the node failed")
+            self._stop(f"{type(error).__name__}: {error}")
 
     def _carry_out(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -144,7 +150,7 @@ class Driver:
                 logger.error("a job of the node failed", exc_info=error)
                 self._stop(f"{type(error).__name__}: {error}")
                 return
-            self._carry_out(then(future.result(), self.clock.now_ms()))
+            self._drive(lambda now_ms: then(future.result(), now_ms))
 
         def from_thread(_: Future[Any]) -> None:
             if not self._loop.is_closed():
