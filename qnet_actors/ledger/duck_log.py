@@ -276,7 +276,9 @@ class DuckLog:
             self._certificate = self._segment(sequence).certificate_within(0, 2**63)
             if self._certificate is not None:
                 break
-        return sequences[-1], self._segment(sequences[-1])
+        current = self._segment(sequences[-1])
+        current.measure()
+        return sequences[-1], current
 
     def _follow(self, sequence: int, first_height: int, last_height: int) -> None:
         """Notes a segment, which must go on where the one before ends."""

@@ -104,12 +104,13 @@ class Segment:
         check_meta(self._connection, path, chain_id)
         with guarded(f"{path} could not be read", Code.DATA_CORRUPT):
             row = self._connection.execute(
-                "SELECT count(*), min(height), max(height), sum(octet_length(record)) FROM blocks"
+                "SELECT count(*), min(height), max(height) FROM blocks"
             ).fetchone()
-        self.count, first, last, size = row
+        self.count, first, last = row
         self.first_height: int | None = first
         self.last_height: int | None = last
-        self.size_bytes = int(size or 0)
+        self.size_bytes = 0
+        """Of the records, once `measure` was called: whoever only reads does without."""
         if self.count and self.count != last - first + 1:
             raise QnetError(Code.DATA_CORRUPT, f"{path} lacks some of its blocks")
 
@@ -141,6 +142,11 @@ class Segment:
             self.last_height = blocks[-1].record.header.height
             self.count += len(blocks)
             self.size_bytes += sum(len(block.encoded) for block in blocks)
+
+    def measure(self) -> None:
+        """Finds how full the file is, for whoever goes on writing to it."""
+        rows = self._read("SELECT coalesce(sum(octet_length(record)), 0) FROM blocks", [])
+        self.size_bytes = int(rows[0][0])
 
     def seal(self) -> None:
         """Moves everything from the write-ahead log to the file."""

@@ -26,6 +26,10 @@ PARTITIONS_MAX: Final = 64
 _ROW_BYTES: Final = 32 + 8 + 8 + 32
 
 
+Changed = tuple[npt.NDArray[np.uint8], AccountColumns]
+"""Addresses and values of accounts."""
+
+
 class Partition:
     """Accounts whose key hash begins with one prefix, with the part of the tree over them."""
 
@@ -37,21 +41,29 @@ class Partition:
     def write(self, addresses: list[bytes], values: AccountColumns) -> None:
         self._changed.append(self.accounts.write(addresses, values))
 
-    def root(self) -> Subtree:
-        """The root after all that was written; costs as much as was changed since asked last."""
-        if self._changed:
-            addresses, values = self.accounts.at(np.unique(np.concatenate(self._changed)))
+    def take_changed(self) -> Changed | None:
+        """Copies of the accounts that were written since this was asked last."""
+        if not self._changed:
+            return None
+        rows = np.unique(np.concatenate(self._changed))
+        self._changed.clear()
+        return self.accounts.at(rows)
+
+    def update(self, changed: Changed | None) -> Subtree:
+        """Brings the tree up to `changed`; returns its root.  Costs about 2 us an account."""
+        if changed is not None:
+            addresses, values = changed
             rows, lengths = account_messages(values.nonces, values.balances, values.key_ids)
             self.tree.update(key_hashes(addresses), hash_short(STATE_VALUE, rows, lengths))
-            self._changed.clear()
         return self.tree.root()
 
 
 class State:
     """The newest executed accounts: an `AccountReader`, and what a ledger executes on.
 
-    `partitions` is a power of two, 1 to 64; no result depends on it.  The lock lets admission read
-    on one thread while a block is applied on another, and see one height only.
+    `partitions` is a power of two, 1 to 64; no result depends on it.  Locks let admission and the
+    gateway read on one thread while a block is applied on another, and see one height only; a read
+    never waits for the tree.
     """
 
     def __init__(self, partitions: int = 1) -> None:
@@ -63,6 +75,8 @@ class State:
         self._depth = partitions.bit_length() - 1
         self._partitions = [Partition(self._depth) for _ in range(partitions)]
         self._lock = Lock()
+        """Around accounts; taken after `_tree_lock` where both are."""
+        self._tree_lock = Lock()
 
     def __len__(self) -> int:
         """How many accounts exist."""
@@ -97,34 +111,20 @@ class State:
 
     def root(self) -> bytes:
         """The state root at the present height."""
-        with self._lock:
-            return self._levels()[0][0].hash
+        with self._tree_lock:
+            with self._lock:
+                changed = [partition.take_changed() for partition in self._partitions]
+            return self._levels(changed)[0][0].hash
 
     def prove(self, address: bytes) -> tuple[bytes, Account | None, AccountProof]:
         """(root, account or None, proof) at the present height."""
         key = key_hash(address)
-        with self._lock:
-            levels = self._levels()
-            siblings: list[bytes] = []
-            depth = index = 0
-            while levels[depth][index].kind == Kind.NODE and depth < self._depth:
-                index = 2 * index + bit(key, depth)
-                depth += 1
-                siblings.append(levels[depth][index ^ 1].hash)
-            found = levels[depth][index]
-            other: OtherLeaf | None = None
-            if found.kind == Kind.NODE:
-                below = self._partitions[index].tree.prove(key)
-                siblings.extend(below.siblings)
-                other = below.other
-            elif found.kind == Kind.LEAF:
-                # The leaf rose: it is the only one of the partitions below this point.
-                while depth < self._depth:
-                    index = 2 * index + (levels[depth + 1][2 * index].kind == Kind.EMPTY)
-                    depth += 1
-                other = self._partitions[index].tree.prove(key).other
-            proof = AccountProof(tuple(siblings), other)
-            return levels[0][0].hash, self._account(address, key), proof
+        with self._tree_lock:
+            with self._lock:
+                changed = [partition.take_changed() for partition in self._partitions]
+                account = self._account(address, key)
+            levels = self._levels(changed)
+            return levels[0][0].hash, account, self._prove(key, levels)
 
     def snapshot(self) -> WriteSet:
         """All accounts at the present height, sorted by address."""
@@ -138,6 +138,28 @@ class State:
             balances=np.concatenate([v.balances for _, v in parts])[order].astype("<u8").tobytes(),
             key_ids=np.concatenate([v.key_ids for _, v in parts])[order].tobytes(),
         )
+
+    def _prove(self, key: bytes, levels: list[list[Subtree]]) -> AccountProof:
+        """A proof through the combined roots, then through one partition's tree."""
+        siblings: list[bytes] = []
+        depth = index = 0
+        while levels[depth][index].kind == Kind.NODE and depth < self._depth:
+            index = 2 * index + bit(key, depth)
+            depth += 1
+            siblings.append(levels[depth][index ^ 1].hash)
+        found = levels[depth][index]
+        other: OtherLeaf | None = None
+        if found.kind == Kind.NODE:
+            below = self._partitions[index].tree.prove(key)
+            siblings.extend(below.siblings)
+            other = below.other
+        elif found.kind == Kind.LEAF:
+            # The leaf rose: it is the only one of the partitions below this point.
+            while depth < self._depth:
+                index = 2 * index + (levels[depth + 1][2 * index].kind == Kind.EMPTY)
+                depth += 1
+            other = self._partitions[index].tree.prove(key).other
+        return AccountProof(tuple(siblings), other)
 
     def _account(self, address: bytes, key: bytes) -> Account | None:
         values = self._partitions[self._index(key)].accounts.read([address])
@@ -186,9 +208,10 @@ class State:
         for index in np.unique(owners).tolist():
             yield index, np.flatnonzero(owners == index)
 
-    def _levels(self) -> list[list[Subtree]]:
+    def _levels(self, changed: list[Changed | None]) -> list[list[Subtree]]:
         """The combined roots from the whole state (one) down to the partitions."""
-        levels = [[partition.root() for partition in self._partitions]]
+        pairs = zip(self._partitions, changed, strict=True)
+        levels = [[partition.update(part) for partition, part in pairs]]
         while len(levels[0]) > 1:
             below = levels[0]
             levels.insert(0, [combine(below[i], below[i + 1]) for i in range(0, len(below), 2)])
