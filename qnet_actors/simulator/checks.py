@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from qnet_actors.network.node import RoomKey
 from qnet_actors.rooms import (
+    BatchesDropped,
     BlockExecuted,
+    CaughtUp,
     CheckpointCertified,
     CheckpointMade,
     CommitReady,
     Core,
     Effect,
+    FetchBatches,
     Room,
     StatusChanged,
     SubmitResult,
@@ -108,6 +112,8 @@ class Checks:
         Settled ones are gone."""
         self.refused: Final[dict[str, int]] = {}
         """Refusals of submissions by code, and final statuses by label."""
+        self.paths: Final[Counter[str]] = Counter()
+        """How often the rarer ways were taken: events between rooms, by name."""
         self.round = 0
         """The highest round of any block sent."""
         self._chain_id = genesis.chain_id()
@@ -119,9 +125,14 @@ class Checks:
 
     def watch(self, index: int, key: RoomKey, core: Core) -> Core:
         """`core`, with its events checked; the byzantine are left alone."""
-        if index in self.byzantine or key.room not in (Room.VALIDATOR, Room.LEDGER):
+        if index in self.byzantine:
             return core
-        look = self._to_ledger if key.room == Room.LEDGER else self._to_validator
+        looks = {
+            Room.LEDGER: self._to_ledger,
+            Room.VALIDATOR: self._to_validator,
+            Room.MEMPOOL: self._to_mempool,
+        }
+        look = looks[key.room]
         return Tap(core, lambda event: look(index, event))
 
     def fail(self, index: int, invariant: str, reason: str) -> None:
@@ -218,8 +229,14 @@ class Checks:
         if before is not None and before != commit.previous:
             self.fail(index, "commit_fork", f"commit {commit.index} has another parent")
 
+    def _to_mempool(self, index: int, event: Any) -> None:
+        if isinstance(event, BatchesDropped | FetchBatches):
+            self.paths[type(event).__name__] += 1
+
     def _to_validator(self, index: int, event: Any) -> None:
-        if isinstance(event, CheckpointMade):
+        if isinstance(event, CaughtUp):
+            self.paths["CaughtUp"] += 1
+        elif isinstance(event, CheckpointMade):
             made = event.checkpoint
             self._same(index, "state_root", self.expected.checkpoints, made.height, made.digest())
 

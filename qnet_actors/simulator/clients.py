@@ -8,6 +8,7 @@ from random import Random
 from typing import Final
 
 from qnet_actors.crypto import KeyPair, Provider, Signer, development_key
+from qnet_actors.mempool import shard_of
 from qnet_actors.rooms import Room, Submit
 from qnet_actors.simulator.accounts import Accounts
 from qnet_actors.simulator.host import Host
@@ -57,6 +58,7 @@ class Workload:
         scheme: Scheme,
         keys: Sequence[KeyPair],
         chain_id: bytes,
+        shards: int,
         interval_ms: tuple[int, int],
         height: Callable[[], int],
     ) -> None:
@@ -70,6 +72,7 @@ class Workload:
         self._provider = provider
         self._scheme = scheme
         self._chain_id = chain_id
+        self._shards = shards
         self._interval_ms = interval_ms
         self._height = height
         self._running = False
@@ -102,7 +105,9 @@ class Workload:
             account = self._accounts.get(client.address)
             for index in waiting.get(client.address, ()):
                 client.signer = self._signer_of(client)
-                self._submit(index, [self._sign(client, account.nonce, self._transfer(client))])
+                self._submit(
+                    client, index, [self._sign(client, account.nonce, self._transfer(client))]
+                )
 
     def _signer_of(self, client: Client) -> Signer:
         """That of the key which the chain holds to be the account's."""
@@ -118,27 +123,29 @@ class Workload:
         self._look_up(client)
         kind = rng.random()
         if kind < 0.75:
-            self._submit(client.home, [self._next(client) for _ in range(rng.randrange(1, 5))])
+            self._submit(
+                client, client.home, [self._next(client) for _ in range(rng.randrange(1, 5))]
+            )
         elif kind < 0.87:
             # Two transactions with one nonce, through two validators.
             nonce = client.nonce
             first, second = self._next(client), self._sign(client, nonce, self._transfer(client))
-            self._submit(client.home, [first])
-            self._submit(rng.randrange(len(self._hosts)), [second])
+            self._submit(client, client.home, [first])
+            self._submit(client, rng.randrange(len(self._hosts)), [second])
         elif kind < 0.92:
             # The later nonce arrives first.
             first, second = self._next(client), self._next(client)
-            self._submit(client.home, [second])
-            self._submit(client.home, [first])
+            self._submit(client, client.home, [second])
+            self._submit(client, client.home, [first])
         elif kind < 0.95:
             # The same transaction through two validators.
             sent = self._next(client)
-            self._submit(client.home, [sent])
-            self._submit(rng.randrange(len(self._hosts)), [sent])
+            self._submit(client, client.home, [sent])
+            self._submit(client, rng.randrange(len(self._hosts)), [sent])
         elif kind < 0.98:
             self._rotate(client)
         else:
-            self._submit(client.home, [rng.randbytes(rng.randrange(1, 300)), b""])
+            self._submit(client, client.home, [rng.randbytes(rng.randrange(1, 300)), b""])
 
     def _look_up(self, client: Client) -> None:
         """Believes the chain where it moves, and begins again where nothing has moved for long."""
@@ -180,9 +187,9 @@ class Workload:
         rotation = self._sign(client, nonce, RotateKey(key.key_id))
         client.signer = signer
         if self._rng.random() < 0.5:
-            self._submit(client.home, [rotation, self._next(client)])
+            self._submit(client, client.home, [rotation, self._next(client)])
         else:
-            self._submit(client.home, [rotation])
+            self._submit(client, client.home, [rotation])
 
     def _sign(self, client: Client, nonce: int, action: Action) -> bytes:
         rng = self._rng
@@ -206,12 +213,16 @@ class Workload:
         public_key = b"" if known and rng.random() < 0.5 else client.signer.public_key
         return encode(Transaction(body, Witness(client.signer.scheme, signature, public_key)))
 
-    def _submit(self, index: int, transactions: list[bytes]) -> None:
-        """Through a validator that lives, the given one if it does."""
+    def _submit(self, client: Client, index: int, transactions: list[bytes]) -> None:
+        """Through a validator that lives, the given one if it does, to the sender's shard."""
         alive = [host.index for host in self._hosts if host.alive]
         if not alive:
             return
         chosen = index if self._hosts[index].alive else self._rng.choice(alive)
         self._requests += 1
         self.submitted += len(transactions)
-        self._hosts[chosen].handle(Room.MEMPOOL, Submit(self._requests, tuple(transactions)))
+        self._hosts[chosen].handle(
+            Room.MEMPOOL,
+            Submit(self._requests, tuple(transactions)),
+            shard_of(client.address, self._shards),
+        )

@@ -89,17 +89,24 @@ def plan_faults(
     """The episodes of a run, by start.  Each of `faults` stands there at least once.
 
     Crashes are planned so that at most f = floor((n - 1) / 3) validators are down at a time; the
-    loss of power, which hits all, has a time of its own.
+    loss of power, which hits all, has a time of its own.  In the last third one validator is away
+    and all else is well, so that it is left behind by more than the DAG still offers.
     """
     enabled = set(faults)
+    absences = [fault for fault in (Fault.CRASH, Fault.PARTITION) if fault in enabled]
+    last_ms = end_ms
     # In the order of the enumeration, so that nothing depends on the order of a set.
     ordered = [fault for fault in Fault if fault in enabled]
     episodes: list[Episode] = []
+    if absences and len(validators) > 1:
+        end_ms -= (end_ms - start_ms) * 2 // 5
+        away = (rng.choice(validators),)
+        episodes.append(Episode(rng.choice(absences), end_ms, last_ms, away))
     power_ms = rng.randrange(start_ms + (end_ms - start_ms) // 3, end_ms - 1_500)
     for fault in ordered:
         match fault:
             case Fault.BYZANTINE:
-                episodes.append(Episode(fault, start_ms, end_ms, (rng.choice(validators),)))
+                episodes.append(Episode(fault, start_ms, last_ms))
             case Fault.POWER:
                 episodes.append(Episode(fault, power_ms, power_ms + rng.randrange(50, 1_000)))
             case Fault.CRASH:
@@ -108,10 +115,10 @@ def plan_faults(
                 # A clock is behind from the start, or leaps ahead once: none ever goes back.
                 behind, *ahead = rng.sample(list(validators), min(2, len(validators)))
                 level = rng.randrange(1, SKEW_MS_MAX)
-                episodes.append(Episode(fault, 0, end_ms, (behind,), -level))
+                episodes.append(Episode(fault, 0, last_ms, (behind,), -level))
                 for target in ahead:
                     at_ms, level = rng.randrange(start_ms, end_ms), rng.randrange(1, SKEW_MS_MAX)
-                    episodes.append(Episode(fault, at_ms, end_ms, (target,), level))
+                    episodes.append(Episode(fault, at_ms, last_ms, (target,), level))
             case Fault.PARTITION | Fault.RESET | Fault.SLOW_DISK:
                 episodes += _spells(rng, fault, validators, start_ms, end_ms)
             case _:
@@ -137,8 +144,7 @@ def _crashes(rng: Random, validators: Sequence[int], start_ms: int, end_ms: int)
         own = order[chain::tolerated]
         at_ms = start_ms + rng.randrange(200, 2_000)
         while True:
-            # Mostly short; sometimes long enough to be left behind by more than the DAG offers.
-            down_ms = rng.randrange(50, 900) if rng.random() < 0.6 else rng.randrange(1_500, 6_000)
+            down_ms = rng.randrange(50, 900) if rng.random() < 0.7 else rng.randrange(900, 3_000)
             if at_ms + down_ms > end_ms:
                 down_ms = end_ms - at_ms
             if down_ms < 50:

@@ -15,6 +15,7 @@ from qnet_actors.simulator.scheduler import Scheduler
 from qnet_actors.simulator.trace import Trace
 from qnet_actors.wire.messages import Message
 
+DOWN_MS_MIN: Final = 20
 BUSY_TICKS_MAX: Final = 200
 """Ticks one after the other, none of them leaving the present, before a node counts as spinning."""
 
@@ -86,7 +87,7 @@ class Host:
         self._wake_ms: int | None = None
         self._busy = 0
         self._crash_after: int | None = None
-        self._down_ms = 0
+        self._down_until_ms = 0
 
     def now_ms(self) -> int:
         """The validator's own clock; it may be off, and never goes back."""
@@ -111,10 +112,14 @@ class Host:
         self._links.connect(self.index)
         self._carry_out(actions)
 
-    def crash_soon(self, effects: int, down_ms: int) -> None:
-        """Dies before the `effects`-th effect from now, and starts again `down_ms` after that."""
+    def crash_soon(self, effects: int, until_ms: int) -> None:
+        """Dies before the `effects`-th effect from now, and starts again at `until_ms`."""
         self._crash_after = effects
-        self._down_ms = down_ms
+        self._down_until_ms = until_ms
+
+    def spare(self) -> None:
+        """Calls off a crash that has not come yet."""
+        self._crash_after = None
 
     def crash(self, down_ms: int | None) -> None:
         """Dies at once; None: it is started by somebody else."""
@@ -225,7 +230,7 @@ class Host:
         self._crash_after -= 1
         if self._crash_after > 0:
             return False
-        self.crash(self._down_ms)
+        self.crash(max(DOWN_MS_MIN, self._down_until_ms - self._scheduler.now_ms))
         return True
 
     def _schedule_tick(self) -> None:

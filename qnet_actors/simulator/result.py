@@ -38,6 +38,9 @@ class SimResult:
     faults_fired: dict[str, int]
     attacks: dict[str, int]
     """What the lying validator did, by kind."""
+    paths_taken: dict[str, int]
+    """How often the rarer ways inside honest validators were taken, by event."""
+    shards: int
     scheme: str
     trace_digest: str
     wall_seconds: float

@@ -18,9 +18,12 @@ from qnet_actors.wire.genesis import Genesis
 class RealRooms:
     """Composes validators as the packed host does, but for where they write to."""
 
-    def __init__(self, genesis: Genesis, members: list[KeyPair], crypto: Provider) -> None:
+    def __init__(
+        self, genesis: Genesis, members: list[KeyPair], crypto: Provider, shards: int
+    ) -> None:
         self._genesis = genesis
         self._signers = [Signer(key, crypto) for key in members]
+        self._shards = shards
         self._verifier = BatchVerifier(crypto)
         self._stores = [
             Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=MemoryLog())
@@ -30,8 +33,15 @@ class RealRooms:
     def open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
         """A new life of a validator; the life before, if any, is dead and writes no more."""
         stores = self._stores[index] = _after_crash(self._stores[index])
-        validator = compose(self._genesis, index, self._signers[index], self._verifier, stores)
-        return validator.node, stores.by_room(1)
+        validator = compose(
+            self._genesis,
+            index,
+            self._signers[index],
+            self._verifier,
+            stores,
+            shards=self._shards,
+        )
+        return validator.node, stores.by_room(self._shards)
 
     def height(self, index: int) -> int:
         """Of the last durable block of a validator; 0: none."""

@@ -45,6 +45,7 @@ ML_DSA_EVERY: Final = 50
 EPOCH_MS: Final = 1_700_000_000_000
 BALANCE: Final = 10**15
 STEP_MS: Final = 250
+SHARDS: Final = (1, 1, 1, 3)
 FILL_MS: Final = 2_000
 CRASH_EFFECTS_MAX: Final = 40
 # Invariants of liveness; every other one is of safety.
@@ -59,7 +60,7 @@ class SimConfig:
     faults: frozenset[Fault] = frozenset(Fault)
     accounts: int = 16
     fault_start_ms: int = 1_000
-    fault_end_ms: int = 12_000
+    fault_end_ms: int = 13_000
     calm_ms: int = 5_000
     """Of load without faults."""
     progress_ms: int = 10_000
@@ -87,7 +88,8 @@ class Rooms(Protocol):
         """The durable blocks from a height on."""
 
 
-RoomsFactory = Callable[[Genesis, list[KeyPair], Provider], Rooms]
+RoomsFactory = Callable[[Genesis, list[KeyPair], Provider, int], Rooms]
+"""(genesis, keys of the validators, crypto, mempool shards a validator)"""
 Wrap = Callable[[int, RoomKey, Core], Core]
 
 
@@ -128,7 +130,8 @@ class Simulation:
         self.links: Final = Links(
             self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 24))
         )
-        self._rooms = rooms(self.genesis, members, crypto)
+        self.shards: Final = self.rng.choice(SHARDS)
+        self._rooms = rooms(self.genesis, members, crypto, self.shards)
         self._wrap = wrap
         self.hosts: Final = [
             Host(
@@ -161,6 +164,7 @@ class Simulation:
             self.scheme,
             clients,
             self.genesis.chain_id(),
+            self.shards,
             (10, self.rng.randrange(40, 120)),
             lambda: len(self.checks.expected.blocks),
         )
@@ -228,6 +232,8 @@ class Simulation:
             self.links.levels.clear()
             for adversary in self.adversaries:
                 adversary.rest()
+            for host in self.hosts:
+                host.spare()
         self._note("faults are over")
 
     def _in_peace(self) -> None:
@@ -312,7 +318,7 @@ class Simulation:
             case Fault.CRASH:
                 host = self.hosts[targets[0]]
                 if host.alive:
-                    host.crash_soon(self.rng.randrange(1, CRASH_EFFECTS_MAX), last_ms)
+                    host.crash_soon(self.rng.randrange(1, CRASH_EFFECTS_MAX), episode.end_ms)
             case Fault.BYZANTINE:
                 self._lie_anew()
             case Fault.POWER:
@@ -396,6 +402,8 @@ class Simulation:
             bytes_sent=self.links.sent_bytes,
             faults_fired={fault.value: self.fired[fault] for fault in Fault if self.fired[fault]},
             attacks=dict(sorted(self.attacks.items())),
+            paths_taken=dict(sorted(checks.paths.items())),
+            shards=self.shards,
             scheme=self.scheme.name,
             trace_digest=self.trace.digest(),
             wall_seconds=round(wall_seconds, 3),

@@ -9,10 +9,13 @@ import pytest
 from qnet_actors.crypto import development_key, simulator_provider
 from qnet_actors.network.node import LEDGER, MEMPOOL, VALIDATOR
 from qnet_actors.rooms import (
+    BatchesDropped,
     BlockExecuted,
+    CaughtUp,
     CheckpointCertified,
     CheckpointMade,
     CommitReady,
+    FetchBatches,
     StatusChanged,
 )
 from qnet_actors.simulator.checks import Checks
@@ -278,6 +281,10 @@ def test_a_new_life_knows_what_the_last_one_said():
     assert case.broken == "forgotten"
 
 
-def test_other_rooms_are_not_watched():
-    case, core = Case(), Toy()
-    assert case.checks.watch(0, MEMPOOL, core) is core
+def test_the_rarer_ways_are_counted():
+    case = Case()
+    mempool = case.checks.watch(0, MEMPOOL, Toy())
+    mempool.handle(BatchesDropped(()), 0)
+    mempool.handle(FetchBatches((), 1), 0)
+    case.validators[0].handle(CaughtUp(Certificate(checkpoint(ZERO), ()), ()), 0)
+    assert case.checks.paths == {"BatchesDropped": 1, "FetchBatches": 1, "CaughtUp": 1}

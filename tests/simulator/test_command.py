@@ -30,6 +30,8 @@ def result(seed: int, verdict: Verdict = Verdict.PASS, lines: list[str] | None =
         bytes_sent=1_000,
         faults_fired={"loss": seed, "crash": 1},
         attacks={},
+        paths_taken={"CaughtUp": 1},
+        shards=1,
         scheme="KEYED_HASH",
         trace_digest="00",
         wall_seconds=0.1,

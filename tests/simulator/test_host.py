@@ -88,7 +88,7 @@ def test_what_is_told_behind_a_write_is_durable_whenever_it_dies():
         opener = Opener(writer)
         world = World(opener, seed=seed)
         host = world.hosts[0]
-        host.crash_soon(1 + seed % 30, 20)
+        host.crash_soon(1 + seed % 30, 130)
         for number in range(12):
             host.handle(Room.VALIDATOR, number)
             world.run(1)
@@ -153,3 +153,22 @@ def test_the_clock_of_a_host_may_leap_and_never_goes_back():
     assert host.now_ms() == EPOCH_MS + 400
     world.run(350)
     assert host.now_ms() == EPOCH_MS + 450
+
+
+def test_a_crash_comes_at_its_effect_and_ends_at_its_time_or_is_called_off():
+    world = World(Opener(writer))
+    host = world.hosts[0]
+    host.crash_soon(2, 150)
+    host.handle(Room.VALIDATOR, 1)
+    assert host.alive
+    world.run(10)
+    assert not host.alive
+    assert world.watcher.told == []
+    world.run(39)
+    assert not host.alive
+    world.run(1)
+    assert host.alive
+    host.crash_soon(1, 500)
+    host.spare()
+    host.handle(Room.VALIDATOR, 2)
+    assert host.alive

@@ -91,7 +91,7 @@ def test_a_run_that_is_too_short_does_not_count():
 
 
 def test_a_fault_that_does_not_fire_makes_a_run_invalid(monkeypatch):
-    monkeypatch.setattr(Host, "crash_soon", lambda self, effects, down_ms: None)
+    monkeypatch.setattr(Host, "crash_soon", lambda self, effects, until_ms: None)
     config = replace(QUICK, faults=frozenset({Fault.CRASH, Fault.SKEW}))
     result = simulate(3, config)
     assert (result.verdict, result.invariant) == (Verdict.INVALID, "silent_fault")
