@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.memory_log import MemoryLog
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
-    from qnet_actors.ledger.segment import Options
+    from qnet_actors.ledger.segment import LogOptions
     from qnet_actors.ledger.writes import BlockLog, BlockReader, Place
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "LedgerCore",
     "LedgerQueries",
     "MemoryLog",
-    "Options",
+    "LogOptions",
     "Place",
     "Recovered",
     "recover",
@@ -43,7 +43,7 @@ _MODULES: Final = {
     "LedgerCore": "core",
     "LedgerQueries": "queries",
     "MemoryLog": "memory_log",
-    "Options": "segment",
+    "LogOptions": "segment",
     "Place": "writes",
     "Recovered": "recovery",
     "recover": "recovery",

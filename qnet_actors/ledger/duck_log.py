@@ -13,7 +13,7 @@ from threading import Lock, RLock
 from typing import Any, Final
 
 from qnet_actors.ledger.index import Index, RecentIndex
-from qnet_actors.ledger.segment import TABLES, Options, Segment, create_database
+from qnet_actors.ledger.segment import TABLES, LogOptions, Segment, create_database
 from qnet_actors.ledger.snapshots import Snapshots
 from qnet_actors.ledger.writes import (
     BlockWrite,
@@ -50,14 +50,14 @@ class DuckLog:
     seals full segments and writes snapshots; where that fails, the next `write` raises.
     """
 
-    def __init__(self, directory: Path, chain_id: bytes, options: Options | None = None) -> None:
+    def __init__(self, directory: Path, chain_id: bytes, options: LogOptions | None = None) -> None:
         """Opens the log, or makes an empty one.
 
         Raises `QnetError`: DATA_CORRUPT, DATA_VERSION, WRONG_CHAIN, DISK_FULL.
         """
         self._directory = directory
         self._chain_id = chain_id
-        self._options = options or Options()
+        self._options = options or LogOptions()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Held while a segment is read or closed: reads wait for one another, writes for neither.
         self._files = RLock()

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.ledger.segment import Options, check_meta, connect, create_database, guarded
+from qnet_actors.ledger.segment import LogOptions, check_meta, connect, create_database, guarded
 from qnet_actors.ledger.writes import Place
 from qnet_actors.wire.codes import QnetError
 
@@ -77,7 +77,7 @@ class RecentIndex:
 class Index:
     """The index file; may be deleted, for it is made again from the segments."""
 
-    def __init__(self, path: Path, chain_id: bytes, options: Options) -> None:
+    def __init__(self, path: Path, chain_id: bytes, options: LogOptions) -> None:
         self._path = path
         self._options = options
         self._chain_id = chain_id

@@ -35,16 +35,16 @@ CREATE TABLE certificates(height UBIGINT, certificate BLOB);
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class LogOptions:
     """How the files of a block log are kept."""
 
     fsync: bool = True
     """False: durable against the death of the process only."""
     memory_limit_mb: int = 256
-    segment_size_bytes: int = 64 * 1024 * 1024
+    segment_size_bytes: int = 32 * 1024 * 1024
 
 
-def connect(path: Path, options: Options, *, read_only: bool = False) -> Any:
+def connect(path: Path, options: LogOptions, *, read_only: bool = False) -> Any:
     """A connection to a database file, locked to the settings above.
 
     Raises `QnetError(DATA_CORRUPT)` where the file does not open.
@@ -69,7 +69,7 @@ def connect(path: Path, options: Options, *, read_only: bool = False) -> Any:
         ) from error
 
 
-def create_database(path: Path, tables: str, chain_id: bytes, options: Options) -> None:
+def create_database(path: Path, tables: str, chain_id: bytes, options: LogOptions) -> None:
     """Makes a database whole or not at all: under another name, checkpointed, then renamed."""
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def check_meta(connection: Any, path: Path, chain_id: bytes) -> None:
 class Segment:
     """Blocks of consecutive heights, and the certificates that came while it was written."""
 
-    def __init__(self, path: Path, chain_id: bytes, options: Options) -> None:
+    def __init__(self, path: Path, chain_id: bytes, options: LogOptions) -> None:
         self.path: Final = path
         self._connection = connect(path, options)
         check_meta(self._connection, path, chain_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from qnet_actors.ledger.segment import (
-    Options,
+    LogOptions,
     check_meta,
     connect,
     create_database,
@@ -32,7 +32,7 @@ KEPT: Final = 2
 class Snapshots:
     """The snapshot files of a directory, one a height."""
 
-    def __init__(self, directory: Path, chain_id: bytes, options: Options) -> None:
+    def __init__(self, directory: Path, chain_id: bytes, options: LogOptions) -> None:
         self._directory = directory
         self._chain_id = chain_id
         self._options = options

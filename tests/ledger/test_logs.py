@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qnet_actors.ledger import DuckLog, MemoryLog, Options, recover
+from qnet_actors.ledger import DuckLog, LogOptions, MemoryLog, recover
 from qnet_actors.ledger.writes import (
     BlockLog,
     CertificateWrite,
@@ -28,7 +28,7 @@ from tests.ledger.chain import blocks, certificates, chain_genesis
 GENESIS = chain_genesis()
 CHAIN_ID = GENESIS.chain_id()
 # Without fsync, which on a busy disk would be most of the time that these tests take.
-SMALL = Options(fsync=False, memory_limit_mb=128, segment_size_bytes=4_000)
+SMALL = LogOptions(fsync=False, memory_limit_mb=128, segment_size_bytes=4_000)
 
 
 class Kept:
@@ -211,7 +211,7 @@ def test_a_missing_segment_is_noticed(tmp_path):
 
 
 def test_a_damaged_segment_is_refused_with_advice(tmp_path):
-    log = DuckLog(tmp_path, CHAIN_ID, Options(fsync=False))
+    log = DuckLog(tmp_path, CHAIN_ID, LogOptions(fsync=False))
     log.write(blocks()[:4])
     log.close()
     path = tmp_path / "blocks-00000001.duckdb"
@@ -259,11 +259,11 @@ _WRITER = """
 import sys
 from pathlib import Path
 import msgspec
-from qnet_actors.ledger import DuckLog, Options
+from qnet_actors.ledger import DuckLog, LogOptions
 from qnet_actors.ledger.writes import BlockWrite
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC
 directory, chain, mode = sys.argv[1:]
-options = Options(fsync=mode == "fsync", memory_limit_mb=128, segment_size_bytes=4_000)
+options = LogOptions(fsync=mode == "fsync", memory_limit_mb=128, segment_size_bytes=4_000)
 encoded = msgspec.msgpack.decode(Path(chain).read_bytes(), type=list[bytes])
 records = [BLOCK_RECORD_CODEC.decode(data) for data in encoded]
 log = DuckLog(Path(directory), records[0].header.chain_id, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qnet_actors.ledger import DuckLog, LedgerQueries, MemoryLog, Options, recover
+from qnet_actors.ledger import DuckLog, LedgerQueries, LogOptions, MemoryLog, recover
 from qnet_actors.ledger.writes import receipt_id
 from qnet_actors.wire.transactions import BODY_CODEC
 from tests.ledger.chain import blocks, chain_genesis
@@ -19,7 +19,9 @@ def queries(request, tmp_path):
     if request.param == "memory":
         log = MemoryLog()
     else:
-        log = DuckLog(tmp_path, GENESIS.chain_id(), Options(fsync=False, segment_size_bytes=9_000))
+        log = DuckLog(
+            tmp_path, GENESIS.chain_id(), LogOptions(fsync=False, segment_size_bytes=9_000)
+        )
     log.write(blocks()[:20])
     yield LedgerQueries(log, recover(log, GENESIS).state)
     log.close()

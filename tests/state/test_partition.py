@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -132,3 +133,29 @@ def test_genesis_accounts_without_balance_do_not_exist():
     state.load(0, genesis_write_set(genesis))
     assert len(state) == 2
     assert state.read(columns([b"\x01" * 32, b"\x02" * 32])).balances.tolist() == [7, 5]
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_a_reader_sees_one_height_while_blocks_are_applied(partitions):
+    asked = [key_hash(n.to_bytes(2, "big")) for n in range(200)]
+    state = State(partitions)
+    done = threading.Event()
+    torn: list[str] = []
+    heights: set[int] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            height, values = state.read_at(columns(asked))
+            heights.add(height)
+            if set(values.balances.tolist()) != {height} or set(values.nonces.tolist()) != {height}:
+                torn.append(f"at {height}")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for height in range(1, 60):
+        state.apply(height, write_set(dict.fromkeys(asked, (height, height, ZERO_DIGEST))))
+        state.root()
+    done.set()
+    reader.join()
+    assert not torn
+    assert heights
