@@ -1,4 +1,4 @@
-"""The transfer kernel by itself; `tests/ledger/test_execute.py` holds whole blocks to the oracle."""
+"""The transfer kernel by itself; tests/ledger/test_execute.py holds blocks to the oracle."""
 
 from __future__ import annotations
 
