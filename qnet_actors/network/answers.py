@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
-
-import numpy as np
+from typing import Final, TypeVar
 
 from qnet_actors import __version__
 from qnet_actors.gateway.events import BlockEvent, CheckpointEvent, StatusEvent
@@ -32,17 +30,13 @@ from qnet_actors.gateway.queries import (
     ValidatorsQuery,
 )
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
+from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import Links
 from qnet_actors.network.compose import Validator
-from qnet_actors.wire.blocks import (
-    BLOCK_HEADER_CODEC,
-    BLOCK_RECORD_CODEC,
-    BlockHeader,
-    BlockRecord,
-)
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.limits import BLOCK_RECORD_SIZE_BYTES_MAX
+
+T = TypeVar("T")
 
 
 class Answers:
@@ -55,12 +49,10 @@ class Answers:
         self._validator: Final = validator
         self._links: Final = links
         self._tracker: Final = Tracker()
-        self._log: Final = validator.stores.log
-        height = self._log.last_height()
-        self._latest: BlockHeader | None = self._header(height) if height else None
-        certificate = self._log.newest_certificate()
-        self._certificate = certificate
-        self._tracker.height = height
+        self._ledger: Final = LedgerQueries(validator.stores.log, validator.state)
+        self._latest = self._ledger.header(None)
+        self._tracker.height = self._ledger.last_height()
+        certificate = self._ledger.certificate()
         if certificate is not None:
             self._tracker.final_height = certificate.checkpoint.height
 
@@ -131,41 +123,39 @@ class Answers:
         )
 
     def _account(self, address: bytes) -> AccountAnswer:
-        state = self._validator.state
-        height = state.height
-        columns = state.read(np.frombuffer(address, dtype=np.uint8).reshape(1, 32))
-        nonce = int(columns.nonces[0])
+        found = self._ledger.account(address)
         return AccountAnswer(
-            height=height,
-            balance=int(columns.balances[0]),
-            nonce=nonce,
-            next_nonce=max(s.next_nonce(address, nonce) for s in self._validator.shards),
-            key_id=columns.key_ids[0].tobytes(),
+            height=found.height,
+            balance=found.balance,
+            nonce=found.nonce,
+            next_nonce=max(
+                shard.next_nonce(address, found.nonce) for shard in self._validator.shards
+            ),
+            key_id=found.key_id,
         )
 
     def _transaction(self, id_: bytes) -> TransactionAnswer:
-        place = self._log.find_transaction(id_)
-        if place is None:
+        found = self._ledger.transaction(id_)
+        if found is None:
             tracked = self._tracker.status(id_)
             if tracked is None or tracked.status in (EXECUTED, FINAL):
                 raise QnetError(Code.NOT_FOUND, f"no transaction {id_.hex()} is known here")
             return TransactionAnswer(tracked.status, 0, 0, b"", b"", b"")
-        record = self._record(place.height)
+        height = found.place.height
         return TransactionAnswer(
-            status=FINAL if place.height <= self._tracker.final_height else EXECUTED,
-            height=place.height,
-            index=place.position,
-            block_hash=record.header.hash(),
-            body=record.bodies[place.position],
-            receipt=record.receipts[place.position],
+            status=FINAL if self._is_final(height) else EXECUTED,
+            height=height,
+            index=found.place.position,
+            block_hash=found.block_hash,
+            body=found.body,
+            receipt=found.receipt,
         )
 
     def _block(self, request: BlockQuery) -> BlockAnswer:
-        height = self._height(request.selector)
         if not request.count_max:
-            header = self._header(height)
-            return BlockAnswer(header, header.hash(), height <= self._tracker.final_height, (), ())
-        record = self._record(height)
+            header = _there(self._ledger.header(request.selector))
+            return BlockAnswer(header, header.hash(), self._is_final(header.height), (), ())
+        record = _there(self._ledger.block(request.selector))
         end = request.first
         size_bytes = 0
         while end < min(len(record.bodies), request.first + request.count_max):
@@ -176,54 +166,29 @@ class Answers:
         return BlockAnswer(
             header=record.header,
             block_hash=record.header.hash(),
-            final=height <= self._tracker.final_height,
+            final=self._is_final(record.header.height),
             bodies=record.bodies[request.first : end],
             receipts=record.receipts[request.first : end],
         )
 
-    def _height(self, selector: int | bytes | None) -> int:
-        height: int | None
-        if isinstance(selector, bytes):
-            height = self._log.height_of(selector)
-        else:
-            last = self._log.last_height()
-            height = last if selector is None else selector
-            if not 1 <= height <= last:
-                height = None
-        if height is None:
-            raise QnetError(Code.NOT_FOUND, "no such block is known here")
-        return height
-
     def _blocks(self, before: int | None, count_max: int) -> BlocksAnswer:
-        last = self._log.last_height()
-        end = last + 1 if before is None else min(before, last + 1)
-        first = max(1, end - count_max)
-        if end <= first:
-            return BlocksAnswer(())
-        headers = [
-            BLOCK_HEADER_CODEC.decode(data) for data in self._log.headers(first, end - first)
-        ]
-        return BlocksAnswer(
-            tuple(BlockSummary(header, header.hash()) for header in reversed(headers))
-        )
+        headers = self._ledger.headers_before(before, count_max)
+        return BlocksAnswer(tuple(BlockSummary(header, hash_) for header, hash_ in headers))
 
     def _checkpoint(self) -> CheckpointAnswer:
-        certificate = self._log.newest_certificate()
+        certificate = self._ledger.certificate()
         if certificate is None:
             raise QnetError(Code.NOT_FOUND, "no checkpoint is certified yet")
         return CheckpointAnswer(certificate)
 
-    def _header(self, height: int) -> BlockHeader:
-        headers = self._log.headers(height, 1)
-        if not headers:
-            raise QnetError(Code.NOT_FOUND, f"no block {height} is known here")
-        return BLOCK_HEADER_CODEC.decode(headers[0])
+    def _is_final(self, height: int) -> bool:
+        return height <= self._tracker.final_height
 
-    def _record(self, height: int) -> BlockRecord:
-        records = self._log.records(height, 1, BLOCK_RECORD_SIZE_BYTES_MAX)
-        if not records:
-            raise QnetError(Code.NOT_FOUND, f"no block {height} is known here")
-        return BLOCK_RECORD_CODEC.decode(records[0])
+
+def _there(found: T | None) -> T:
+    if found is None:
+        raise QnetError(Code.NOT_FOUND, "no such block is known here")
+    return found
 
 
 def _now_ms() -> int:

@@ -22,7 +22,7 @@ from qnet_actors.gateway import (
     StatusEvent,
     block_event,
 )
-from qnet_actors.ledger.duck_log import DuckLog
+from qnet_actors.ledger import DuckLog, LogOptions
 from qnet_actors.links import Links
 from qnet_actors.mempool import FileBatchStore
 from qnet_actors.network.answers import Answers
@@ -120,7 +120,7 @@ class ValidatorHost:
         stores = Stores(
             batches=FileBatchStore(path / "batches", power=power),
             journal=FileJournal(path / "journal", sync=True),
-            log=DuckLog(path / "ledger", self._genesis.chain_id()),
+            log=DuckLog(path / "ledger", self._genesis.chain_id(), LogOptions(fsync=power)),
         )
         return compose(self._genesis, self.index, signer, verifier, stores)
 
@@ -131,6 +131,11 @@ class ValidatorHost:
         endpoints = tuple(endpoints)
         self._directory.save_endpoints(endpoints)
         self._links.set_peers({e.index: (e.host, e.port) for e in endpoints})
+
+    @property
+    def failure(self) -> str | None:
+        """Why it stopped; None where it did not."""
+        return self._stopped
 
     async def wait_ready(self) -> None:
         """Until links to a quorum stand.  Raises `QnetError(NOT_READY)` if the node stopped."""
