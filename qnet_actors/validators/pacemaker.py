@@ -65,7 +65,7 @@ class Pacemaker:
         """
         following = quorum_round + 1
         if not jump:
-            if self.round != self.last_round or quorum_round < self.last_round:
+            if quorum_round < self.last_round:
                 return False
             following = self.last_round + 1
         if following <= max(self.round, self.last_round) or following < round_min:

@@ -151,6 +151,12 @@ def test_two_committed_leader_blocks_of_one_slot_are_a_broken_assumption() -> No
         decided(text)
 
 
+def test_leaders_that_jump_over_their_own_rounds_commit_nothing_for_ever() -> None:
+    # The published trace against free round jumping, which the pacemaker rules out.
+    lines = [" ".join(f"{a}->*" for a in "ABCD" if a != "ABCD"[i % 4]) for i in range(40)]
+    assert decided(rounds(*lines)) == ["skip"] * 39
+
+
 def test_one_validator_decides_alone() -> None:
     assert decided(rounds("A->*", "A->*", "A->*", "A->*"), (1,)) == ["A1", "A2"]
 

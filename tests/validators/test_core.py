@@ -194,6 +194,21 @@ def test_the_own_block_and_all_it_stands_on_are_durable_before_it_is_sent() -> N
     assert bench.to(Room.LEDGER, CommitReady)
 
 
+def test_at_every_commit_handed_over_the_journal_leads_to_it() -> None:
+    bench = started()
+    run_rounds(bench, 5)
+    journal = MemoryJournal()
+    handed = 0
+    for effect in bench.effects:
+        match effect:
+            case Persist(writes=writes):
+                journal.write(writes)
+            case ToRoom(room=Room.LEDGER, event=CommitReady(commit=commit)):
+                handed += 1
+                assert make_core(journal=journal).status.commit_index >= commit.index
+    assert handed >= 3
+
+
 def test_a_new_journal_begins_with_a_snapshot_and_later_ones_keep_it_short() -> None:
     bench = started(make_genesis(gc_depth=8))
     assert isinstance(bench.effects[0], Persist)

@@ -92,6 +92,26 @@ def test_loss_and_delay_slow_down_and_no_more(seed: int) -> None:
     assert_goes_on(made)
 
 
+def test_delays_aimed_at_leaders_cost_no_leader_while_they_stay_below_the_timeout() -> None:
+    made = world()
+    leader = made.genesis.committee().leader
+
+    def delay_ms(sender: int, receiver: int) -> tuple[int, int]:
+        top = max(validator.core.status.round for validator in made.validators)
+        slow = {leader(top), leader(top + 1)}
+        return (130, 150) if sender in slow or receiver in slow else (1, 4)
+
+    made.delay_of = delay_ms
+    made.start()
+    made.load(50, 200)
+    made.run(10_000)
+    assert made.assert_agreement() > 50
+    for validator in made.validators:
+        status = validator.core.status
+        assert status.timeouts == 0
+        assert status.commit_index >= status.round - 4
+
+
 def test_three_go_on_without_the_fourth() -> None:
     made = world()
     made.start()

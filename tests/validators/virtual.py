@@ -226,6 +226,9 @@ class World:
         self.rng = Random(seed)
         self.now_ms = START_MS
         self.delay_ms = delay_ms
+        self.delay_of: Callable[[int, int], tuple[int, int]] = lambda sender, receiver: (
+            self.delay_ms
+        )
         self.loss = 0.0
         self.cut: Callable[[int, int], bool] = lambda sender, receiver: False
         self.acting: Validator | None = None
@@ -255,7 +258,7 @@ class World:
     def transmit(self, sender: Validator, receiver: Validator, message: Message) -> None:
         if self.rng.random() < self.loss or self.cut(sender.index, receiver.index):
             return
-        delay_ms = self.rng.randrange(*self.delay_ms)
+        delay_ms = self.rng.randrange(*self.delay_of(sender.index, receiver.index))
         event = FromPeer(sender.index, message)
         self.later(receiver, delay_ms, lambda: receiver.event(event))
 
