@@ -17,6 +17,7 @@ from qnet_actors.rooms import (
     StatusChanged,
 )
 from qnet_actors.wire.batches import Batch, BatchRef, decode_batch
+from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.expand import expand
 from qnet_actors.wire.messages import BatchAcks, Batches, KeyRequest, Keys
@@ -216,6 +217,33 @@ def test_executed_batches_are_not_offered_again() -> None:
     driver.advance(200_000)
     assert offered(driver) == [made.ref]
     assert driver.shard.metrics.batches_unexecuted == 0
+
+
+def test_a_batch_that_ends_makes_way_for_those_behind_it() -> None:
+    first = make_driver(settings=settings(batches_without_quorum_max=8))
+    clients = [Client(n) for n in (1, 2, 3)]
+    made = []
+    for client in clients:
+        assert first.submit(client.send(0)) == [Code.SUCCESS]
+        first.advance(50)
+        made.append(pushed(first)[-1])
+    first.store.crash()
+    # Two at a time: the third waits for its turn to be pushed.
+    driver = make_driver(store=first.store, settings=settings(batches_without_quorum_max=2))
+    assert len(pushed(driver)) == 2
+    for peer in (1, 2):
+        ack(driver, peer, made[1].digest)
+    assert len(pushed(driver)) == 3
+    assert offered(driver) == []
+    # The first is executed by way of a block from a peer, without ever having had its quorum.
+    accounts = Accounts()
+    accounts.set(clients[0].address, nonce=1)
+    body = encode(clients[0].transaction(0).body)
+    driver.give(block(accounts, bodies=[body], changed=[clients[0].address]))
+    assert offered(driver) == [made[1].ref]
+    for peer in (1, 2):
+        ack(driver, peer, made[2].digest)
+    assert offered(driver) == [made[1].ref, made[2].ref]
 
 
 def test_what_is_offered_and_never_executed_is_offered_again_ever_more_rarely() -> None:
