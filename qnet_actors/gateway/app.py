@@ -16,11 +16,12 @@ from starlette.responses import HTMLResponse, Response
 
 from qnet_actors import __version__
 from qnet_actors.gateway.backend import Backend
+from qnet_actors.gateway.explorer import add_explorer
 from qnet_actors.gateway.front import Front
 from qnet_actors.gateway.openapi import docs_page, openapi_document
 from qnet_actors.gateway.problems import problem_response
 from qnet_actors.gateway.queries import StatusAnswer, StatusQuery
-from qnet_actors.gateway.routes import API, create_router, json_response
+from qnet_actors.gateway.routes import create_router, json_response
 from qnet_actors.gateway.service import Gateway
 from qnet_actors.gateway.settings import Settings, check_settings
 from qnet_actors.gateway.sockets import create_socket_router
@@ -72,6 +73,7 @@ def create_app(backends: Sequence[Backend], settings: Settings | None = None) ->
     app.include_router(create_socket_router(gateway))
     _add_operations(app, gateway)
     _add_documentation(app)
+    add_explorer(app)
     _add_refusals(app)
     if settings.cors_origins:
         app.add_middleware(
@@ -122,12 +124,6 @@ def _add_documentation(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return HTMLResponse(docs_page(document()))
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return json_response(
-            {"name": app.title, "version": __version__, "api": API, "docs": "/docs"}
-        )
 
 
 def _add_refusals(app: FastAPI) -> None:
