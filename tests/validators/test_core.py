@@ -10,6 +10,7 @@ import pytest
 from qnet_actors.rooms import (
     BatchesDropped,
     BatchReady,
+    CatchUp,
     CaughtUp,
     CheckpointCertified,
     CommitReady,
@@ -25,6 +26,7 @@ from qnet_actors.rooms import (
     ToRoom,
 )
 from qnet_actors.validators import Recovered, ValidatorCore, recover
+from qnet_actors.validators.core import CATCH_UP_MS
 from qnet_actors.validators.journal import BlockEntry, MemoryJournal, SnapshotEntry
 from qnet_actors.validators.journal_writer import SEGMENT_BYTES_MIN
 from qnet_actors.wire.blocks import Certificate
@@ -339,6 +341,45 @@ def test_what_is_no_peer_and_no_message_of_this_room_changes_nothing() -> None:
     assert bench.core.status.dag_blocks == 1
     bench.do(FromPeer(1, PeerStatus(5, 10**9, 10**9, 0, 10**9, 0)))
     assert not bench.core.status.memory_lost
+
+
+def test_while_the_ledger_catches_up_nothing_is_handed_over_until_it_is_late() -> None:
+    bench = started()
+    for peer in (1, 2):
+        bench.do(FromPeer(peer, PeerStatus(0, 1, 200, 0, 0, 0)))
+    (asked,) = bench.to(Room.LEDGER, CatchUp)
+    assert asked.peers == (1, 2)
+    run_rounds(bench, 6)
+    assert bench.core.status.catching_up
+    assert bench.core.status.commit_index == 0
+    for peer in (1, 2):
+        bench.do(FromPeer(peer, PeerStatus(0, 1, 0, 0, 0, 0)))
+    bench.after(CATCH_UP_MS)
+    assert not bench.core.status.catching_up
+    assert [item.commit.index for item in bench.to(Room.LEDGER, CommitReady)] == [1, 2, 3, 4]
+
+
+def test_a_known_block_is_not_checked_again() -> None:
+    bench = started()
+    blocks = others(1, [])
+    bench.give(*blocks)
+    runs: list[Effect] = []
+    message = DagBlocks((*(block.encoded for block in blocks), bench.sent()[0].encoded))
+    for _ in range(3):
+        runs += bench.core.handle(FromPeer(2, message), bench.now_ms)
+        runs += bench.core.tick(bench.now_ms)
+    assert not [effect for effect in runs if isinstance(effect, Run)]
+
+
+def test_a_peer_that_holds_less_than_it_signed_is_sent_its_own_newest_block() -> None:
+    bench = started()
+    rounds = run_rounds(bench, 3)
+    effects = bench.do(FromPeer(1, PeerStatus(0, 0, 0, 0, 99, 0)))
+    (answer,) = [e for e in effects if isinstance(e, ToPeers) and isinstance(e.message, DagBlocks)]
+    assert answer.peers == (1,)
+    assert isinstance(answer.message, DagBlocks)
+    newest = next(block for block in rounds[-1] if block.ref.author == 1)
+    assert [decode_dag_block(data) for data in answer.message.blocks] == [newest]
 
 
 def caught_up_from(world: World, index: int) -> CaughtUp:

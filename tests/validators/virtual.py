@@ -59,6 +59,8 @@ class Validator:
         """What the ledger got, by index; durable."""
         self.batches: list[tuple[int, BatchRef]] = []
         """The batches of all commits in order."""
+        self.loaded: list[int] = []
+        """The commits with batches."""
         self.executed = 0
         self.certificates: list[Certificate] = []
         self.signed: dict[int, bytes] = {}
@@ -189,6 +191,8 @@ class Validator:
         assert commit.index == self.executed + 1, f"{commit.index} after {self.executed}"
         self.executed = commit.index
         self.batches += ready.batches
+        if ready.batches:
+            self.loaded.append(commit.index)
         index = commit.index
         self.world.later(self, 2, lambda: self.event(CommitsExecuted(index)))
         if index % COMMITS_PER_CHECKPOINT == 0:
