@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from qnet_actors.ledger.core import LedgerCore
     from qnet_actors.ledger.duck_log import DuckLog
+    from qnet_actors.ledger.executor import Executor
+    from qnet_actors.ledger.groups import GroupExecution
     from qnet_actors.ledger.memory_log import MemoryLog
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
@@ -23,8 +25,10 @@ __all__ = [
     "BlockLog",
     "BlockReader",
     "DuckLog",
+    "Executor",
     "FoundAccount",
     "FoundTransaction",
+    "GroupExecution",
     "LedgerCore",
     "LedgerQueries",
     "MemoryLog",
@@ -38,8 +42,10 @@ _MODULES: Final = {
     "BlockLog": "writes",
     "BlockReader": "writes",
     "DuckLog": "duck_log",
+    "Executor": "executor",
     "FoundAccount": "queries",
     "FoundTransaction": "queries",
+    "GroupExecution": "groups",
     "LedgerCore": "core",
     "LedgerQueries": "queries",
     "MemoryLog": "memory_log",

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from qnet_actors.ledger.execute import OpenBatch, execute, payments_of
-from qnet_actors.ledger.outcome import Outcome
+from qnet_actors.ledger.execute import Execute, OpenBatch, execute, payments_of
+from qnet_actors.ledger.outcome import LedgerState, Outcome
 from qnet_actors.ledger.roots import receipts_root, transactions_root
 from qnet_actors.ledger.writes import BlockWrite
-from qnet_actors.state import State
 from qnet_actors.wire.blocks import BLOCK_VERSION, BlockHeader, BlockRecord, Checkpoint
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -315,11 +314,16 @@ class BuiltBlock:
 
 
 def make_block(
-    identity: Identity, committee: Committee, tip: Tip, draft: Draft, state: State
+    identity: Identity,
+    committee: Committee,
+    tip: Tip,
+    draft: Draft,
+    state: LedgerState,
+    run: Execute = execute,
 ) -> tuple[BuiltBlock, Tip]:
     """Executes a draft on `state`, which then stands at the new height; CPU work."""
     rewards = [committee.members[batch.author].reward for batch in draft.batches]
-    outcome = execute(tip.height + 1, draft.batches, rewards, state)
+    outcome = run(tip.height + 1, draft.batches, rewards, state)
     header = build_header(identity, tip, draft, outcome)
     state.apply(header.height, outcome.write_set)
     checkpoint = None

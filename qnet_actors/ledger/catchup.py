@@ -9,9 +9,9 @@ from typing import Final
 from msgspec import structs
 
 from qnet_actors.ledger.blocks import Identity, Tip
+from qnet_actors.ledger.outcome import LedgerState
 from qnet_actors.ledger.verify import CheckedRecord, Verifier, check_certificate, check_records
 from qnet_actors.ledger.writes import BlockWrite
-from qnet_actors.state import State
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -83,7 +83,7 @@ def _certified(
 
 
 def apply_records(
-    state: State, records: Sequence[CheckedRecord], certificate: Certificate
+    state: LedgerState, records: Sequence[CheckedRecord], certificate: Certificate
 ) -> list[BlockWrite]:
     """Applies certified records to the state; returns what to make durable.
 

@@ -17,7 +17,8 @@ from qnet_actors.ledger.catchup import (
     apply_records,
     check_answer,
 )
-from qnet_actors.ledger.execute import OpenBatch, open_batch
+from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batch
+from qnet_actors.ledger.outcome import LedgerState
 from qnet_actors.ledger.pipeline import OutOfOrder, Pipeline
 from qnet_actors.ledger.recovery import Recovered, trim_commits
 from qnet_actors.ledger.serving import Serving
@@ -47,7 +48,6 @@ from qnet_actors.rooms import (
     ToPeers,
     ToRoom,
 )
-from qnet_actors.state import State
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.blocks import Certificate, Checkpoint
 from qnet_actors.wire.committee import Committee
@@ -73,6 +73,7 @@ class LedgerCore:
 
     `state` stands at `recovered.tip` and belongs to the ledger: it is changed inside `Run`, of
     which one that changes it is under way at a time.  `log` is read only; writes are effects.
+    `run` executes the transactions of a block.
     """
 
     def __init__(
@@ -81,14 +82,16 @@ class LedgerCore:
         genesis: Genesis,
         committee: Committee,
         verifier: Verifier,
-        recovered: Recovered,
+        recovered: Recovered[LedgerState],
         log: BlockReader,
         snapshot_every_bytes: int = SNAPSHOT_EVERY_BYTES,
+        run: Execute = execute,
     ) -> None:
         self._rules: Final = Rules(identity_of(genesis, committee), committee, verifier)
         self._committee: Final = committee
         self._parameters: Final = genesis.parameters
-        self._state: Final[State] = recovered.state
+        self._state: Final[LedgerState] = recovered.state
+        self._run: Final = run
         self._tip = recovered.tip
         self._certificate = recovered.certificate
         self._checkpoint = recovered.checkpoint
@@ -210,7 +213,9 @@ class LedgerCore:
 
     def _make(self, draft: Draft, tip: Tip) -> _Made:
         """Executes a draft on the state; runs off the event loop."""
-        block, tip = make_block(self._rules.identity, self._committee, tip, draft, self._state)
+        block, tip = make_block(
+            self._rules.identity, self._committee, tip, draft, self._state, self._run
+        )
         size = self._bytes_since_snapshot + len(block.write.encoded)
         checkpoint = block.write.record.checkpoint
         snapshot = None

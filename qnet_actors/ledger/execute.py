@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ def open_batch(batch: Batch) -> OpenBatch:
     return OpenBatch(batch.digest, batch.header.author, batch.columns, expand(batch))
 
 
-class _Accounts:
+class AccountTable:
     """The accounts that a block touches, as dense columns."""
 
     def __init__(self, addresses: list[bytes], reader: Reader) -> None:
@@ -89,53 +89,40 @@ class _Accounts:
         )
 
 
-class _Block:
-    """The rows of a block and the accounts under them while it executes."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Transactions in order, and the accounts under them; both change as they are run.
 
-    def __init__(
-        self, height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
-    ) -> None:
-        self.height = height
-        self.batches = batches
-        counts = [batch.count for batch in batches]
-        starts = np.cumsum([0, *counts]).tolist()
-        self.count = starts[-1]
-        self.kinds = _joined([b.expanded.kinds for b in batches])
-        self.key_ids = _joined([b.columns.key_ids for b in batches])
-        self.nonces = _joined([b.columns.nonces for b in batches], np.uint64)
-        self.valid_until = _joined([b.columns.valid_until for b in batches], np.uint64)
-        self.gas = _joined([b.expanded.gas for b in batches])
-        self.gas_prices = _joined([b.columns.gas_prices for b in batches], np.uint64)
-        self.amounts = _joined([b.expanded.amounts for b in batches])
-        self.authors = np.repeat(np.arange(len(batches)), counts)
-        self.actions: dict[int, Action] = {
-            start + row: payload.action
-            for start, batch in zip(starts, batches, strict=False)
-            for row, payload in batch.expanded.payloads.items()
-        }
-        senders = split_rows(_joined([b.columns.senders for b in batches]))
-        payees = split_rows(_joined([b.expanded.payees for b in batches]))
-        for row in np.flatnonzero(self.kinds == KIND_OTHER).tolist():
-            # Such a row has no payee column; its sender stands in, so that no account is read for
-            # nothing.
-            payees[row] = senders[row]
-        others = [payee for action in self.actions.values() for payee, _ in payments_of(action)]
-        self.accounts = _Accounts([*senders, *payees, *others, *rewards], reader)
-        self.senders = self.accounts.indices(senders)
-        self.payees = self.accounts.indices(payees)
-        self.rewards = self.accounts.indices(list(rewards))
-        self.fees = np.zeros(len(batches), dtype=np.uint64)
-        self.statuses = np.full(self.count, EXCLUDED, dtype=np.int16)
+    Whatever may be run apart from the rest of a block is one: see `groups`.
+    """
+
+    height: int
+    accounts: AccountTable
+    senders: npt.NDArray[np.int64]
+    """Indices of accounts, as payees are."""
+    payees: npt.NDArray[np.int64]
+    """Of plain transfers; other rows hold their sender."""
+    authors: npt.NDArray[np.int64]
+    """Indices into `fees`."""
+    key_ids: npt.NDArray[np.uint8]
+    nonces: npt.NDArray[np.uint64]
+    valid_until: npt.NDArray[np.uint64]
+    gas: npt.NDArray[np.uint64]
+    gas_prices: npt.NDArray[np.uint64]
+    amounts: npt.NDArray[np.uint64]
+    actions: dict[int, Action]
+    """Of the rows that are no plain transfers."""
+    fees: npt.NDArray[np.uint64]
+    statuses: npt.NDArray[np.int16]
 
     def run(self) -> None:
-        """Executes every row in order, then hands out the fees."""
-        bounds = [-1, *sorted(self.actions), self.count]
+        """Executes every row in order."""
+        bounds = [-1, *sorted(self.actions), len(self.statuses)]
         for before, after in pairwise(bounds):
             if before + 1 < after:
                 self._transfers(before + 1, after)
-            if after < self.count:
+            if after < len(self.statuses):
                 self._other(after)
-        self._hand_out_fees()
 
     def _transfers(self, start: int, end: int) -> None:
         accounts = self.accounts
@@ -159,7 +146,7 @@ class _Block:
             self.fees,
             self.statuses,
         ):
-            raise _fees_overflow()
+            raise fees_overflow()
 
     def _other(self, row: int) -> None:
         accounts = self.accounts
@@ -180,7 +167,7 @@ class _Block:
         author = int(self.authors[row])
         total = int(self.fees[author]) + fee
         if total > U64_MAX:
-            raise _fees_overflow()
+            raise fees_overflow()
         self.fees[author] = total
         accounts.nonces[sender] = nonce + 1
         accounts.balances[sender] = balance - fee
@@ -208,19 +195,63 @@ class _Block:
             balances[index] = balance
         return Code.SUCCESS
 
-    def _hand_out_fees(self) -> None:
-        balances = self.accounts.balances
-        for index, fee in zip(self.rewards.tolist(), self.fees.tolist(), strict=True):
+
+class Block:
+    """The batches of a block while it executes."""
+
+    def __init__(
+        self, height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+    ) -> None:
+        self.batches = batches
+        counts = [batch.count for batch in batches]
+        starts = np.cumsum([0, *counts]).tolist()
+        kinds = _joined([b.expanded.kinds for b in batches])
+        actions: dict[int, Action] = {
+            start + row: payload.action
+            for start, batch in zip(starts, batches, strict=False)
+            for row, payload in batch.expanded.payloads.items()
+        }
+        senders = split_rows(_joined([b.columns.senders for b in batches]))
+        payees = split_rows(_joined([b.expanded.payees for b in batches]))
+        for row in np.flatnonzero(kinds == KIND_OTHER).tolist():
+            # Such a row has no payee column; its sender stands in, so that no account is read for
+            # nothing.
+            payees[row] = senders[row]
+        others = [payee for action in actions.values() for payee, _ in payments_of(action)]
+        accounts = AccountTable([*senders, *payees, *others, *rewards], reader)
+        self.rewards = accounts.indices(list(rewards))
+        self.rows = Rows(
+            height=height,
+            accounts=accounts,
+            senders=accounts.indices(senders),
+            payees=accounts.indices(payees),
+            authors=np.repeat(np.arange(len(batches)), counts),
+            key_ids=_joined([b.columns.key_ids for b in batches]),
+            nonces=_joined([b.columns.nonces for b in batches], np.uint64),
+            valid_until=_joined([b.columns.valid_until for b in batches], np.uint64),
+            gas=_joined([b.expanded.gas for b in batches]),
+            gas_prices=_joined([b.columns.gas_prices for b in batches], np.uint64),
+            amounts=_joined([b.expanded.amounts for b in batches]),
+            actions=actions,
+            fees=np.zeros(len(batches), dtype=np.uint64),
+            statuses=np.full(starts[-1], EXCLUDED, dtype=np.int16),
+        )
+
+    def hand_out_fees(self) -> None:
+        """The end of the block: the fees of each batch go to its author."""
+        balances = self.rows.accounts.balances
+        for index, fee in zip(self.rewards.tolist(), self.rows.fees.tolist(), strict=True):
             balance = int(balances[index]) + fee
             if balance > U64_MAX:
-                raise _fees_overflow()
+                raise fees_overflow()
             balances[index] = balance
 
     def outcome(self) -> Outcome:
-        included = self.statuses != EXCLUDED
+        rows = self.rows
+        included = rows.statuses != EXCLUDED
         ids = _joined([b.expanded.ids for b in self.batches])
-        statuses = self.statuses[included]
-        gas = self.gas[included]
+        statuses = rows.statuses[included]
+        gas = rows.gas[included]
         kept = ids[included]
         return Outcome(
             ids=split_rows(kept),
@@ -229,7 +260,7 @@ class _Block:
             excluded=split_rows(ids[~included]),
             failed_count=int(np.count_nonzero(statuses)),
             gas_used=int(gas.sum(dtype=np.uint64)),
-            write_set=self.accounts.write_set(),
+            write_set=rows.accounts.write_set(),
         )
 
     def _bodies(self, included: list[bool]) -> list[bytes]:
@@ -244,6 +275,14 @@ class _Block:
         return bodies
 
 
+class Execute(Protocol):
+    """Executes a block: `execute`, or something that equals it."""
+
+    def __call__(
+        self, height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+    ) -> Outcome: ...
+
+
 def execute(
     height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
 ) -> Outcome:
@@ -252,10 +291,16 @@ def execute(
     Raises `QnetError(INTERNAL)` where fees overflow a balance, which a bounded supply rules out.
     """
     if not batches:
-        return Outcome([], [], [], [], 0, 0, WriteSet(b"", b"", b"", b""))
-    block = _Block(height, batches, rewards, reader)
-    block.run()
+        return empty_outcome()
+    block = Block(height, batches, rewards, reader)
+    block.rows.run()
+    block.hand_out_fees()
     return block.outcome()
+
+
+def empty_outcome() -> Outcome:
+    """The outcome of a block without transactions."""
+    return Outcome([], [], [], [], 0, 0, WriteSet(b"", b"", b"", b""))
 
 
 def payments_of(action: Action) -> list[tuple[bytes, int]]:
@@ -290,5 +335,6 @@ def _joined(columns: list[Column], dtype: type[np.generic] | None = None) -> Col
     return np.ascontiguousarray(joined, dtype=dtype)
 
 
-def _fees_overflow() -> QnetError:
+def fees_overflow() -> QnetError:
+    """What is raised where fees do not fit a u64, which a bounded supply rules out."""
     return QnetError(Code.INTERNAL, "fees overflow a balance: the supply is not conserved")

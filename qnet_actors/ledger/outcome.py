@@ -18,6 +18,26 @@ class Reader(Protocol):
     def read(self, addresses: npt.NDArray[np.uint8]) -> AccountColumns: ...
 
 
+class LedgerState(Reader, Protocol):
+    """The state as the ledger changes it: `state.State`, or one over partitions elsewhere."""
+
+    @property
+    def height(self) -> int:
+        """Of the newest block applied."""
+
+    def apply(self, height: int, write_set: WriteSet) -> None:
+        """Sets what the block at `height`, the next, left changed."""
+
+    def load(self, height: int, accounts: WriteSet) -> None:
+        """Fills an empty state."""
+
+    def root(self) -> bytes:
+        """The state root at the present height."""
+
+    def snapshot(self) -> WriteSet:
+        """All accounts, sorted by address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The included transactions of a block in order, and what they changed."""

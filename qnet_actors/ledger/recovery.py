@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Generic, TypeVar, overload
 
 from qnet_actors.ledger.blocks import Tip, genesis_tip, next_tip
+from qnet_actors.ledger.outcome import LedgerState
 from qnet_actors.ledger.writes import BlockLog, SnapshotWrite
 from qnet_actors.state import State, genesis_write_set
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord, Certificate, Checkpoint
@@ -19,11 +20,15 @@ _CHUNK_RECORDS: Final = 64
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
 
+S = TypeVar("S", bound=LedgerState)
+S_co = TypeVar("S_co", bound=LedgerState, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Generic[S_co]):
     """What a `LedgerCore` is constructed with."""
 
-    state: State
+    state: S_co
     tip: Tip
     commits: tuple[Commit, ...]
     """The newest executed commits, oldest first: see `trim_commits`."""
@@ -34,14 +39,24 @@ class Recovered:
     bytes_since_snapshot: int
 
 
-def recover(log: BlockLog, genesis: Genesis, partitions: int = 1) -> Recovered:
+@overload
+def recover(log: BlockLog, genesis: Genesis) -> Recovered[State]: ...
+
+
+@overload
+def recover(log: BlockLog, genesis: Genesis, new_state: Callable[[], S]) -> Recovered[S]: ...
+
+
+def recover(
+    log: BlockLog, genesis: Genesis, new_state: Callable[[], Any] = State
+) -> Recovered[Any]:
     """Rebuilds the state from the newest good snapshot, or genesis, and the write sets since.
 
     Every block must name the one before it as its parent, and the state root is compared with
     every checkpoint that is passed.  Raises `QnetError(DATA_CORRUPT)` where something does not
-    fit.
+    fit.  `new_state` gives an empty state; what an earlier call gave is not used any more.
     """
-    state, tip, checkpoint, commits = _base(log, genesis, partitions)
+    state, tip, checkpoint, commits = _base(log, genesis, new_state)
     size = 0
     for encoded in _records(log, tip.height + 1):
         record = BLOCK_RECORD_CODEC.decode(encoded)
@@ -79,23 +94,23 @@ def trim_commits(commits: deque[Commit], gc_depth: int) -> None:
 
 
 def _base(
-    log: BlockLog, genesis: Genesis, partitions: int
-) -> tuple[State, Tip, Checkpoint | None, deque[Commit]]:
+    log: BlockLog, genesis: Genesis, new_state: Callable[[], S]
+) -> tuple[S, Tip, Checkpoint | None, deque[Commit]]:
     """The newest snapshot that proves right against the log, else genesis."""
     for snapshot in log.snapshots():
-        state = State(partitions)
+        state = new_state()
         checkpoint = _loaded(log, snapshot, state)
         if checkpoint is not None:
             record = _record(log, snapshot.height)
             commits = _commits_before(log, snapshot.height, genesis.parameters.gc_depth)
             # A checkpoint never holds only a part of a commit, so what comes before is no matter.
             return state, next_tip(genesis_tip(genesis), record), checkpoint, commits
-    state = State(partitions)
+    state = new_state()
     state.load(0, genesis_write_set(genesis))
     return state, genesis_tip(genesis), None, deque()
 
 
-def _loaded(log: BlockLog, snapshot: SnapshotWrite, state: State) -> Checkpoint | None:
+def _loaded(log: BlockLog, snapshot: SnapshotWrite, state: LedgerState) -> Checkpoint | None:
     """Loads a snapshot; None where it is not what the log's checkpoint says: it is derived data."""
     if not 1 <= snapshot.height <= log.last_height():
         return None
@@ -136,7 +151,7 @@ def _records(log: BlockLog, first_height: int) -> Iterator[bytes]:
         first_height += len(records)
 
 
-def _compare(state: State, checkpoint: Checkpoint) -> None:
+def _compare(state: LedgerState, checkpoint: Checkpoint) -> None:
     root = state.root()
     if root != checkpoint.state_root:
         raise QnetError(

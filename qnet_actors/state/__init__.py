@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from qnet_actors.state.accounts import split_rows
     from qnet_actors.state.partition import State, genesis_write_set, write_set_columns
+    from qnet_actors.state.partitioned import AccountReplica, PartitionedState
+    from qnet_actors.state.ports import PartitionServer, Port
     from qnet_actors.state.proofs import (
         Account,
         AccountProof,
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Account",
     "AccountProof",
+    "AccountReplica",
+    "PartitionServer",
+    "PartitionedState",
+    "Port",
     "State",
     "genesis_write_set",
     "key_hash",
@@ -33,6 +39,10 @@ __all__ = [
 ]
 
 _MODULES: Final = {
+    "AccountReplica": "partitioned",
+    "PartitionServer": "ports",
+    "PartitionedState": "partitioned",
+    "Port": "ports",
     "State": "partition",
     "genesis_write_set": "partition",
     "split_rows": "accounts",

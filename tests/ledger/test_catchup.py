@@ -16,6 +16,7 @@ from qnet_actors.ledger.catchup import (
 )
 from qnet_actors.ledger.verify import check_certificate, check_records
 from qnet_actors.rooms import CatchUp, CaughtUp, CheckpointCertified, CommitReady
+from qnet_actors.state import State
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, Certificate
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -234,9 +235,11 @@ def test_a_certified_root_that_the_own_state_does_not_reach_is_a_fault():
     rig = Rig(GENESIS)
     # An account that nobody else has, as a fault of memory could leave it.
     nobody = np.frombuffer(b"\x09" * 32, dtype=np.uint8).reshape(1, 32)
-    values = rig.core._state.read(nobody)
+    state = rig.core._state
+    assert isinstance(state, State)
+    values = state.read(nobody)
     values.balances[0] = 1
-    rig.core._state._partitions[0].write([b"\x09" * 32], values)
+    state._partitions[0].write([b"\x09" * 32], values)
     rig.handle(CatchUp((1,)))
     with pytest.raises(QnetError) as caught:
         rig.receive(1, LedgerBlocks(encoded(1, 6), certificate_at(6)))

@@ -9,6 +9,7 @@ import pytest
 
 from qnet_actors.ledger import MemoryLog, recover
 from qnet_actors.ledger.writes import BlockWrite
+from qnet_actors.state import State
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -30,7 +31,7 @@ def damaged(height: int, **changes: Any) -> MemoryLog:
 def test_the_whole_log():
     log = MemoryLog()
     log.write(blocks())
-    recovered = recover(log, GENESIS, partitions=4)
+    recovered = recover(log, GENESIS, lambda: State(4))
     assert recovered.tip.block_hash == blocks()[-1].block_hash
     assert recovered.state.height == 24
     assert recovered.commits[-1].digest() == recovered.tip.commit_digest
