@@ -51,8 +51,14 @@ class Dag:
         return digest in self._blocks
 
     def covers(self, ref: BlockRef) -> bool:
-        """Whether a block may stand on `ref`: it is here, or at or below gc_round."""
-        return ref.digest in self._blocks or ref.round <= self.gc_round
+        """Whether a block may stand on `ref`: it is here, or at or below gc_round.
+
+        A ref that gives the round or author of a block wrongly is of no block: it never comes.
+        """
+        if ref.round <= self.gc_round:
+            return True
+        block = self._blocks.get(ref.digest)
+        return block is not None and block.ref == ref
 
     def add(self, block: DagBlock) -> None:
         """Admits a block that the caller has checked and whose ancestors are covered."""

@@ -27,8 +27,13 @@ RETRY_MS_MAX: Final = 3_000
 @dataclass(slots=True)
 class _Waiting:
     block: DagBlock
-    ancestors: set[bytes]
+    ancestors: set[BlockRef]
     batches: set[bytes]
+
+    @property
+    def named(self) -> list[BlockRef | bytes]:
+        """All that it waits for."""
+        return [*self.ancestors, *self.batches]
 
 
 @dataclass(slots=True)
@@ -41,7 +46,11 @@ class _Request:
 
 
 class Synchronizer:
-    """Admits blocks to the DAG once all that they name is there."""
+    """Admits blocks to the DAG once all that they name is there.
+
+    Blocks that are named are known by their whole ref and not by the digest alone: a digest under
+    a wrong round or author would count for a parent, or a vote, that it is not.
+    """
 
     def __init__(self, dag: Dag, own: int, validators: int) -> None:
         self._dag: Final = dag
@@ -50,16 +59,16 @@ class Synchronizer:
         self._slots: dict[tuple[int, int], list[DagBlock]] = {}
         """(author, round) -> blocks that wait."""
         self._count_by_author: list[int] = [0] * validators
-        self._children: dict[bytes, set[bytes]] = {}
-        """Digest of an absent ancestor or batch -> digests of the blocks that wait for it."""
-        self._absent: dict[bytes, BlockRef] = {}
+        self._children: dict[BlockRef | bytes, set[bytes]] = {}
+        """An absent ancestor, or the digest of a batch -> digests of the blocks that wait."""
+        self._absent: dict[BlockRef, None] = {}
         """Blocks that are named and not admitted, whether they wait themselves or not."""
-        self._requests: dict[bytes, _Request] = {}
-        self._backlog: set[bytes] = set()
+        self._requests: dict[BlockRef, _Request] = {}
+        self._backlog: set[BlockRef] = set()
         """Absent blocks that are not asked for yet, for a bound."""
         self._fetches: dict[bytes, tuple[int, BatchRef, _Request]] = {}
         self._held: OrderedDict[bytes, None] = OrderedDict()
-        self._exempt: set[bytes] = set()
+        self._exempt: set[BlockRef] = set()
         """Blocks that are committed already, so that nobody needs their batches."""
         self._request_ms: int | None = None
         self._fetch_ms: int | None = None
@@ -89,26 +98,26 @@ class Synchronizer:
         if ref.round <= self._dag.gc_round or self.knows(ref.digest):
             return []
         # A block that a waiting one names was asked for, so it is no unsolicited variant.
-        if ref.digest not in self._absent and self._variants(ref) >= VARIANTS_UNSOLICITED_MAX:
+        if ref not in self._absent and self._variants(ref) >= VARIANTS_UNSOLICITED_MAX:
             self.dropped += 1
             return []
         absent = [a for a in block.header.ancestors if not self._dag.covers(a)]
         batches: list[BatchRef] = []
-        if ref.digest not in self._exempt:
+        if ref not in self._exempt:
             batches = [b for b in block.header.batches if b.digest not in self._held]
         if not absent and not batches:
             return self._admit(block)
         if not self._make_room(ref):
             self.dropped += 1
             return []
-        waiting = _Waiting(block, {a.digest for a in absent}, {b.digest for b in batches})
-        self._requests.pop(ref.digest, None)
-        self._backlog.discard(ref.digest)
+        waiting = _Waiting(block, set(absent), {b.digest for b in batches})
+        self._requests.pop(ref, None)
+        self._backlog.discard(ref)
         self._waiting[ref.digest] = waiting
         self._slots.setdefault((ref.author, ref.round), []).append(block)
         self._count_by_author[ref.author] += 1
-        for digest in (*waiting.ancestors, *waiting.batches):
-            self._children.setdefault(digest, set()).add(ref.digest)
+        for named in waiting.named:
+            self._children.setdefault(named, set()).add(ref.digest)
         for ancestor in absent:
             self._request(ancestor, peer, now_ms)
         for batch in batches:
@@ -135,9 +144,9 @@ class Synchronizer:
         for waiting in [w for w in self._waiting.values() if w.block.ref.round <= gc_round]:
             self._drop(waiting)
         admitted: list[DagBlock] = []
-        for digest in [d for d, ref in self._absent.items() if ref.round <= gc_round]:
-            self._forget_absent(digest)
-            admitted += self._arrived(digest)
+        for ref in [absent for absent in self._absent if absent.round <= gc_round]:
+            self._forget_absent(ref)
+            admitted += self._arrived(ref)
         return admitted
 
     def want(self, refs: Iterable[BlockRef], peer: int, now_ms: int) -> list[DagBlock]:
@@ -146,7 +155,7 @@ class Synchronizer:
         Returns the waiting ones that are thereby admitted.
         """
         refs = [ref for ref in refs if not self._dag.covers(ref)]
-        self._exempt = {ref.digest for ref in refs}
+        self._exempt = set(refs)
         admitted: list[DagBlock] = []
         for ref in refs:
             waiting = self._waiting.get(ref.digest)
@@ -168,9 +177,9 @@ class Synchronizer:
         if self._request_ms is None or self._request_ms > now_ms:
             return []
         asks: dict[int, list[BlockRef]] = {}
-        for digest, request in self._requests.items():
+        for ref, request in self._requests.items():
             if request.due_ms <= now_ms:
-                asks.setdefault(self._turn(request, now_ms), []).append(self._absent[digest])
+                asks.setdefault(self._turn(request, now_ms), []).append(ref)
         self._request_ms = min((r.due_ms for r in self._requests.values()), default=None)
         return [(peer, sorted(refs)) for peer, refs in sorted(asks.items())]
 
@@ -205,23 +214,25 @@ class Synchronizer:
         admitted = [block]
         for parent in admitted:
             self._dag.add(parent)
-            self._forget_absent(parent.digest)
-            for digest in self._children.pop(parent.digest, ()):
+            self._forget_absent(parent.ref)
+            for digest in self._children.pop(parent.ref, ()):
                 waiting = self._waiting[digest]
-                waiting.ancestors.discard(parent.digest)
+                waiting.ancestors.discard(parent.ref)
                 if not waiting.ancestors and not waiting.batches:
                     self._forget(waiting)
                     admitted.append(waiting.block)
         return admitted
 
-    def _arrived(self, digest: bytes) -> list[DagBlock]:
+    def _arrived(self, named: BlockRef | bytes) -> list[DagBlock]:
         """What was waited for is not in the way any more."""
         admitted: list[DagBlock] = []
-        for child in sorted(self._children.pop(digest, ())):
+        for child in sorted(self._children.pop(named, ())):
             waiting = self._waiting.get(child)
             if waiting is not None:
-                waiting.ancestors.discard(digest)
-                waiting.batches.discard(digest)
+                if isinstance(named, BlockRef):
+                    waiting.ancestors.discard(named)
+                else:
+                    waiting.batches.discard(named)
                 admitted += self._release(waiting)
         return admitted
 
@@ -242,14 +253,14 @@ class Synchronizer:
 
     def _drop(self, waiting: _Waiting) -> None:
         """Gives a waiting block up; while others wait for it, it will be asked for again."""
-        digest = waiting.block.digest
+        ref = waiting.block.ref
         self._forget(waiting)
-        for absent in (*waiting.ancestors, *waiting.batches):
-            self._orphan(absent, digest)
-        if digest in self._absent:
-            self._backlog.add(digest)
+        for absent in waiting.named:
+            self._orphan(absent, ref.digest)
+        if ref in self._absent:
+            self._backlog.add(ref)
 
-    def _orphan(self, absent: bytes, child: bytes) -> None:
+    def _orphan(self, absent: BlockRef | bytes, child: bytes) -> None:
         """`child` no longer waits for `absent`; if nobody does, it is not fetched any more."""
         children = self._children.get(absent)
         if children is None:
@@ -257,8 +268,9 @@ class Synchronizer:
         children.discard(child)
         if not children:
             del self._children[absent]
-            self._fetches.pop(absent, None)
-            if absent not in self._exempt:
+            if not isinstance(absent, BlockRef):
+                self._fetches.pop(absent, None)
+            elif absent not in self._exempt:
                 self._forget_absent(absent)
 
     def _make_room(self, ref: BlockRef) -> bool:
@@ -269,36 +281,36 @@ class Synchronizer:
         if self._count_by_author[ref.author] < WAITING_PER_AUTHOR_MAX:
             return True
         own = [w for w in self._waiting.values() if w.block.ref.author == ref.author]
-        last = max(own, key=lambda w: (w.block.digest not in self._absent, w.block.ref))
-        rank = (ref.digest not in self._absent, ref)
-        if rank > (last.block.digest not in self._absent, last.block.ref):
+        last = max(own, key=lambda w: (w.block.ref not in self._absent, w.block.ref))
+        rank = (ref not in self._absent, ref)
+        if rank > (last.block.ref not in self._absent, last.block.ref):
             return False
         self._drop(last)
         return True
 
     def _request(self, ref: BlockRef, peer: int, now_ms: int) -> None:
-        digest = ref.digest
-        self._absent[digest] = ref
-        if digest in self._waiting or digest in self._requests:
+        self._absent[ref] = None
+        waiting = self._waiting.get(ref.digest)
+        if ref in self._requests or (waiting is not None and waiting.block.ref == ref):
             return
         if len(self._requests) >= REQUESTS_MAX:
-            self._backlog.add(digest)
+            self._backlog.add(ref)
             return
-        self._requests[digest] = _Request(peer, 0, now_ms)
+        self._requests[ref] = _Request(peer, 0, now_ms)
         self._request_ms = now_ms
 
     def _take_backlog(self, now_ms: int) -> None:
         """Takes up what was beyond the bound, the lowest rounds first."""
-        refs = sorted(self._absent[digest] for digest in self._backlog)
+        refs = sorted(self._backlog)
         for ref in refs[: REQUESTS_MAX - len(self._requests)]:
-            self._backlog.discard(ref.digest)
+            self._backlog.discard(ref)
             self._request(ref, ref.author, now_ms)
 
-    def _forget_absent(self, digest: bytes) -> None:
-        self._absent.pop(digest, None)
-        self._requests.pop(digest, None)
-        self._backlog.discard(digest)
-        self._exempt.discard(digest)
+    def _forget_absent(self, ref: BlockRef) -> None:
+        self._absent.pop(ref, None)
+        self._requests.pop(ref, None)
+        self._backlog.discard(ref)
+        self._exempt.discard(ref)
 
     def _turn(self, request: _Request, now_ms: int) -> int:
         """Whom to ask now; sets the time to ask the next one."""

@@ -203,6 +203,35 @@ def test_requests_are_bounded_and_the_rest_follows(monkeypatch: pytest.MonkeyPat
     assert REQUESTS_MAX > 6
 
 
+@pytest.mark.parametrize("arrives_first", [True, False])
+def test_a_digest_under_a_wrong_round_or_author_is_of_no_block(arrives_first: bool) -> None:
+    """It would pass for a parent, or a vote for a leader, that it is not."""
+    dag, synchronizer = fresh()
+    blocks = drawn(2)
+    real = [blocks[name] for name in ("A1", "B1", "C1", "D1", "A2", "B2", "C2")]
+    wrong_author = BlockRef(2, 3, blocks["A2"].digest)
+    wrong_round = BlockRef(2, 3, blocks["D1"].digest)
+    parents = [blocks[name].ref for name in ("B2", "A2")]
+    hostile = [
+        make_block(3, 1, [*parents, wrong_author]),
+        make_block(3, 1, [*parents, wrong_round]),
+    ]
+    offered = [*real, *hostile] if arrives_first else [*hostile, *real]
+    admitted = [b for block in offered for b in synchronizer.offer(block, 1, NOW)]
+    assert set(admitted) == set(real)
+    assert not any(block.digest in dag for block in hostile)
+    assert {ref for _, refs in synchronizer.requests(NOW) for ref in refs} >= {
+        wrong_author,
+        wrong_round,
+    }
+    # Like a block that does not exist, it is waited for no longer once it falls to gc_round.
+    dag.collect(2)
+    assert set(synchronizer.collected()) == set(hostile)
+    assert synchronizer.waiting_count == 0
+    for leftover in (synchronizer._children, synchronizer._absent, synchronizer._requests):
+        assert not leftover
+
+
 def test_wanted_blocks_need_no_batches() -> None:
     _, synchronizer = fresh()
     zero = genesis_blocks(make_genesis())
