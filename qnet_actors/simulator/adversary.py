@@ -55,6 +55,8 @@ class Attack(StrEnum):
     """A signed block with too few ancestors, or with one that nobody made, goes ahead."""
     WRONG_VOTE = "wrong_vote"
     """Votes for a checkpoint that nobody else executed."""
+    TIMESTAMPS = "timestamps"
+    """Blocks from long ago, or from far ahead."""
     LYING_STATUS = "lying_status"
     """Claims rounds and heights that are not, its own and those of the receiver."""
     TAMPERED_LEDGER = "tampered_ledger"
@@ -161,8 +163,10 @@ class Adversary:
                 self._attacks[Attack.WITHHOLD] += 1
                 continue
             sent = message
-            if self._on(Attack.WRONG_VOTE) or (
-                self._on(Attack.EQUIVOCATE) and receiver not in self._favoured
+            if (
+                self._on(Attack.WRONG_VOTE)
+                or self._on(Attack.TIMESTAMPS)
+                or (self._on(Attack.EQUIVOCATE) and receiver not in self._favoured)
             ):
                 sent = DagBlocks(tuple(self._twin(data) for data in message.blocks))
             self._links.send(self.index, sent, (receiver,))
@@ -180,6 +184,10 @@ class Adversary:
             votes = tuple(self._wrong_vote(vote) for vote in header.votes)
             twin = self._sign(msgspec.structs.replace(header, votes=votes))
             self._attacks[Attack.WRONG_VOTE] += 1
+        elif self._on(Attack.TIMESTAMPS):
+            off_ms = self._rng.choice((1, 10**6, 10**15, 2**64 - 1))
+            twin = self._sign(msgspec.structs.replace(header, timestamp_ms=off_ms))
+            self._attacks[Attack.TIMESTAMPS] += 1
         elif self._on(Attack.EQUIVOCATE):
             twin = self._sign(msgspec.structs.replace(header, timestamp_ms=header.timestamp_ms + 1))
             self._attacks[Attack.EQUIVOCATE] += 1

@@ -84,8 +84,12 @@ def summarise(results: Iterable[SimResult], wall_seconds: float) -> dict[str, An
     results = list(results)
     verdicts = Counter(result.verdict for result in results)
     fired: Counter[str] = Counter()
+    attacks: Counter[str] = Counter()
+    paths: Counter[str] = Counter()
     for result in results:
         fired.update(result.faults_fired)
+        attacks.update(result.attacks)
+        paths.update(result.paths_taken)
     return {
         "seeds": len(results),
         "passed": verdicts[Verdict.PASS],
@@ -93,6 +97,8 @@ def summarise(results: Iterable[SimResult], wall_seconds: float) -> dict[str, An
         "no_progress": verdicts[Verdict.NO_PROGRESS],
         "invalid": verdicts[Verdict.INVALID],
         "faults_fired": dict(sorted(fired.items())),
+        "attacks": dict(sorted(attacks.items())),
+        "paths_taken": dict(sorted(paths.items())),
         "rounds_min": min((result.rounds for result in results), default=0),
         "commits": sum(result.commits for result in results),
         "transactions": sum(result.executed for result in results),

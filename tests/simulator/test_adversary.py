@@ -126,6 +126,14 @@ def test_a_wrong_vote_is_a_signed_one():
     )
 
 
+def test_a_block_of_another_time_is_signed():
+    adversary, sent = liar(Attack.TIMESTAMPS)
+    adversary.outgoing(DagBlocks((own_block(),)), (1,))
+    ((message, _),) = sent.messages
+    assert decode_dag_block(message.blocks[0]).header.timestamp_ms != 77  # type: ignore[union-attr]
+    assert is_signed(message.blocks[0])  # type: ignore[union-attr]
+
+
 def test_lies_of_a_status_are_higher():
     adversary, sent = liar(Attack.LYING_STATUS)
     adversary.outgoing(STATUS, None)

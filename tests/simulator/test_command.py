@@ -6,6 +6,7 @@ import json
 import pytest
 
 from qnet_actors.simulator import command
+from qnet_actors.simulator.adversary import Attack
 from qnet_actors.simulator.command import run_sim, summarise
 from qnet_actors.simulator.faults import Fault
 from qnet_actors.simulator.result import SimResult, Verdict
@@ -61,6 +62,7 @@ def test_all_seeds_are_run_and_summed_up(monkeypatch):
     assert summary["seeds"] == summary["passed"] == 3
     assert summary["diverged"] == summary["no_progress"] == summary["invalid"] == 0
     assert summary["faults_fired"] == {"crash": 3, "loss": 18}
+    assert summary["paths_taken"] == {"CaughtUp": 3}
     assert summary["rounds_min"] == 305
     assert summary["virtual_seconds"] == 61.5
     assert summary["failures"] == []
@@ -122,4 +124,6 @@ def test_two_hundred_seeds_pass():
     summary = json.loads(out.getvalue())
     assert summary["passed"] == 200
     assert set(summary["faults_fired"]) == {fault.value for fault in Fault}
+    assert set(summary["attacks"]) == {attack.value for attack in Attack}
+    assert all(summary["paths_taken"][name] > 20 for name in ("CaughtUp", "BatchesDropped"))
     assert summary["rounds_min"] >= 300
