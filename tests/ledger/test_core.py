@@ -11,7 +11,6 @@ import pytest
 from qnet_actors.ledger import LedgerCore, MemoryLog, recover
 from qnet_actors.ledger.pipeline import PREFETCHED_MAX
 from qnet_actors.rooms import (
-    BlockExecuted,
     Bodies,
     CheckpointCertified,
     CheckpointMade,
@@ -32,7 +31,6 @@ from tests.ledger.world import (
     a_genesis,
     a_transaction,
     address,
-    refs,
 )
 
 BALANCES = {address(n): 10**12 for n in range(8)}
