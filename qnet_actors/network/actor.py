@@ -57,6 +57,11 @@ class ValidatorActor:
     async def measurements(self) -> dict[str, int]:
         return self._host.measurements()
 
+    async def failure(self) -> str | None:
+        """Why it does not run; None where it does, or is still starting."""
+        error = self._start.exception() if self._start.done() else None
+        return self._host.failure if error is None else str(error)
+
     async def process_id(self) -> int:
         return os.getpid()
 

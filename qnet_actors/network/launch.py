@@ -6,14 +6,21 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final
 
 import ray
 from ray.exceptions import RayError
 
-from qnet_actors.gateway.queries import ANSWER_CODEC, Fault, StatusAnswer, StatusQuery
+from qnet_actors.gateway.queries import (
+    ANSWER_CODEC,
+    Answer,
+    Fault,
+    Query,
+    StatusAnswer,
+    StatusQuery,
+)
 from qnet_actors.network.actor import ValidatorHostActor
 from qnet_actors.network.settings import HostSettings, NetworkSettings
 from qnet_actors.wire.codec import encode
@@ -133,6 +140,26 @@ class Network:
         """What each validator says of itself; None where it does not answer."""
         query = encode(StatusQuery())
         return [self._status(host.query.remote(query)) for host in self._hosts]
+
+    def ask(self, index: int, requests: Sequence[Query]) -> list[Answer | Fault]:
+        """What one validator answers to each request; raises `QnetError(NODE_UNREACHABLE)`."""
+        host = self._hosts[index]
+        references = [host.query.remote(encode(request)) for request in requests]
+        try:
+            answers = ray.get(references, timeout=CALL_TIMEOUT_SECONDS)
+        except RayError as error:
+            raise QnetError(
+                Code.NODE_UNREACHABLE, f"validator {index}: {type(error).__name__}"
+            ) from None
+        return [ANSWER_CODEC.decode(answer) for answer in answers]
+
+    def failure(self, index: int) -> str | None:
+        """Why a validator stopped or did not start; None where it did neither, or is gone."""
+        try:
+            reason = ray.get(self._hosts[index].failure.remote(), timeout=CALL_TIMEOUT_SECONDS)
+        except RayError:
+            return None
+        return None if reason is None else str(reason)
 
     def _status(self, reference: Any) -> StatusAnswer | None:
         try:

@@ -1,0 +1,69 @@
+"""`scripts/chaos`: what a network of this machine is worth under faults."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from qnet_actors.experiments.chaos.campaign import Options, Result, run_chaos
+from qnet_actors.experiments.chaos.faults import FAULTS
+from qnet_actors.wire.codes import QnetError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="no faults after this")
+    parser.add_argument("--seed", type=int, default=1, help="of victims, order and times")
+    parser.add_argument("--faults", default=",".join(FAULTS), help="kinds, separated by commas")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    chosen = parser.parse_args()
+    options = Options(
+        seconds=chosen.seconds, seed=chosen.seed, kinds=tuple(chosen.faults.split(","))
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="qnet-chaos-") as directory:
+            result = run_chaos(options, Path(directory), _say)
+    except QnetError as error:
+        if chosen.json:
+            document = {"error": {"code": error.code.label, "detail": error.detail}}
+            _print(msgspec.json.encode(document).decode())
+        _say(f"chaos: {error.code.label}: {error.detail}")
+        return 1
+    _print(msgspec.json.encode(result).decode() if chosen.json else _table(result))
+    return 0 if result.good else 1
+
+
+def _table(result: Result) -> str:
+    row = "{:<18} {:>8} {:>12} {:>5} {:>10} {:>9}".format
+    lines = [row("fault", "injected", "acknowledged", "lost", "service s", "whole s")]
+    lines += [
+        row(
+            kind,
+            outcome.injected,
+            outcome.acknowledged_before,
+            outcome.lost,
+            outcome.seconds_to_service_max,
+            outcome.seconds_to_recovery_max,
+        )
+        for kind, outcome in result.faults.items()
+    ]
+    roots = "equal" if result.roots_equal else "DIFFERENT"
+    lines.append(f"{result.acknowledged} acknowledged, {result.lost} lost, roots {roots}")
+    return "\n".join(lines)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""The faults: what each does to a running network, and how it is undone.
+
+Processes are signalled by their ids only.  Files are changed while their process is stopped by
+SIGSTOP and before it is killed, so that nothing but the fault writes to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from qnet_actors.crypto import development_key
+from qnet_actors.network.development import VALIDATOR
+from qnet_actors.network.host import ValidatorHost
+from qnet_actors.network.launch import Network
+from qnet_actors.network.settings import HostSettings
+from qnet_actors.wire.codes import Code, QnetError
+
+STOPPED_SECONDS: Final = 4.0
+FILE_SIZE_BYTES_MAX: Final = 256 * 1024
+"""Of any file of the process whose disk is full; the logs of Ray stay below."""
+STOP_TIMEOUT_SECONDS: Final = 20.0
+POLL_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where faults strike."""
+
+    network: Network
+    processes: dict[str, int]
+    """By name, as they were just before the fault."""
+    random: random.Random
+
+    def victim(self) -> int:
+        """A validator chosen by the seed."""
+        return self.random.randrange(self.network.settings.validators)
+
+    def signal_validator(self, index: int, number: signal.Signals) -> None:
+        os.kill(self.processes[f"validator-{index}"], number)
+
+    def directory(self, index: int) -> Path:
+        return self.network.settings.directory / f"validator-{index}"
+
+
+async def _nothing() -> None:
+    """Nothing is to be undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Injury:
+    """What was done."""
+
+    validators: tuple[int, ...] = ()
+    """That must come back."""
+    what: str = ""
+    heal: Callable[[], Awaitable[None]] = _nothing
+    """Called once the others serve again."""
+
+
+Fault = Callable[[Site], Awaitable[Injury]]
+
+
+async def kill_validator(site: Site) -> Injury:
+    index = site.victim()
+    site.signal_validator(index, signal.SIGKILL)
+    return Injury((index,), f"validator {index}")
+
+
+async def kill_gateway(site: Site) -> Injury:
+    number = site.random.randrange(site.network.settings.gateways)
+    os.kill(site.processes[f"gateway-{number}"], signal.SIGKILL)
+    return Injury((), f"gateway {number}")
+
+
+async def kill_network(site: Site) -> Injury:
+    """All validators at one time; Ray starts them again on what their disks hold."""
+    everyone = tuple(range(site.network.settings.validators))
+    for index in everyone:
+        site.signal_validator(index, signal.SIGKILL)
+    return Injury(everyone, "all validators")
+
+
+async def stop_validator(site: Site) -> Injury:
+    """Neither dead nor alive: its connections stand, and nothing comes over them."""
+    index = site.victim()
+    site.signal_validator(index, signal.SIGSTOP)
+    begun = time.monotonic()
+
+    async def heal() -> None:
+        await asyncio.sleep(max(0.0, begun + STOPPED_SECONDS - time.monotonic()))
+        site.signal_validator(index, signal.SIGCONT)
+
+    return Injury((index,), f"validator {index}", heal)
+
+
+async def cut_journal(site: Site) -> Injury:
+    """Bytes are missing at the end of the consensus journal: what was signed last is forgotten."""
+    return _cut(site, "journal/journal-*.seg")
+
+
+async def cut_batches(site: Site) -> Injury:
+    """Bytes are missing at the end of the batch store."""
+    return _cut(site, "batches/segment-*.log")
+
+
+async def cut_block_log(site: Site) -> Injury:
+    """Bytes are missing at the end of the block log."""
+    return _cut(site, "ledger/blocks-*.duckdb.wal")
+
+
+async def damage_block_log(site: Site) -> Injury:
+    """A byte in the midst of the block log has changed.
+
+    The validator may find out at its start, and then has to refuse it; its block log is set aside
+    and it takes the blocks from the others.
+    """
+    index = site.victim()
+    site.signal_validator(index, signal.SIGSTOP)
+    path = _newest(site.directory(index), "ledger/blocks-*.duckdb.wal")
+    size = path.stat().st_size
+    position = site.random.randrange(size // 4, size)
+    with path.open("r+b") as file:
+        file.seek(position)
+        (byte,) = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte ^ 0xFF]))
+    site.signal_validator(index, signal.SIGKILL)
+
+    async def heal() -> None:
+        reason = await stopped(site.network, index)
+        if reason is None:
+            return
+        if Code.DATA_CORRUPT.label not in reason:
+            raise QnetError(Code.INTERNAL, f"a damaged block log ended in: {reason}")
+        directory = site.directory(index)
+        (directory / "ledger").rename(directory / f"ledger-damaged-{time.time_ns()}")
+        await _restart(site.network, index)
+
+    return Injury((index,), f"validator {index}, byte {position} of {size}", heal)
+
+
+async def second_copy(site: Site) -> Injury:
+    """Another process opens the data directory of a running validator; it must be refused."""
+    index = site.victim()
+    settings = HostSettings(index=index, directory=site.directory(index))
+    copy = ValidatorHost(site.network.genesis, development_key(VALIDATOR, index), settings)
+    try:
+        await copy.start()
+    except QnetError as error:
+        if error.code != Code.DATA_DIRECTORY_LOCKED:
+            raise
+    else:
+        await copy.stop()
+        raise QnetError(Code.DIVERGED, f"a second validator {index} was let at its data")
+    return Injury((), f"validator {index}")
+
+
+async def fill_disk(site: Site) -> Injury:
+    """Files cannot grow any more; the validator must stop, and come back once they can."""
+    index = site.victim()
+    pid = site.processes[f"validator-{index}"]
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_SIZE_BYTES_MAX, hard))
+
+    async def heal() -> None:
+        reason = await stopped(site.network, index)
+        if reason is None or Code.DISK_FULL.label not in reason:
+            raise QnetError(Code.INTERNAL, f"a full disk ended in: {reason}")
+        site.signal_validator(index, signal.SIGKILL)
+
+    return Injury((index,), f"validator {index}", heal)
+
+
+FAULTS: Final[dict[str, Fault]] = {
+    "kill_validator": kill_validator,
+    "kill_network": kill_network,
+    "stop_validator": stop_validator,
+    "cut_journal": cut_journal,
+    "cut_block_log": cut_block_log,
+    "damage_block_log": damage_block_log,
+    "cut_batches": cut_batches,
+    "kill_gateway": kill_gateway,
+    "second_copy": second_copy,
+    "fill_disk": fill_disk,
+}
+
+
+async def stopped(network: Network, index: int) -> str | None:
+    """Why a validator stopped or did not start; None once it runs and is ready."""
+    give_up = time.monotonic() + STOP_TIMEOUT_SECONDS
+    while time.monotonic() < give_up:
+        reason = await asyncio.to_thread(network.failure, index)
+        if reason is not None:
+            return reason
+        await asyncio.sleep(POLL_SECONDS)
+    return None
+
+
+async def _restart(network: Network, index: int) -> None:
+    processes = await asyncio.to_thread(network.process_ids)
+    os.kill(processes[f"validator-{index}"], signal.SIGKILL)
+
+
+def _cut(site: Site, pattern: str) -> Injury:
+    index = site.victim()
+    site.signal_validator(index, signal.SIGSTOP)
+    path = _newest(site.directory(index), pattern)
+    size = path.stat().st_size
+    count = min(size, site.random.randint(1, 20_000))
+    os.truncate(path, size - count)
+    site.signal_validator(index, signal.SIGKILL)
+    return Injury((index,), f"validator {index}, {count} of {size} bytes")
+
+
+def _newest(directory: Path, pattern: str) -> Path:
+    paths = sorted(directory.glob(pattern))
+    if not paths:
+        raise QnetError(Code.INTERNAL, f"no file {pattern} in {directory.name}")
+    return paths[-1]
