@@ -56,6 +56,12 @@ TR_BYTES: Final = 64
 TR_START: Final = K * ROW_BYTES
 ENTRY_BYTES: Final = TR_START + TR_BYTES
 CACHE_LINE_BYTES: Final = 64
+# While one signature is verified, the expanded key of the next one comes from main memory.  A few
+# lines at a time: the processor waits where more loads are under way than it can keep track of.
+RESPONSE_LINES: Final = 29
+ROW_LINES: Final = 48
+RESPONSE_FETCH_BYTES: Final = RESPONSE_LINES * CACHE_LINE_BYTES
+ROW_FETCH_BYTES: Final = ROW_LINES * CACHE_LINE_BYTES
 # Of the 280 candidates in five blocks of SHAKE128, and those read besides.
 CANDIDATES: Final = 280
 CANDIDATES_DECODED: Final = 288
@@ -84,20 +90,36 @@ def _store_packed(emitter: Emitter, vectors: list[Vector], pointer: Pointer) -> 
         emitter.store(back, pointer, _PACKED_VECTOR_BYTES * v + front.lanes)
 
 
+def _fetch(emitter: Emitter, pointer: Pointer, lines: int, step: int) -> None:
+    """One of 32 steps that together fetch `lines` cache lines."""
+    for line in range(lines * step // (2 * VECTORS), lines * (step + 1) // (2 * VECTORS)):
+        emitter.prefetch(emitter.at(pointer, line, CACHE_LINE_BYTES))
+
+
 @vector_kernel
 def _response(
-    emitter: Emitter, signature: Pointer, start: Scalar, out: Pointer, to: Scalar
+    emitter: Emitter,
+    signature: Pointer,
+    start: Scalar,
+    out: Pointer,
+    to: Scalar,
+    entries: Pointer,
+    upcoming: Scalar,
 ) -> Scalar:
     source, target = emitter.at(signature, start), emitter.at(out, to, 4)
+    soon = emitter.at(entries, upcoming)
     largest = emitter.constant(I32, [0] * LANES)
     z = []
     for v in range(VECTORS):
+        _fetch(emitter, soon, RESPONSE_LINES, v)
         octets = emitter.load(source, I8, 64, Z_BITS * LANES // 8 * v)
         packed = _unpack_bits(octets, Z_BITS)
         # Below the norm's bound when BETA < packed < 2 GAMMA1 - BETA; one comparison, unsigned.
         largest = largest.maximum_unsigned(packed - (BETA + 1))
         z.append(GAMMA1 - packed)
-    _store_poly(emitter, ntt(z), target)
+    for v, vector in enumerate(ntt(z)):
+        _fetch(emitter, soon, RESPONSE_LINES, VECTORS + v)
+        emitter.store(vector, target, _VECTOR_BYTES * v)
     return emitter.at_most(largest.largest_unsigned(), 2 * (GAMMA1 - BETA - 1))
 
 
@@ -112,21 +134,18 @@ def _challenge(emitter: Emitter, c: Pointer, out: Pointer, to: Scalar) -> None:
 @vector_kernel
 def _row(
     emitter: Emitter,
-    entry: Pointer,
+    entries: Pointer,
     start: Scalar,
     hats: Pointer,
     w: Pointer,
     w1: Pointer,
     to: Scalar,
-    upcoming: Pointer,
-    upcoming_start: Scalar,
+    upcoming: Scalar,
 ) -> None:
-    row, soon = emitter.at(entry, start), emitter.at(upcoming, upcoming_start)
-    lines = ROW_BYTES // CACHE_LINE_BYTES
+    row, soon = emitter.at(entries, start), emitter.at(entries, upcoming)
     sums = []
     for v in range(VECTORS):
-        for line in range(lines * v // VECTORS, lines * (v + 1) // VECTORS):
-            emitter.prefetch(emitter.at(soon, line, CACHE_LINE_BYTES))
+        _fetch(emitter, soon, ROW_LINES, v)
         terms = []
         for term in range(TERMS):
             packed = emitter.load(row, I8, 64, POLY_BYTES * term + _PACKED_VECTOR_BYTES * v)
@@ -135,6 +154,7 @@ def _row(
         sums.append(sum_of_products(terms))
     target = emitter.at(w1, to)
     for v, vector in enumerate(inverse_ntt(sums)):
+        _fetch(emitter, soon, ROW_LINES, VECTORS + v)
         residue = canonical(vector)
         emitter.store(residue, w, _VECTOR_BYTES * v)
         # Two nibbles a byte (FIPS 204 Algorithm 28).
@@ -174,13 +194,17 @@ def _place(emitter: Emitter, poly: Pointer, entry: Pointer, to: Scalar) -> None:
 
 
 @kernel()
-def ntt_response(signatures: Array, start: int, out: Array, to: int) -> Any:
+def ntt_response(
+    signatures: Array, start: int, out: Array, to: int, entries: Array, upcoming: int
+) -> Any:
     """Unpacks a polynomial of z (Algorithm 27), checks its norm, and stores its NTT.
 
     From `signatures[start:]`, uint8 with 64 readable bytes behind the last vector's first; to
     `out[to:]`, int32, in NTT order.  False where the norm is not below gamma1 - beta.
+    Meanwhile fetches RESPONSE_FETCH_BYTES at byte `upcoming` of `entries` into the processor's
+    cache.
     """
-    return _response(signatures, start, out, to)
+    return _response(signatures, start, out, to, entries, upcoming)
 
 
 @kernel()
@@ -203,9 +227,9 @@ def row_w1(
 
     The row of an expanded key at byte `start` of `entries`; `hats` int32[6 * 256] are the NTTs of z
     and of -c.  Stores w' to `w`, int32[256] in [0, q), and w1Encode of its high bits to `w1[to:]`.
-    Meanwhile fetches the row at byte `upcoming` of `entries` into the processor's cache.
+    Meanwhile fetches ROW_FETCH_BYTES at byte `upcoming` of `entries` into the processor's cache.
     """
-    _row(entries, start, hats, w, w1, to, entries, upcoming)
+    _row(entries, start, hats, w, w1, to, upcoming)
 
 
 @kernel()

@@ -180,9 +180,10 @@ def sign_rows(entries: Array, slots: Array, mus: Array, seeds: Array, signatures
             if rows[lane] == _IDLE:
                 continue
             hats[lane, mldsa.L * ring.N :] = 0
-            for s in range(mldsa.L):
-                mldsa.ntt_response(mask_octets[lane], 8 * s * _MASK_WORDS, hats[lane], ring.N * s)
             start = slots[rows[lane]] * SIGNING_BYTES
+            for s in range(mldsa.L):
+                mask = 8 * s * _MASK_WORDS
+                mldsa.ntt_response(mask_octets[lane], mask, hats[lane], ring.N * s, flat, start)
             for row in range(mldsa.K):
                 place = start + row * ring.ROW_BYTES
                 to = _MU_BYTES + mldsa.W1_POLY_BYTES * row

@@ -156,11 +156,15 @@ def verify_rows(
             i = order[group + lane]
             signature = i * mldsa.SIGNATURE_BYTES
             hint = signatures[i, mldsa.HINT_START :]
+            upcoming = slots[order[min(group + lane + 1, count - 1)]] * mldsa.ENTRY_BYTES
             good = decode_hint(hint, ends)
             for s in range(mldsa.L):
                 if good:
                     start = signature + mldsa.CHALLENGE_BYTES + mldsa.Z_POLY_BYTES * s
-                    good = mldsa.ntt_response(flat_signatures, start, hats, ring.N * s)
+                    good = mldsa.ntt_response(
+                        flat_signatures, start, hats, ring.N * s, flat_entries, upcoming
+                    )
+                    upcoming += mldsa.RESPONSE_FETCH_BYTES
             plausible[lane] = good
             if not good:
                 continue
@@ -170,8 +174,6 @@ def verify_rows(
             for k in range(ring.N):
                 c[k] = -c[k]
             mldsa.ntt_challenge(c, hats, ring.N * mldsa.L)
-            # While one key is multiplied with, the next one is fetched from main memory.
-            upcoming = order[min(group + lane + 1, count - 1)]
             for r in range(mldsa.K):
                 to = 8 * _W1_WORDS * lane + _MU_BYTES + mldsa.W1_POLY_BYTES * r
                 mldsa.row_w1(
@@ -181,8 +183,9 @@ def verify_rows(
                     w,
                     hashed_octets.reshape(-1),
                     to,
-                    slots[upcoming] * mldsa.ENTRY_BYTES + r * ring.ROW_BYTES,
+                    upcoming,
                 )
+                upcoming += mldsa.ROW_FETCH_BYTES
                 w1 = hashed_octets.reshape(-1)[to : to + mldsa.W1_POLY_BYTES]
                 use_hint(hint, ends[r], ends[r + 1], w, w1)
         # Lines 12 and 13.

@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.int64]
 CACHE_MB: Final = 64
 THREADS_MAX: Final = 64
 # Rows for which slots are held at a time: enough to fill the lanes, few enough for a small cache.
-ROWS_PER_PART: Final = 512
+ROWS_PER_PART: Final = 1_024
 # Handing work to another thread costs as much as a few verifications.
 ROWS_PER_THREAD_MIN: Final = 64
 
