@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qnet_actors.crypto.choice import Choice, choose
     from qnet_actors.crypto.kem import (
         Encapsulation,
         Kem,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BatchVerifier": "verify",
+    "Choice": "choice",
     "ColumnVerifier": "verify",
     "Encapsulation": "kem",
     "Kem": "kem",
@@ -46,6 +48,7 @@ _HOME = {
     "Selection": "providers",
     "Signer": "keys",
     "SigningKey": "providers",
+    "choose": "choice",
     "development_key": "keys",
     "liboqs_kem": "kem",
     "openssl_kem": "kem",
@@ -69,6 +72,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "BatchVerifier",
+    "Choice",
     "ColumnVerifier",
     "Encapsulation",
     "Kem",
@@ -79,6 +83,7 @@ __all__ = [
     "Selection",
     "Signer",
     "SigningKey",
+    "choose",
     "development_key",
     "liboqs_kem",
     "openssl_kem",

@@ -288,9 +288,9 @@ def raw_verifications(folder: Path, provider_name: ProviderName) -> float:
 def _verify_for_a_while(
     folder: Path, provider_name: ProviderName, barrier: Any, results: Any
 ) -> None:
-    from qnet_actors.crypto import BatchVerifier, provider
+    from qnet_actors.crypto import choose
 
-    verifier = BatchVerifier(provider(provider_name))
+    verifier = choose(provider_name).verifier
     signed = list(read_signed(folder, SAMPLE_TRANSACTIONS))
     witnesses = [check_signed(one).witness for one in signed]
     ids = np.frombuffer(b"".join(one.id for one in signed), dtype=np.uint8).reshape(-1, 32)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, select_provider
+from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
 from qnet_actors.gateway import (
     Answer,
     BlockEvent,
@@ -78,7 +78,7 @@ class ValidatorHost:
         self._answers: Answers | None = None
         self._ready = asyncio.Event()
         self._stopped: str | None = None
-        self.provider_reason = ""
+        self.crypto_reason = ""
 
     async def start(self) -> Endpoint:
         """Opens, recovers and listens.  Raises `QnetError` where the disk or a port refuses."""
@@ -86,10 +86,9 @@ class ValidatorHost:
         self._directory = await asyncio.to_thread(
             DataDirectory, settings.directory, genesis.chain_id(), settings.index
         )
-        selection = select_provider(settings.provider)
-        self.provider_reason = selection.reason
-        signer = Signer(self._key, selection.provider)
-        verifier = BatchVerifier(selection.provider)
+        choice = await asyncio.to_thread(choose, settings.provider)
+        self.crypto_reason = choice.reason
+        signer, verifier = Signer(self._key, choice.provider), choice.verifier
         validator = await asyncio.to_thread(self._open, signer, verifier)
         driver = Driver(validator.node, validator.stores.by_room(1), self._on_event, self._on_stop)
         links = Links(
