@@ -99,6 +99,7 @@ class Ledger:
     """Public keys by key id, as far as they were ever brought."""
     certificate: Certificate | None = None
     development: bool = True
+    genesis_ms: int = 1_700_000_000_000
 
     @property
     def height(self) -> int:
@@ -123,7 +124,7 @@ class Ledger:
             parent=self.records[-1][1] if self.records else CHAIN_ID,
             commit_index=2 * height,
             commit_digest=ZERO_DIGEST,
-            timestamp_ms=1_700_000_000_000 + 100 * height,
+            timestamp_ms=self.genesis_ms + 100 * height,
             transactions_root=ZERO_DIGEST,
             receipts_root=ZERO_DIGEST,
             write_set_digest=ZERO_DIGEST,

@@ -26,7 +26,7 @@ def test_every_route_is_described_and_nothing_else():
     }
     paths = create_app(make_backends()).openapi()["paths"]
     served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    operations = {("GET", path) for path in ("/healthz", "/readyz", "/metrics")}
+    operations = {("GET", path) for path in ("/", "/healthz", "/readyz", "/metrics")}
     assert described == served | operations
 
 

@@ -12,7 +12,7 @@ export function ceiling(value) {
   return [1, 2, 5, 10].map((factor) => factor * unit).find((step) => step >= value);
 }
 
-/** Transactions a second over the last `seconds` seconds; `set` takes one count for each. */
+/** Transactions a second over the last `seconds` seconds; `set` takes a count for each, or null. */
 export class RateChart {
   constructor(seconds) {
     this._seconds = seconds;
@@ -20,6 +20,7 @@ export class RateChart {
     this._at = null;
     this._bars = svg("path", { class: "bars" });
     this._mark = svg("rect", { class: "mark", y: 0, width: 1, height: HEIGHT, visibility: "hidden" });
+    this._unknown = svg("rect", { class: "unknown", x: 0, y: 0, width: 0, height: HEIGHT });
     this._ticks = h("div", { class: "ticks", "aria-hidden": "true" });
     this._readout = h("p", { class: "readout" });
     this._none = h("p", { class: "nothing" }, "No transactions in the last two minutes");
@@ -29,6 +30,7 @@ export class RateChart {
       [0, 0.5, 1].map((part) =>
         svg("line", { x1: 0, x2: seconds, y1: part * HEIGHT, y2: part * HEIGHT, class: "grid" }),
       ),
+      this._unknown,
       this._mark,
       this._bars,
     );
@@ -69,13 +71,17 @@ export class RateChart {
   set(counts) {
     this._counts = counts;
     const top = ceiling(Math.max(...counts));
+    const unknown = counts.lastIndexOf(null) + 1;
+    this._unknown.setAttribute("width", String(unknown));
     const parts = counts.map((count, at) => {
       if (!count) return "";
       const y = HEIGHT * (1 - count / top);
       return `M${at + GAP / 2} ${HEIGHT}V${y.toFixed(2)}h${1 - GAP}V${HEIGHT}z`;
     });
     this._bars.setAttribute("d", parts.join(""));
-    this._none.hidden = counts.some(Boolean);
+    const where = unknown ? "what was read" : "the last two minutes";
+    replace(this._none, `No transactions in ${where}`);
+    this._none.hidden = counts.some(Boolean) || unknown === counts.length;
     replace(this._ticks, [top, top / 2, 0].map((tick) => h("span", {}, grouped(tick))));
     this._read();
   }
@@ -84,13 +90,18 @@ export class RateChart {
     const counts = this._counts;
     if (this._at !== null) {
       const ago = this._seconds - 1 - this._at;
-      this._say(`${ago} s before: ${grouped(counts[this._at])} tx`);
+      const count = counts[this._at];
+      this._say(`${ago} s before: ${count === null ? "not read" : `${grouped(count)} tx`}`);
       return;
     }
-    const average = counts.reduce((sum, count) => sum + count, 0) / counts.length;
-    this._say(
-      `average ${grouped(Math.round(average))} tx/s, peak ${grouped(Math.max(...counts))} tx/s`,
-    );
+    const known = counts.filter((count) => count !== null);
+    if (!known.length) {
+      this._say("Reading blocks");
+      return;
+    }
+    const average = Math.round(known.reduce((sum, count) => sum + count, 0) / known.length);
+    const over = known.length < counts.length ? `over the ${known.length} s that were read, ` : "";
+    this._say(`${over}average ${grouped(average)} tx/s, peak ${grouped(Math.max(...known))} tx/s`);
   }
 
   _say(text) {

@@ -10,6 +10,7 @@ const ENDED = new Set(["final", "replaced", "evicted", "expired", "unpayable"]);
 
 const { h } = dom;
 const mono = (text) => h("span", { class: "mono" }, text);
+const note = (text) => h("p", { class: "note" }, text);
 const number = (value) => h("span", { class: "number" }, dom.grouped(value));
 
 /** What a text names: `{kind, id}`; kind `digest` may be a block or a transaction. */
@@ -39,7 +40,7 @@ export async function resolve(text) {
   if (!named) {
     throw new api.ApiError(
       "invalid_parameter",
-      "Type a block height, a hash or id of 64 hex digits, or an address that begins with qnet1 or tqnet1.",
+      "Type a block height, a hash or id of 64 hex digits, or an address (qnet1... or tqnet1...).",
     );
   }
   if (named.kind !== "digest") return named;
@@ -53,18 +54,20 @@ export async function resolve(text) {
 }
 
 function heading(kind, name) {
-  return h("div", { class: "heading" }, h("h1", { tabindex: -1 }, `${kind} `, h("span", { class: "mono" }, name)));
+  return h("div", { class: "heading" }, h("h1", { tabindex: -1 }, `${kind} `, mono(name)));
 }
 
 function pages(id, offset, answer) {
   const links = [];
   if (offset > 0) {
-    links.push(h("a", { href: `#/block/${id}/${Math.max(0, offset - PAGE)}` }, "Earlier in the block"));
+    const before = Math.max(0, offset - PAGE);
+    links.push(h("a", { href: `#/block/${id}/${before}` }, "Earlier in the block"));
   }
   if (answer.next_offset) {
     links.push(h("a", { href: `#/block/${id}/${answer.next_offset}` }, "Later in the block"));
   }
-  return links.length ? h("nav", { class: "pages", "aria-label": "Transactions of the block" }, links) : null;
+  if (!links.length) return null;
+  return h("nav", { class: "pages", "aria-label": "Transactions of the block" }, links);
 }
 
 async function showBlock(id, at) {
@@ -72,6 +75,7 @@ async function showBlock(id, at) {
   const answer = await api.blockTransactions(id, offset, PAGE);
   const { header, hash, final, transactions = [] } = answer;
   const height = BigInt(header.height);
+  const age = dom.age(api.gatewayNow() - header.timestamp_ms);
   const rows = transactions.map(({ id: transaction, body, receipt }) => [
     dom.link("tx", transaction, dom.shortened(transaction)),
     dom.link("account", body.sender, dom.shortened(body.sender)),
@@ -80,8 +84,9 @@ async function showBlock(id, at) {
     dom.codeBadge(receipt.code),
   ]);
   const last = offset + transactions.length;
+  const count = dom.grouped(header.transaction_count);
   const shown = transactions.length
-    ? `Transactions ${dom.grouped(offset + 1)} to ${dom.grouped(last)} of ${dom.grouped(header.transaction_count)}`
+    ? `Transactions ${dom.grouped(offset + 1)} to ${dom.grouped(last)} of ${count}`
     : "Transactions";
   return {
     title: `Block ${header.height}`,
@@ -100,8 +105,8 @@ async function showBlock(id, at) {
         dom.facts([
           ["Status", dom.statusBadge(final ? "final" : "executed")],
           ["Hash", mono(hash)],
-          ["Time", `${dom.time(header.timestamp_ms)} (${dom.age(api.gatewayNow() - header.timestamp_ms)})`],
-          ["Transactions", `${dom.grouped(header.transaction_count)}, ${dom.grouped(header.failed_count)} failed`],
+          ["Time", `${dom.time(header.timestamp_ms)} (${age})`],
+          ["Transactions", `${count}, ${dom.grouped(header.failed_count)} failed`],
           ["Gas used", number(header.gas_used)],
           ["Epoch", number(header.epoch)],
           ["Commit", number(header.commit_index)],
@@ -149,7 +154,12 @@ function events(receipt) {
     mono(topic),
     mono(data),
   ]);
-  return dom.panel("Events", dom.table("Events", ["Source", "Topic, base64", "Data, base64"], rows, "None."));
+  const columns = ["Source", "Topic, base64", "Data, base64"];
+  return dom.panel("Events", dom.table("Events", columns, rows, "None."));
+}
+
+function validUntil({ valid_until: last }) {
+  return last === "0" ? "no end" : `block ${dom.grouped(last)}`;
 }
 
 async function showTransaction(id) {
@@ -172,13 +182,13 @@ async function showTransaction(id) {
           body && ["Nonce", number(body.nonce)],
           receipt && ["Gas used", number(receipt.gas_used)],
           body && ["Gas limit", number(body.gas_limit)],
-          body && ["Gas price", h("span", { class: "number" }, `${dom.grouped(body.gas_price)} units`)],
+          body && ["Gas price", [number(body.gas_price), " units"]],
           receipt && body && ["Fee", dom.amount(BigInt(receipt.gas_used) * BigInt(body.gas_price))],
-          body && ["Valid until", body.valid_until === "0" ? "no end" : `block ${dom.grouped(body.valid_until)}`],
+          body && ["Valid until", validUntil(body)],
           body && ["Key", mono(body.key_id)],
           receipt?.return_data && ["Returned, base64", mono(receipt.return_data)],
         ]),
-        body ? null : h("p", { class: "note" }, "Sender and payee are shown once the transaction is in a block."),
+        body ? null : note("Sender and payee are shown once the transaction is in a block."),
       ),
       body ? payments(body.action) : null,
       events(receipt),
@@ -202,11 +212,11 @@ async function showAccount(id) {
           ["Address", mono(account.address)],
           ["Balance", dom.amount(account.balance)],
           ["Nonce", number(account.nonce)],
-          ["Next nonce", waiting > 0n ? `${dom.grouped(next.next_nonce)} (${dom.grouped(waiting)} in the pool)` : number(next.next_nonce)],
+          ["Next nonce", [number(next.next_nonce), waiting > 0n ? ` (${waiting} in the pool)` : ""]],
           ["Key", account.key_id ? mono(account.key_id) : "the address itself"],
           ["As of block", account.height === "0" ? "the genesis" : dom.blockLink(account.height)],
         ]),
-        unused ? h("p", { class: "note" }, "Nothing has happened to this account yet.") : null,
+        unused ? note("Nothing has happened to this account yet.") : null,
       ),
     ],
   };

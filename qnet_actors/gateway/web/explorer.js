@@ -1,6 +1,6 @@
 // The page: which view is shown, the lookup, and what is said of the connection.
 
-import { ApiError, gatewayNow } from "./api.js";
+import { ApiError } from "./api.js";
 import { details, resolve } from "./details.js";
 import { h, replace, shortened, time } from "./dom.js";
 import { Feed } from "./feed.js";
@@ -19,7 +19,6 @@ const byId = (id) => document.getElementById(id);
 const main = byId("main");
 const overview = new Overview();
 const feed = new Feed(schedule);
-let lastHeardMs = null;
 let scheduled = false;
 // Of the view that is shown: what comes for an older one is dropped.
 let visit = 0;
@@ -39,14 +38,14 @@ function setText(element, text) {
 }
 
 function render() {
-  if (feed.mode === "live" || feed.mode === "polling") lastHeardMs = gatewayNow();
   const connection = byId("connection");
   connection.dataset.state = feed.mode;
   setText(connection, MODES[feed.mode]);
   renderTrouble();
   if (feed.status) {
     const { name, development, chain_id: chain, version } = feed.status;
-    setText(byId("network"), `${name}${development ? ", development" : ""}, chain ${shortened(chain)}`);
+    const kind = development ? ", development" : "";
+    setText(byId("network"), `${name}${kind}, chain ${shortened(chain)}`);
     setText(byId("version"), `version ${version}`);
   }
   if (overview.element.isConnected) overview.update(feed);
@@ -57,9 +56,13 @@ function renderTrouble() {
   const trouble = byId("trouble");
   trouble.hidden = !feed.trouble;
   if (!feed.trouble) return;
-  const shown = lastHeardMs ? ` Shown is what was known at ${time(lastHeardMs).slice(11, 19)} UTC.` : "";
-  const said = feed.trouble instanceof ApiError ? feed.trouble.message : "The page met an unexpected answer.";
-  setText(trouble, `${said}${shown} Trying again.`);
+  const heard = feed.heardMs && time(feed.heardMs).slice(11, 19);
+  const shown = heard ? ` Shown is what was known at ${heard} UTC.` : "";
+  setText(trouble, `${explain(feed.trouble)}${shown} Trying again.`);
+}
+
+function explain(error) {
+  return error instanceof ApiError ? error.message : "The page met an unexpected answer.";
 }
 
 function route() {
@@ -104,13 +107,13 @@ async function showDetails(own, kind, id, at, focus) {
     show(refusal(error));
   }
   if (focus) focusHeading();
-  if (again) timer = setTimeout(() => refresh(own, kind, id, at), Math.max(again, 0));
+  if (again) timer = setTimeout(() => refresh(own, kind, id, at), again);
 }
 
 function refresh(own, kind, id, at) {
   if (own !== visit) return;
   // Not while somebody reads with the keyboard inside: new elements would take the focus away.
-  const busy = document.hidden || main.querySelector("a:focus, :focus-within a:focus");
+  const busy = document.hidden || main.querySelector("a:focus");
   if (busy) timer = setTimeout(() => refresh(own, kind, id, at), RETRY_MS);
   else showDetails(own, kind, id, at, false);
 }
@@ -129,13 +132,13 @@ function show(content) {
 
 function refusal(error) {
   const titles = { not_found: "Not found", offline: "No answer" };
-  const message = error instanceof ApiError ? error.message : "The page met an unexpected answer.";
+  const title = titles[error.code] ?? "This cannot be shown";
   return [
-    h("div", { class: "heading" }, h("h1", { tabindex: -1 }, titles[error.code] ?? "This cannot be shown")),
+    h("div", { class: "heading" }, h("h1", { tabindex: -1 }, title)),
     h(
       "section",
       { class: "panel" },
-      h("p", {}, message),
+      h("p", {}, explain(error)),
       error.code ? h("p", { class: "note" }, "Code: ", h("code", {}, error.code)) : null,
       h("p", {}, h("a", { href: "#/" }, "To the overview")),
     ),
@@ -166,7 +169,7 @@ byId("lookup").addEventListener("submit", async (event) => {
     else location.hash = target;
   } catch (error) {
     if (!(error instanceof ApiError)) console.error(error);
-    showLookupError(error instanceof ApiError ? error.message : "The lookup failed.");
+    showLookupError(explain(error));
   }
 });
 

@@ -22,14 +22,16 @@ export class Feed {
     this.blocks = [];
     this.transactions = [];
     this.loaded = false;
-    this.trouble = null;
-    this.mode = "connecting";
+    /** When the gateway last told something, by its own clock; null before. */
+    this.heardMs = null;
     this.finalHeight = 0n;
     this._changed = changed;
     this._byHeight = new Map();
     this._shown = new Map();
     this._retryMs = RETRY_FIRST_MS;
     this._waitUntil = 0;
+    this._open = false;
+    this._troubles = new Map();
     this._refreshing = false;
     this._stale = true;
   }
@@ -48,17 +50,36 @@ export class Feed {
     return this.blocks.length ? this.blocks[0].header.height : (this.status?.height ?? null);
   }
 
+  /** What goes wrong now, as an error; null where nothing does. */
+  get trouble() {
+    return this._troubles.values().next().value ?? null;
+  }
+
+  /** connecting, live, polling or offline. */
+  get mode() {
+    for (const error of this._troubles.values()) if (error.code === "offline") return "offline";
+    if (this._open) return "live";
+    return this.heardMs === null ? "connecting" : "polling";
+  }
+
   isFinal(height) {
     return BigInt(height) <= this.finalHeight;
   }
 
-  /** Transactions of each of the last `WINDOW_S` whole seconds by block time, oldest first. */
+  /**
+   * Transactions of each of the last `WINDOW_S` whole seconds by block time, oldest first; null
+   * for seconds that are older than the blocks that were read.
+   */
   perSecond() {
     const last = Math.floor(api.gatewayNow() / 1000) - 1;
-    const counts = new Array(WINDOW_S).fill(0);
+    const place = (header) => WINDOW_S - 1 - (last - Math.floor(header.timestamp_ms / 1000));
+    const oldest = this.blocks.at(-1)?.header;
+    let known = this.loaded ? 0 : WINDOW_S;
+    if (oldest) known = oldest.height === "1" ? 0 : place(oldest) + 1;
+    const counts = Array.from({ length: WINDOW_S }, (_, at) => (at < known ? null : 0));
     for (const { header } of this.blocks) {
-      const at = WINDOW_S - 1 - (last - Math.floor(header.timestamp_ms / 1000));
-      if (at < 0) break;
+      const at = place(header);
+      if (at < known || at < 0) break;
       if (at < WINDOW_S) counts[at] += header.transaction_count;
     }
     return counts;
@@ -70,10 +91,12 @@ export class Feed {
       if (!document.hidden && Date.now() >= this._waitUntil) {
         try {
           await task();
-          this._fine();
+          this._troubles.delete(task);
         } catch (error) {
           if (!(error instanceof api.ApiError)) console.error(error);
-          this._failed(error);
+          this._troubles.set(task, error);
+          this._stale = true;
+          if (error.retryAfterMs) this._waitUntil = Date.now() + error.retryAfterMs;
         }
         this._changed();
       }
@@ -82,25 +105,12 @@ export class Feed {
     run();
   }
 
-  _fine() {
-    this.trouble = null;
-    if (this.mode === "offline" || this.mode === "connecting") {
-      this.mode = this._open ? "live" : "polling";
-    }
-  }
-
-  _failed(error) {
-    this.trouble = error;
-    this._stale = true;
-    if (error.code === "offline") this.mode = "offline";
-    if (error.retryAfterMs) this._waitUntil = Date.now() + error.retryAfterMs;
-  }
-
   async _readStatus() {
     const [status, validators] = await Promise.all([api.status(), api.validators()]);
     this.status = status;
     this.validators = validators;
     this._finalTo(status.final_height);
+    this.heardMs = api.gatewayNow();
   }
 
   async _readBlocks() {
@@ -120,6 +130,8 @@ export class Feed {
         cursor = answer.next_cursor;
         if (!cursor || oldest.timestamp_ms < since || BigInt(oldest.height) <= known) break;
       }
+      this._cutAtGap();
+      this.heardMs = api.gatewayNow();
       this.loaded = true;
     } finally {
       this._refreshing = false;
@@ -163,6 +175,14 @@ export class Feed {
     for (const old of this.blocks.splice(BLOCKS_MAX)) this._byHeight.delete(old.header.height);
   }
 
+  // Blocks below a gap that was too wide to read go: what is shown has no holes.
+  _cutAtGap() {
+    const heights = this.blocks.map(({ header }) => BigInt(header.height));
+    const gap = heights.findIndex((height, at) => at > 0 && heights[at - 1] !== height + 1n);
+    if (gap < 0) return;
+    for (const old of this.blocks.splice(gap)) this._byHeight.delete(old.header.height);
+  }
+
   _finalTo(height) {
     const value = BigInt(height);
     if (value > this.finalHeight) this.finalHeight = value;
@@ -177,13 +197,11 @@ export class Feed {
       socket.send(JSON.stringify({ type: "subscribe", to: "blocks" }));
       // What came while nothing was subscribed has to be asked for.
       this._stale = true;
-      this.mode = "live";
       this._changed();
     };
     socket.onmessage = (event) => this._take(JSON.parse(event.data));
     socket.onclose = () => {
       this._open = false;
-      if (this.mode !== "offline") this.mode = opened || this.loaded ? "polling" : "connecting";
       this._retryMs = opened ? RETRY_FIRST_MS : Math.min(this._retryMs * 2, RETRY_LAST_MS);
       setTimeout(() => this._connect(), this._retryMs * (1 + Math.random() / 2));
       this._changed();
@@ -199,10 +217,14 @@ export class Feed {
         if (this.blocks.length > BLOCKS_MAX) {
           this._byHeight.delete(this.blocks.pop().header.height);
         }
-      } else this._order();
+      } else {
+        this._stale = true;
+        this._order();
+      }
     } else if (message.type === "final") this._finalTo(message.height);
     else if (message.type === "missed") this._stale = true;
     else return;
+    this.heardMs = api.gatewayNow();
     this._changed();
   }
 }

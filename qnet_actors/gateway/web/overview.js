@@ -173,9 +173,12 @@ export class Overview {
         behind > 0n ? `${dom.grouped(behind)} not final yet` : "all is final",
       );
     }
-    const recent = counts.slice(-RATE_S).reduce((sum, count) => sum + count, 0) / RATE_S;
-    const text = recent >= 10 ? dom.grouped(Math.round(recent)) : recent.toFixed(1);
-    rate.set(feed.loaded ? text : "–", `over ${RATE_S} s`);
+    const known = counts.slice(-RATE_S).filter((count) => count !== null);
+    if (feed.loaded && known.length) {
+      const recent = known.reduce((sum, count) => sum + count, 0) / known.length;
+      const text = recent >= 10 ? dom.grouped(Math.round(recent)) : recent.toFixed(1);
+      rate.set(text, `over ${known.length} s`);
+    }
     if (feed.status) {
       pool.set(dom.grouped(feed.status.pool_transactions), "transactions");
       round.set(dom.grouped(feed.status.round), `epoch ${dom.grouped(feed.status.epoch)}`);
@@ -183,7 +186,8 @@ export class Overview {
     if (feed.validators) {
       const all = feed.validators.validators;
       const up = all.filter((validator) => validator.connected).length;
-      validators.set(`${up} of ${all.length}`, up === all.length ? "all linked" : "some are not linked");
+      const note = up === all.length ? "all linked" : "some are not linked";
+      validators.set(`${up} of ${all.length}`, note);
     }
   }
 
@@ -217,7 +221,8 @@ export class Overview {
         Block: dom.blockLink(item.height),
       },
     }));
-    this._transactions.set(items, feed.loaded ? "There is no transaction in the newest blocks." : null);
+    const none = "There is no transaction in the newest blocks.";
+    this._transactions.set(items, feed.loaded ? none : null);
   }
 
   _updateValidators(feed) {
@@ -232,12 +237,14 @@ export class Overview {
       key: validator.key_id,
       cells: {
         Validator: String(validator.index),
-        Scheme: dom.words(validator.scheme),
+        Scheme: validator.scheme.toUpperCase().replaceAll("_", "-"),
         Key: h("span", { class: "mono", title: validator.key_id }, dom.shortened(validator.key_id)),
         "Rewards to": dom.link("account", validator.reward, dom.shortened(validator.reward)),
       },
       changing: {
-        Link: validator.connected ? dom.badge("good", "connected") : dom.badge("bad", "not connected"),
+        Link: validator.connected
+          ? dom.badge("good", "connected")
+          : dom.badge("bad", "not connected"),
         Stake: dom.grouped(validator.stake),
       },
     }));
