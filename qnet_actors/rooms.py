@@ -180,6 +180,27 @@ class BatchesDropped:
     refs: tuple[BatchRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BatchesExpiring:
+    """Mempool shard -> validator: these batches have been held for long enough.
+
+    They are held on until `BatchesReleased` names them, and are asked about again until then.
+    """
+
+    digests: tuple[bytes, ...]
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesReleased:
+    """Validator -> mempool shard: no block that may yet be executed names these batches.
+
+    They may be dropped: a block that names one from now on waits until it is held again.
+    """
+
+    digests: tuple[bytes, ...]
+
+
 # Validator <-> ledger
 
 

@@ -115,9 +115,12 @@ class Retention:
             aged.append(digest)
         return aged
 
-    def prune(self, now_ms: int, kept: Container[bytes]) -> tuple[bytes, ...]:
-        """The batches that need not be held any longer; `kept` are, as long as not executed."""
-        pruned: list[bytes] = []
+    def due(self, now_ms: int, kept: Container[bytes]) -> tuple[bytes, ...]:
+        """The batches that need not be held any longer; `kept` are, as long as not executed.
+
+        A block may name one of them again, so the validator is asked before it is let go.
+        """
+        due: list[bytes] = []
         keep_ms = self._settings.witness_retention_ms
         if keep_ms is not None:
             for digest, held in self._executed.items():
@@ -127,17 +130,25 @@ class Retention:
                     or held.since_ms + keep_ms > now_ms
                 ):
                     break
-                pruned.append(digest)
-            for digest in pruned:
-                del self._executed[digest]
+                due.append(digest)
         lifetime_ms = self._settings.unexecuted_lifetime_ms
-        expired = []
         for digest, held in self._unexecuted.items():
             if held.since_ms + lifetime_ms > now_ms:
                 break
             if digest not in kept:
-                expired.append((digest, held))
-        for digest, held in expired:
-            self._release(digest, held)
-            pruned.append(digest)
-        return tuple(pruned)
+                due.append(digest)
+        return tuple(due)
+
+    def drop(
+        self, digests: Iterable[bytes], now_ms: int, kept: Container[bytes]
+    ) -> tuple[bytes, ...]:
+        """Lets batches go that are still due; returns those."""
+        due = frozenset(self.due(now_ms, kept))
+        dropped = tuple(digest for digest in digests if digest in due)
+        for digest in dropped:
+            held = self._unexecuted.get(digest)
+            if held is None:
+                del self._executed[digest]
+            else:
+                self._release(digest, held)
+        return dropped

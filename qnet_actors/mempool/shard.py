@@ -23,7 +23,9 @@ from qnet_actors.mempool.validity import Verifier
 from qnet_actors.rooms import (
     AccountReader,
     BatchesDropped,
+    BatchesExpiring,
     BatchesHeld,
+    BatchesReleased,
     BlockExecuted,
     Bodies,
     BodiesWanted,
@@ -47,6 +49,8 @@ from qnet_actors.wire.messages import BatchAcks, Batches, BatchRequest, KeyReque
 
 _BODIES_WAITING_MAX: Final = 1_024
 _PRUNE_MS: Final = 10_000
+_EXPIRING_MAX: Final = 4_096
+"""Batches that the validator is asked about at a time."""
 _BODIES_LOOK_MS: Final = 20
 """How often a shard looks for a batch that another shard of the validator may have obtained."""
 
@@ -192,6 +196,8 @@ class MempoolShard:
                 return self._prune(now_ms)
             case BatchesDropped(refs):
                 return self._dissemination.dropped(refs, now_ms)
+            case BatchesReleased(digests):
+                return self._released(digests, now_ms)
             case PeerUp(peer):
                 return [
                     *self._dissemination.peer_up(peer, now_ms),
@@ -258,8 +264,13 @@ class MempoolShard:
         return effects
 
     def _prune(self, now_ms: int) -> list[Effect]:
-        pruned = self._retention.prune(now_ms, self._dissemination)
+        """Asks the validator to let go what is due: a block may name any of it again."""
         self._prune_ms = now_ms + _PRUNE_MS
+        due = self._retention.due(now_ms, self._dissemination)[:_EXPIRING_MAX]
+        return [ToRoom(Room.VALIDATOR, BatchesExpiring(due, self._shard))] if due else []
+
+    def _released(self, digests: tuple[bytes, ...], now_ms: int) -> list[Effect]:
+        pruned = self._retention.drop(digests, now_ms, self._dissemination)
         if not pruned:
             return []
         for digest in pruned:

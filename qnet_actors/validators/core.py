@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from qnet_actors.rooms import (
     BatchesDropped,
+    BatchesExpiring,
     BatchesHeld,
+    BatchesReleased,
     BatchReady,
     CatchUp,
     CaughtUp,
@@ -180,6 +182,10 @@ class ValidatorCore:
                     self._own_batches.ready(ref)
             case BatchesHeld(digests=digests):
                 self._admitted(self._synchronizer.held(digests))
+            case BatchesExpiring(digests=digests, shard=shard):
+                released = self._release(digests)
+                if released:
+                    out.append(ToRoom(Room.MEMPOOL, BatchesReleased(released), shard))
             case CommitsExecuted(index=index):
                 self._queue.executed(index)
             case CheckpointMade(checkpoint=checkpoint):
@@ -299,6 +305,28 @@ class ValidatorCore:
                 out.append(ToPeers(DagRequest(part), (peer,)))
         for peer, named in self._synchronizer.fetches(self._now_ms):
             out.append(ToRoom(Room.MEMPOOL, FetchBatches(tuple(named), peer)))
+
+    def _release(self, digests: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Lets go batches, but for those that a block names which may yet be executed.
+
+        An author may name a batch again long after it was executed.  If it were dropped then,
+        with the block admitted, nobody could ever execute the commit.
+        """
+        if self._signing:
+            # What is being signed is in no queue; these are asked about again.
+            return ()
+        named = self._named_batches()
+        released = tuple(d for d in digests if d not in named and d not in self._own_batches)
+        self._synchronizer.dropped_batches(released)
+        return released
+
+    def _named_batches(self) -> set[bytes]:
+        """What blocks name that are not committed, or commits that are not executed."""
+        named = self._synchronizer.named()
+        blocks = (self._dag.block(digest) for digest in self._loaded)
+        named.update(ref.digest for b in blocks if b is not None for ref in b.header.batches)
+        named.update(ref.digest for c in self._queue.unexecuted for _, ref in c.batches)
+        return named
 
     # Commits
 
@@ -485,6 +513,9 @@ class ValidatorCore:
         self._want_committed()
         self._order(self._first)
         self._queue.executed(executed_index or 0)
+        # The mempool may have dropped what was executed before the start.
+        journalled = {ref.digest for b in recovered.blocks for ref in b.header.batches}
+        self._synchronizer.dropped_batches(journalled - self._named_batches())
 
     def _want_committed(self) -> None:
         """Fetches committed blocks above gc_round that are not here: they name batches."""

@@ -140,9 +140,13 @@ class OwnBatches:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def __contains__(self, digest: object) -> bool:
+        """Whether a batch waits for a block, or stands in an own one that is not committed."""
+        return digest in self._queued or digest in self._proposed
+
     def ready(self, ref: BatchRef) -> None:
         """A batch is to be proposed; one that waits or stands in a live own block is not twice."""
-        if ref.digest in self._queued or ref.digest in self._proposed:
+        if ref.digest in self:
             return
         if len(self._queue) >= OWN_BATCHES_MAX:
             raise AssertionError("the mempool proposes more batches than it may hold")
@@ -165,7 +169,7 @@ class OwnBatches:
     def put_back(self, refs: Iterable[BatchRef]) -> None:
         """Batches whose block was not made after all."""
         for ref in reversed(tuple(refs)):
-            if ref.digest not in self._queued and ref.digest not in self._proposed:
+            if ref.digest not in self:
                 self._queued.add(ref.digest)
                 self._queue.appendleft(ref)
 

@@ -138,6 +138,15 @@ class Synchronizer:
             self._held.popitem(last=False)
         return admitted
 
+    def named(self) -> set[bytes]:
+        """The batches that waiting blocks name, held or not."""
+        return {ref.digest for w in self._waiting.values() for ref in w.block.header.batches}
+
+    def dropped_batches(self, digests: Iterable[bytes]) -> None:
+        """Batches are held no longer; the caller sees to it that no block here names them."""
+        for digest in digests:
+            self._held.pop(digest, None)
+
     def collected(self) -> list[DagBlock]:
         """gc_round has risen; returns the blocks that are thereby admitted."""
         gc_round = self._dag.gc_round

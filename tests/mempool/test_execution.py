@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from qnet_actors.mempool.store import DropBatches, Executed
-from qnet_actors.rooms import CheckpointCertified, FromPeer, Room, StatusChanged
+from qnet_actors.rooms import (
+    BatchesExpiring,
+    BatchesReleased,
+    CheckpointCertified,
+    FromPeer,
+    Room,
+    StatusChanged,
+)
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
@@ -286,6 +293,25 @@ def test_batches_are_pruned_when_final_and_below_gc_round() -> None:
     assert driver.shard.metrics.batches_pruned == 2
     driver.store.crash()
     assert driver.store.load().batches == ()
+
+
+def test_a_batch_is_held_until_the_validator_lets_it_go() -> None:
+    driver, accounts = world()
+    driver.releases = False
+    other = batch(count=1, client=BOB)
+    give(driver, 1, other)
+    accounts.set(BOB.address, nonce=1)
+    driver.give(block(accounts, batches=[other.digest], changed=[BOB.address]))
+    driver.give(CheckpointCertified(certificate(20, 1 + 64)))
+    for _ in range(2):
+        asked = driver.sent.events(Room.VALIDATOR, BatchesExpiring)[-1]
+        assert asked == BatchesExpiring((other.digest,), 0)
+        assert other.digest in driver.store
+        driver.sent.rooms[Room.VALIDATOR].clear()
+        driver.advance(10_000)
+    driver.give(BatchesReleased((other.digest,)))
+    assert other.digest not in driver.store
+    assert driver.writes[-1] == DropBatches((other.digest,))
 
 
 def test_a_batch_that_nobody_executes_is_dropped_in_the_end() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import pytest
 
 from qnet_actors.mempool.retention import Retention
@@ -24,6 +26,13 @@ def held(count: int = 3, **fields) -> Retention:
     return retention
 
 
+def pruned_of(retention: Retention, now_ms: int, kept: Container[bytes]) -> tuple[bytes, ...]:
+    """What is due, once the validator has let it go."""
+    due = retention.due(now_ms, kept)
+    assert retention.due(now_ms, kept) == due
+    return retention.drop(due, now_ms, kept)
+
+
 def code_of(retention: Retention, made: BatchHeader, digest: bytes, size: int = 1) -> Code | None:
     try:
         retention.check_quota(made, digest, size)
@@ -39,10 +48,10 @@ def test_pruned_when_final_and_below_gc_round() -> None:
         retention.certified(height, commit)
         # Neither an older certificate nor one of a commit too near prunes.
         if (height, commit) != (5, 29):
-            assert retention.prune(10, NONE) == ()
+            assert pruned_of(retention, 10, NONE) == ()
     retention.certified(5, 20)
-    assert retention.prune(10, NONE) == (digest_of(0),)
-    assert retention.prune(10, NONE) == ()
+    assert pruned_of(retention, 10, NONE) == (digest_of(0),)
+    assert pruned_of(retention, 10, NONE) == ()
     assert len(retention) == 2
 
 
@@ -51,7 +60,7 @@ def test_both_conditions_are_needed(height: int, commit: int, pruned: int) -> No
     retention = held()
     retention.executed([digest_of(0)], 5, 20, 0)
     retention.certified(height, commit)
-    assert len(retention.prune(10, NONE)) == pruned
+    assert len(pruned_of(retention, 10, NONE)) == pruned
 
 
 def test_witnesses_are_kept_longer_where_asked() -> None:
@@ -59,7 +68,7 @@ def test_witnesses_are_kept_longer_where_asked() -> None:
         retention = held(witness_retention_ms=keep_ms)
         retention.executed([digest_of(0)], 1, 1, 1_000)
         retention.certified(100, 100)
-        pruned = [retention.prune(at, NONE) for at in times]
+        pruned = [pruned_of(retention, at, NONE) for at in times]
         assert pruned == [(), () if keep_ms is None else (digest_of(0),)]
 
 
@@ -67,16 +76,26 @@ def test_what_no_commit_names_is_dropped_after_its_lifetime() -> None:
     retention = held(unexecuted_lifetime_ms=1_000)
     retention.add(header(9), digest_of(9), 100, 600)
     retention.executed([digest_of(2)], 1, 1, 0)
-    assert retention.prune(999, NONE) == ()
-    assert retention.prune(1_000, {digest_of(0)}) == (digest_of(1),)
-    assert retention.prune(1_600, NONE) == (digest_of(0), digest_of(9))
+    assert pruned_of(retention, 999, NONE) == ()
+    assert pruned_of(retention, 1_000, {digest_of(0)}) == (digest_of(1),)
+    assert pruned_of(retention, 1_600, NONE) == (digest_of(0), digest_of(9))
+
+
+def test_what_is_due_no_more_when_it_is_let_go_is_kept() -> None:
+    retention = held(unexecuted_lifetime_ms=1_000)
+    due = retention.due(1_000, NONE)
+    assert len(due) == 3
+    retention.executed([digest_of(0)], 1, 1, 1_000)
+    unknown = digest_of(50)
+    assert retention.drop((unknown, *due), 1_000, {digest_of(1)}) == (digest_of(2),)
+    assert len(retention) == 2
 
 
 def test_a_restart_begins_the_lifetime_anew() -> None:
     retention = held(unexecuted_lifetime_ms=1_000)
     retention.started(5_000)
-    assert retention.prune(5_999, NONE) == ()
-    assert len(retention.prune(6_000, NONE)) == 3
+    assert pruned_of(retention, 5_999, NONE) == ()
+    assert len(pruned_of(retention, 6_000, NONE)) == 3
 
 
 def test_a_sequence_belongs_to_the_batch_that_had_it_first() -> None:

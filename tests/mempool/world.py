@@ -19,6 +19,8 @@ from qnet_actors.mempool import (
 )
 from qnet_actors.rooms import (
     AccountColumns,
+    BatchesExpiring,
+    BatchesReleased,
     BlockExecuted,
     Effect,
     FromPeer,
@@ -176,6 +178,8 @@ class Driver:
         self.now_ms = now_ms
         self.sent = Sent()
         self.hold_runs = False
+        self.releases = True
+        """Whether the validator lets go at once what it is asked about."""
         self.runs: list[Run] = []
         self.writes: list[Any] = []
         self.log: list[str] = []
@@ -205,6 +209,9 @@ class Driver:
                 case ToRoom(room, event):
                     self.log.append(type(event).__name__)
                     self.sent.rooms[room].append(event)
+                    if isinstance(event, BatchesExpiring) and self.releases:
+                        released = BatchesReleased(event.digests)
+                        queue.extend(self.shard.handle(released, self.now_ms))
                 case _:
                     raise AssertionError(effect)
 

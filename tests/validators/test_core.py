@@ -9,6 +9,8 @@ import pytest
 
 from qnet_actors.rooms import (
     BatchesDropped,
+    BatchesExpiring,
+    BatchesHeld,
     BatchReady,
     CatchUp,
     CaughtUp,
@@ -16,6 +18,7 @@ from qnet_actors.rooms import (
     CommitReady,
     CommitsExecuted,
     Effect,
+    FetchBatches,
     FromPeer,
     Halt,
     PeerUp,
@@ -315,6 +318,55 @@ def test_a_committed_batch_is_not_proposed_again() -> None:
     bench.do(BatchReady(ref))
     bench.after(1_000)
     assert sum(ref in block.header.batches for block in bench.sent()) == 1
+
+
+def test_a_batch_that_a_block_names_is_not_let_go_before_it_is_executed() -> None:
+    """Else its author could have everybody wait for what nobody holds any more."""
+    bench = started()
+    ref, unnamed = batch_ref(1), batch_ref(2)
+    digests = (ref.digest, unnamed.digest)
+
+    def released() -> list[bytes]:
+        effects = bench.do(BatchesExpiring(digests, 3))
+        answers = [e for e in effects if isinstance(e, ToRoom)]
+        assert all((e.room, e.shard) == (Room.MEMPOOL, 3) for e in answers)
+        return [d for e in answers for d in e.event.digests]
+
+    bench.do(BatchesHeld(digests))
+    first = others(1, [])
+    late = make_block(1, 1, list(genesis_blocks(GENESIS)), batches=[ref])
+    # It waits: the block before it is not here.
+    waiting = make_block(2, 1, [b.ref for b in (late, *first[1:])], batches=[ref])
+    bench.give(waiting)
+    assert released() == [unnamed.digest]
+    bench.give(late, *first[1:])
+    assert released() == [unnamed.digest]
+    below = [bench.sent()[0], late, *first[1:]]
+    bench.after(50)
+    below = [bench.sent()[-1], waiting, *others(2, below)[1:]]
+    bench.give(*below[2:])
+    for round_ in range(3, 8):
+        bench.after(50)
+        below = [bench.sent()[-1], *others(round_, below)]
+        bench.give(*below[1:])
+    ready = bench.to(Room.LEDGER, CommitReady)
+    (named,) = [item.commit.index for item in ready if item.batches]
+    assert released() == [unnamed.digest]
+    bench.do(CommitsExecuted(named))
+    assert released() == list(digests)
+    # From now on a block that names it waits until it is held again.
+    again = make_block(8, 1, [b.ref for b in below[1:]], batches=[ref])
+    effects = bench.give(again)
+    fetches = [e.event for e in effects if isinstance(e, ToRoom)]
+    assert FetchBatches(((1, ref),), 1) in fetches
+    assert bench.core.status.waiting_blocks == 1
+
+
+def test_an_own_batch_that_waits_for_a_block_is_not_let_go() -> None:
+    bench = started()
+    ref = batch_ref(1)
+    bench.do(BatchReady(ref))
+    assert bench.do(BatchesExpiring((ref.digest,), 0)) == []
 
 
 def test_requests_are_answered_to_whoever_asked() -> None:
