@@ -233,6 +233,16 @@ def test_rotate_then_send_in_one_submission() -> None:
     assert driver.submit(ALICE.send(3), new.send(3)) == [Code.KEY_NOT_CURRENT, 0]
 
 
+def test_the_new_key_is_taken_while_its_rotation_is_being_verified() -> None:
+    driver, new = make_driver(), ALICE.rotated(50)
+    driver.hold_runs = True
+    driver.give(Submit(1, (ALICE.rotate(0, new),)))
+    driver.give(Submit(2, (new.send(1),)))
+    driver.run()
+    driver.run()
+    assert [a.results[0][0] for a in answers(driver)] == [Code.SUCCESS, Code.SUCCESS]
+
+
 def test_a_forged_rotation_lets_nobody_in() -> None:
     driver, other = make_driver(), ALICE.rotated(50)
     driver.hold_runs = True

@@ -74,6 +74,7 @@ def test_appending_goes_on_after_the_cut(tmp_path: Path) -> None:
     path = tmp_path / "f"
     offsets = written(path)
     file = FrameFile(path, offsets[2])
+    assert path.stat().st_size == offsets[2]
     assert file.append([b"new"]) == [offsets[2]]
     file.close()
     assert [payload for _, payload in FrameReader(path, 10_000)] == [*PAYLOADS[:2], b"new"]

@@ -256,6 +256,18 @@ def test_segments_without_a_batch_are_cleared_away_at_the_start(tmp_path: Path) 
     third.close()
 
 
+def test_sequences_that_only_a_segment_showed_are_written_before_it_goes(tmp_path: Path) -> None:
+    store = loaded(tmp_path)
+    others = [batch(n, author=3) for n in (5, 6, 7)]
+    fill(store, [*others, *MADE[:1]])
+    drop(store, others)
+    assert files(tmp_path) == ["segment-000000000002.log"]
+    store.close()
+    again = opened(tmp_path)
+    assert again.load().sequences == ((0, 0, 1), (3, 0, 7))
+    again.close()
+
+
 def test_files_belong_to_their_owner_only(tmp_path: Path) -> None:
     directory = tmp_path / "batches"
     store = loaded(directory)

@@ -222,6 +222,18 @@ def test_a_life_on_disk(tmp_path: Path) -> None:
     driver.store.close()
 
 
+def test_the_age_of_what_a_restart_brings_back_counts_from_then() -> None:
+    first, other = make_driver(), batch()
+    give(first, 1, other)
+    first.store.crash()
+    # Times are of this decade, and the store knows none.
+    driver = make_driver(store=first.store, now_ms=1_800_000_000_000)
+    driver.advance(500_000)
+    assert other.digest in driver.store
+    driver.advance(200_000)
+    assert other.digest not in driver.store
+
+
 def test_four_validators_on_disk_agree_on_bytes(tmp_path: Path) -> None:
     drivers = [
         make_driver(own_index=i, store=FileBatchStore(tmp_path / str(i), power=False))
