@@ -123,7 +123,7 @@ export class Overview {
       "Reading the committee",
     );
     this._quorum = h("p", { class: "note" });
-    this._pause = h("button", { type: "button", "aria-pressed": "false" }, "Pause");
+    this._pause = h("button", { type: "button", class: "pause" }, "Pause");
     this._pause.addEventListener("click", () => this._toggle());
     this.element = h(
       "div",
@@ -158,7 +158,7 @@ export class Overview {
 
   _toggle() {
     this._paused = !this._paused;
-    this._pause.setAttribute("aria-pressed", String(this._paused));
+    this._pause.dataset.paused = String(this._paused);
     dom.replace(this._pause, this._paused ? "Paused: go on" : "Pause");
   }
 
