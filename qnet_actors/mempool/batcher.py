@@ -18,12 +18,17 @@ from qnet_actors.wire.limits import BATCH_GAS_MAX, BATCH_PAYLOAD_BYTES_MAX
 _HEADER_BYTES: Final = 1_024
 """An upper bound of the header, the framing and the last payload offset."""
 
+WORTH_WAITING_SHARE: Final = 32
+"""A wait that brings less than this part of the aim is not worth its latency: there the machine
+has time to spare, which is what larger batches save."""
+
 
 class Batcher:
     """Seals by bytes, by count, or after a wait that adapts to the load.
 
-    The wait grows while it ends with fewer transactions than the aim but more than an eighth of
-    it, and shrinks otherwise: few transactions are not worth waiting for, and enough have come.
+    The wait grows while it ends with fewer transactions than the aim but more than a
+    thirty-second of it, and shrinks otherwise: few transactions are not worth waiting for, and
+    of enough no more are needed.
     """
 
     def __init__(self, pool: Pool, keys: KeyStore, settings: MempoolSettings) -> None:
@@ -124,7 +129,7 @@ class Batcher:
     def _adapt(self, count: int) -> None:
         settings = self._settings
         aim = settings.batch_count_aim
-        if count * 8 < aim:
+        if count * WORTH_WAITING_SHARE < aim:
             wait_ms = self.wait_ms // 2
         else:
             # Half of the way to the wait that would have met the aim.

@@ -192,7 +192,7 @@ def fed(made: Batcher, pool: Pool, count: int, rounds: int = 12) -> int:
 
 
 @pytest.mark.parametrize(
-    ("count", "wait_ms"), [(1, 20), (31, 20), (40, 200), (128, 200), (1_000, 20)]
+    ("count", "wait_ms"), [(1, 20), (7, 20), (40, 200), (128, 200), (1_000, 20)]
 )
 def test_the_wait_adapts_within_its_bounds(count: int, wait_ms: int) -> None:
     made, pool = batcher(sender_transactions_max=2_000, nonce_window=10**6)
