@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -87,6 +88,9 @@ class ValidatorCore:
 
         Raises `QnetError(DATA_CORRUPT)` where what was recovered does not fit together.
         """
+        if executed_index is not None:
+            # The ledger's word, also where it is less than the journal's: its log may be lost.
+            recovered = replace(recovered, executed_index=executed_index)
         self._genesis: Final = genesis
         self._committee: Final = committee
         self._own: Final = own

@@ -230,6 +230,25 @@ def test_a_new_journal_begins_with_a_snapshot_and_later_ones_keep_it_short() -> 
     assert max(sizes) < SEGMENT_BYTES_MIN + 16_384
 
 
+def test_a_ledger_that_lost_what_the_journal_calls_executed_catches_up_first() -> None:
+    world = World(make_genesis(gc_depth=8))
+    world.start()
+    world.load(50, 400)
+    world.run(10_000)
+    victim = world.validators[0]
+    snapshot = victim.journal.journalled.snapshot
+    assert snapshot is not None
+    assert snapshot.executed_index > 0
+    before = victim.executed
+    victim.crash()
+    # Its block log was set aside: the ledger begins anew, the journal does not.
+    victim.executed = 0
+    world.start(0)
+    world.run(5_000)
+    assert victim.caught_up
+    assert victim.executed > before
+
+
 @pytest.mark.parametrize("ledger_knows", [True, False])
 def test_a_new_life_recovers_the_same_commits_and_signs_above_the_last_own_block(
     ledger_knows: bool,
