@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.segment import LogOptions
-    from qnet_actors.ledger.writes import BlockLog, BlockReader, Place
+    from qnet_actors.ledger.writes import BlockLog, BlockQueries, BlockReader, Place
 
 __all__ = [
     "BlockLog",
+    "BlockQueries",
     "BlockReader",
     "DuckLog",
     "Executor",
@@ -40,6 +41,7 @@ __all__ = [
 
 _MODULES: Final = {
     "BlockLog": "writes",
+    "BlockQueries": "writes",
     "BlockReader": "writes",
     "DuckLog": "duck_log",
     "Executor": "executor",

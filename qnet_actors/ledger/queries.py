@@ -7,11 +7,13 @@ executed state.  Calls may wait for a disk and belong on a thread; they never ho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from qnet_actors.ledger.writes import BlockLog, Place
-from qnet_actors.state import State
+from qnet_actors.ledger.writes import BlockQueries, Place
+from qnet_actors.rooms import AccountColumns
 from qnet_actors.wire.blocks import (
     BLOCK_HEADER_CODEC,
     BLOCK_RECORD_CODEC,
@@ -45,10 +47,17 @@ class FoundAccount:
     key_id: bytes
 
 
+class AccountsAt(Protocol):
+    """The newest executed accounts, with their height."""
+
+    def read_at(self, addresses: npt.NDArray[np.uint8]) -> tuple[int, AccountColumns]: ...
+
+
 class LedgerQueries:
     """Reads of one validator's ledger; safe to call from any thread."""
 
-    def __init__(self, log: BlockLog, state: State) -> None:
+    def __init__(self, log: BlockQueries, state: AccountsAt | None = None) -> None:
+        """`state` None: accounts are read elsewhere, and `account` raises RuntimeError."""
         self._log = log
         self._state = state
 
@@ -92,6 +101,8 @@ class LedgerQueries:
 
     def account(self, address: bytes) -> FoundAccount:
         """An account in the newest executed state."""
+        if self._state is None:
+            raise RuntimeError("these queries read no accounts")
         height, values = self._state.read_at(np.frombuffer(address, dtype=np.uint8).reshape(1, 32))
         return FoundAccount(
             height, int(values.nonces[0]), int(values.balances[0]), values.key_ids[0].tobytes()

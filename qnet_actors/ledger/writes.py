@@ -44,8 +44,29 @@ class Place:
     position: int
 
 
+class BlockQueries(Protocol):
+    """Reads of the block log for gateways; they may wait for a disk and run off the event loop."""
+
+    def last_height(self) -> int:
+        """The height of the last durable block; 0: none."""
+
+    def records(self, first_height: int, count_max: int, size_bytes_max: int) -> list[bytes]:
+        """Consecutive records from `first_height` on, as many as fit; at least one if there is."""
+
+    def newest_certificate(self) -> Certificate | None: ...
+
+    def headers(self, first_height: int, count_max: int) -> list[bytes]:
+        """Canonical headers of consecutive blocks."""
+
+    def height_of(self, block_hash: bytes) -> int | None:
+        """The height of a block by its hash."""
+
+    def find_transaction(self, id_: bytes) -> Place | None:
+        """Where an included transaction stands."""
+
+
 class BlockReader(Protocol):
-    """Reads of the block log; they may wait for a disk and run off the event loop."""
+    """What a ledger reads of its log; the calls may wait for a disk."""
 
     def last_height(self) -> int:
         """The height of the last durable block; 0: none."""
@@ -59,7 +80,7 @@ class BlockReader(Protocol):
     def newest_certificate(self) -> Certificate | None: ...
 
 
-class BlockLog(BlockReader, Protocol):
+class BlockLog(BlockReader, BlockQueries, Protocol):
     """The durable side of a ledger; also the `Storage` of its driver."""
 
     def write(self, writes: Sequence[Any]) -> None:
@@ -67,15 +88,6 @@ class BlockLog(BlockReader, Protocol):
 
     def snapshots(self) -> Iterator[SnapshotWrite]:
         """Snapshots of the state, newest first."""
-
-    def headers(self, first_height: int, count_max: int) -> list[bytes]:
-        """Canonical headers of consecutive blocks."""
-
-    def height_of(self, block_hash: bytes) -> int | None:
-        """The height of a block by its hash."""
-
-    def find_transaction(self, id_: bytes) -> Place | None:
-        """Where an included transaction stands."""
 
     def close(self) -> None: ...
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from qnet_actors import __version__
@@ -33,23 +35,64 @@ from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
 from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import Links
 from qnet_actors.network.compose import Validator
+from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 
 T = TypeVar("T")
 
 
-class Answers:
-    """Reads one validator for gateways.  Reads of the block log run in threads."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What answers are read from, wherever the rooms live."""
 
-    def __init__(self, genesis: Genesis, index: int, validator: Validator, links: Links) -> None:
+    committee: Committee
+    consensus: ValidatorCore
+    ledger: LedgerQueries
+    """Its calls may wait, and are made in threads."""
+    account: Callable[[bytes], Awaitable[AccountAnswer]]
+    pool_transactions: Callable[[], int]
+
+
+def packed_sources(validator: Validator) -> Sources:
+    """The rooms of this process."""
+    ledger = LedgerQueries(validator.stores.log, validator.state)
+    shards = validator.shards
+
+    async def account(address: bytes) -> AccountAnswer:
+        found = ledger.account(address)
+        return AccountAnswer(
+            height=found.height,
+            balance=found.balance,
+            nonce=found.nonce,
+            next_nonce=max(shard.next_nonce(address, found.nonce) for shard in shards),
+            key_id=found.key_id,
+        )
+
+    return Sources(
+        committee=validator.committee,
+        consensus=validator.consensus,
+        ledger=ledger,
+        account=account,
+        pool_transactions=lambda: sum(shard.metrics.pool_transactions for shard in shards),
+    )
+
+
+class Answers:
+    """Reads one validator for gateways.  Reads of the block log run in threads.
+
+    The constructor reads the log too.
+    """
+
+    def __init__(self, genesis: Genesis, index: int, sources: Sources, links: Links) -> None:
         self._genesis: Final = genesis
         self._chain_id: Final = genesis.chain_id()
         self._index: Final = index
-        self._validator: Final = validator
+        self._sources: Final = sources
         self._links: Final = links
         self._tracker: Final = Tracker()
-        self._ledger: Final = LedgerQueries(validator.stores.log, validator.state)
+        self._ledger: Final = sources.ledger
         self._latest = self._ledger.header(None)
         self._tracker.height = self._ledger.last_height()
         certificate = self._ledger.certificate()
@@ -74,7 +117,7 @@ class Answers:
             case ValidatorsQuery():
                 return self._validators()
             case AccountQuery(address=address):
-                return self._account(address)
+                return await self._sources.account(address)
             case TransactionQuery(id=id_):
                 return await asyncio.to_thread(self._transaction, id_)
             case BlockQuery():
@@ -85,7 +128,7 @@ class Answers:
                 return await asyncio.to_thread(self._checkpoint)
 
     def _status(self, ready: bool) -> StatusAnswer:
-        consensus, latest = self._validator.consensus.status, self._latest
+        consensus, latest = self._sources.consensus.status, self._latest
         return StatusAnswer(
             chain_id=self._chain_id,
             name=self._genesis.name,
@@ -93,19 +136,19 @@ class Answers:
             index=self._index,
             version=__version__,
             ready=ready and not consensus.catching_up,
-            epoch=self._validator.committee.epoch,
+            epoch=self._sources.committee.epoch,
             round=consensus.round,
             commit_index=consensus.commit_index,
             height=latest.height if latest else 0,
             block_hash=latest.hash() if latest else self._chain_id,
             timestamp_ms=latest.timestamp_ms if latest else self._genesis.timestamp_ms,
             final_height=self._tracker.final_height,
-            pool_transactions=sum(s.metrics.pool_transactions for s in self._validator.shards),
+            pool_transactions=self._sources.pool_transactions(),
             gas_price_min=1,
         )
 
     def _validators(self) -> ValidatorsAnswer:
-        committee, up = self._validator.committee, {self._index, *self._links.up}
+        committee, up = self._sources.committee, {self._index, *self._links.up}
         return ValidatorsAnswer(
             epoch=committee.epoch,
             quorum=committee.quorum,
@@ -120,18 +163,6 @@ class Answers:
                 )
                 for index, member in enumerate(committee.members)
             ),
-        )
-
-    def _account(self, address: bytes) -> AccountAnswer:
-        found = self._ledger.account(address)
-        return AccountAnswer(
-            height=found.height,
-            balance=found.balance,
-            nonce=found.nonce,
-            next_nonce=max(
-                shard.next_nonce(address, found.nonce) for shard in self._validator.shards
-            ),
-            key_id=found.key_id,
         )
 
     def _transaction(self, id_: bytes) -> TransactionAnswer:

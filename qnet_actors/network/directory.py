@@ -37,7 +37,12 @@ class _Endpoints(Struct, frozen=True):
     endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=VALIDATORS_MAX)]
 
 
+class _Shards(Struct, frozen=True):
+    count: Unsigned
+
+
 _IDENTITY: Final = Codec[_Identity](_Identity, 4_096)
+_SHARDS: Final = Codec[_Shards](_Shards, 64)
 _ENDPOINTS: Final = Codec[_Endpoints](_Endpoints, 64 * 1024)
 
 
@@ -90,6 +95,25 @@ class DataDirectory:
     def save_endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Keeps them, so that a restart alone finds its peers."""
         _write(self.path / "endpoints", encode(_Endpoints(endpoints)))
+
+    def keep_shards(self, count: int) -> None:
+        """Keeps how many mempool shards there are: their batches lie apart.
+
+        Raises `QnetError(CONFIGURATION_INVALID)` where it was another number before: a shard would
+        not find what it has told others that it holds.
+        """
+        file = self.path / "shards"
+        known = _decode(_SHARDS, file).count if file.exists() else None
+        if known is None and (self.path / "batches").exists():
+            known = 1
+        if known is not None and known != count:
+            raise QnetError(
+                Code.CONFIGURATION_INVALID,
+                f"{self.path} was made with {known} mempool shards, not {count}; "
+                "their number stays as it was",
+            )
+        if not file.exists():
+            _write(file, encode(_Shards(count)))
 
     def close(self) -> None:
         if self._lock >= 0:

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from qnet_actors.network.node import (
     Action,
     Deliver,
+    Forward,
     Node,
     RoomKey,
     Send,
@@ -51,7 +52,8 @@ class Driver:
 
     Every room has a thread for its CPU work and one for its writes, so that a long verification
     never stands before a signature, nor an fsync before either.  `on_event` gets what is for the
-    gateway; `on_stop` the reason, once, when the node stops itself.
+    gateway; `on_stop` the reason, once, when the node stops itself; `on_forward` what is for a
+    room that lives elsewhere.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Driver:
         storages: Mapping[RoomKey, Storage],
         on_event: Callable[[Any], None],
         on_stop: Callable[[str], None],
+        on_forward: Callable[[RoomKey, Any], None] | None = None,
     ) -> None:
         self.node: Final = node
         self.clock: Final = Clock()
         self._storages = dict(storages)
         self._on_event = on_event
         self._on_stop = on_stop
+        self._on_forward = on_forward
         self._peers: Peers | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -118,6 +122,10 @@ class Driver:
                     self._send(message, peers)
                 case Deliver(event=event):
                     self._on_event(event)
+                case Forward(key=key, event=event):
+                    if self._on_forward is None:
+                        raise RuntimeError(f"no room {key} in this process")
+                    self._on_forward(key, event)
                 case Start(key=key, call=call):
                     self._when_done(self._workers[key].submit(call), partial(self.node.ran, action))
                 case Write(key=key, writes=writes):

@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import time
-from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
-from qnet_actors.gateway import (
-    Answer,
-    BlockEvent,
-    CheckpointEvent,
-    EventLog,
-    Query,
-    Result,
-    StatusEvent,
-    block_event,
-)
+from qnet_actors.gateway import Answer, Query, Result
 from qnet_actors.ledger import DuckLog, LogOptions
 from qnet_actors.links import Links
 from qnet_actors.mempool import FileBatchStore
-from qnet_actors.network.answers import Answers
+from qnet_actors.network.answers import Answers, packed_sources
 from qnet_actors.network.compose import Stores, Validator, compose
+from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.settings import HostSettings
-from qnet_actors.rooms import (
-    BlockExecuted,
-    CheckpointCertified,
-    Room,
-    StatusChanged,
-    Submit,
-    SubmitResult,
-)
+from qnet_actors.rooms import Room
 from qnet_actors.validators import FileJournal
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, check_genesis
 
 logger = logging.getLogger(__name__)
-
-SUBMISSIONS_MAX: Final = 256
-"""Calls of gateways that wait for the mempool; one more is told `busy`."""
-CHECKPOINTS_KEPT: Final = 256
 
 
 class ValidatorHost:
@@ -67,17 +45,12 @@ class ValidatorHost:
         self._genesis: Final = genesis
         self._settings: Final = settings
         self._key = key
-        self._requests = itertools.count(1)
-        self._submissions: dict[int, asyncio.Future[list[Result]]] = {}
-        self._events = EventLog(first=time.time_ns() // 1_000)
-        self._roots: deque[tuple[int, bytes]] = deque(maxlen=CHECKPOINTS_KEPT)
+        self._desk: Final = Desk(settings.index)
         self._directory: DataDirectory | None = None
         self._validator: Validator | None = None
         self._driver: Driver | None = None
         self._links: Links | None = None
-        self._answers: Answers | None = None
         self._ready = asyncio.Event()
-        self._stopped: str | None = None
         self.crypto_reason = ""
 
     async def start(self) -> Endpoint:
@@ -86,11 +59,14 @@ class ValidatorHost:
         self._directory = await asyncio.to_thread(
             DataDirectory, settings.directory, genesis.chain_id(), settings.index
         )
+        self._directory.keep_shards(1)
         choice = await asyncio.to_thread(choose, settings.provider)
         self.crypto_reason = choice.reason
         signer, verifier = Signer(self._key, choice.provider), choice.verifier
         validator = await asyncio.to_thread(self._open, signer, verifier)
-        driver = Driver(validator.node, validator.stores.by_room(1), self._on_event, self._on_stop)
+        driver = Driver(
+            validator.node, validator.stores.by_room(1), self._desk.on_event, self._on_stop
+        )
         links = Links(
             settings.index,
             validator.committee,
@@ -106,7 +82,7 @@ class ValidatorHost:
         if not port and settings.index in known:
             port = known[settings.index].port
         host, port = await links.start(settings.link_host, port)
-        self._answers = Answers(genesis, settings.index, validator, links)
+        self._desk.answers = Answers(genesis, settings.index, packed_sources(validator), links)
         driver.start(links)
         if known:
             links.set_peers({e.index: (e.host, e.port) for e in known.values()})
@@ -134,7 +110,7 @@ class ValidatorHost:
     @property
     def failure(self) -> str | None:
         """Why it stopped; None where it did not."""
-        return self._stopped
+        return self._desk.stopped
 
     async def wait_ready(self) -> None:
         """Until links to a quorum stand.  Raises `QnetError(NOT_READY)` if the node stopped."""
@@ -144,30 +120,21 @@ class ValidatorHost:
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`."""
         driver = self._running()
-        if len(self._submissions) >= SUBMISSIONS_MAX:
-            raise QnetError(Code.BUSY)
-        request = next(self._requests)
-        answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        self._submissions[request] = answer
-        try:
-            driver.handle(Room.MEMPOOL, Submit(request, tuple(transactions)))
-            return await answer
-        finally:
-            self._submissions.pop(request, None)
+        return await self._desk.submit(
+            transactions, lambda submit: driver.handle(Room.MEMPOOL, submit)
+        )
 
     async def query(self, request: Query) -> Answer:
         """See `gateway.backend.Backend`."""
-        if self._answers is None:
-            raise QnetError(Code.NOT_READY)
-        return await self._answers.answer(request, ready=self._stopped is None)
+        return await self._desk.query(request)
 
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
         """See `gateway.backend.Backend`."""
-        return await self._events.poll(after, timeout_ms)
+        return await self._desk.poll(after, timeout_ms)
 
     def state_roots(self) -> list[tuple[int, bytes]]:
         """(height, state root) of the newest checkpoints executed here, oldest first."""
-        return list(self._roots)
+        return self._desk.state_roots()
 
     def measurements(self) -> dict[str, int]:
         """Totals since the start: traffic over the links, and equivocations seen of others."""
@@ -192,51 +159,24 @@ class ValidatorHost:
             self._directory.close()
 
     def _running(self) -> Driver:
-        if self._stopped is not None:
-            raise QnetError(Code.NOT_READY, f"validator {self.index} stopped: {self._stopped}")
+        self._desk.check_running()
         if self._driver is None:
             raise QnetError(Code.NOT_READY)
         return self._driver
 
     def _watch_ready(self) -> None:
         """Looks four times a second whether links to a quorum stand, until they do."""
-        if self._links is None or self._validator is None or self._stopped is not None:
+        if self._links is None or self._validator is None or self._desk.stopped is not None:
             return
         if self._validator.committee.has_quorum((self.index, *self._links.up)):
             self._ready.set()
             return
         asyncio.get_running_loop().call_later(0.25, self._watch_ready)
 
-    def _on_event(self, event: Any) -> None:
-        match event:
-            case SubmitResult(request=request, results=results):
-                if self._answers is not None:
-                    self._answers.received([r[1] for r in results if r[0] == Code.SUCCESS])
-                waiting = self._submissions.get(request)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(list(results))
-            case StatusChanged(status=status, ids=ids):
-                self._publish(StatusEvent(status, b"".join(ids)))
-            case BlockExecuted(record=record, block_hash=block_hash):
-                if record.checkpoint is not None:
-                    self._roots.append((record.header.height, record.checkpoint.state_root))
-                self._publish(block_event(record, block_hash))
-            case CheckpointCertified(certificate=certificate):
-                self._publish(CheckpointEvent(certificate.checkpoint))
-
-    def _publish(self, event: BlockEvent | StatusEvent | CheckpointEvent) -> None:
-        self._events.append(event)
-        if self._answers is not None:
-            self._answers.note(event)
-
     def _on_stop(self, reason: str) -> None:
         logger.error("validator %d stopped: %s", self.index, reason)
         self._ended(reason)
 
     def _ended(self, reason: str) -> None:
-        if self._stopped is None:
-            self._stopped = reason
+        self._desk.end(reason)
         self._ready.set()
-        for waiting in self._submissions.values():
-            if not waiting.done():
-                waiting.set_exception(QnetError(Code.NOT_READY, "the validator stopped"))

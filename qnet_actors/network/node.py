@@ -5,6 +5,7 @@ time, and returns what the driver carries out, in order:
 
 - `Send`: to other validators, best effort;
 - `Deliver`: an event for the gateway;
+- `Forward`: an event for a room of this validator that lives elsewhere;
 - `Start`: CPU work; the driver calls `ran` with its result;
 - `Write`: to the room's storage; the driver calls `persisted` once it is durable;
 - `Stop`: the validator stops, and every later call returns nothing.
@@ -15,8 +16,8 @@ and starts nothing of a later list before an earlier one, keeps them.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +41,7 @@ from qnet_actors.rooms import (
     ToRoom,
 )
 from qnet_actors.wire.batches import BatchHeader
+from qnet_actors.wire.hashing import BATCH, hash32
 from qnet_actors.wire.messages import (
     BatchAcks,
     Batches,
@@ -56,6 +58,9 @@ from qnet_actors.wire.messages import (
 
 EVENTS_PER_CALL_MAX: Final = 4_096
 """Local events handled in one call; the rest stay queued, and `wake_ms` asks for a call at once."""
+
+
+ASKED_MAX: Final = 65_536
 
 
 class RoomKey(NamedTuple):
@@ -79,6 +84,12 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    key: RoomKey
+    event: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     key: RoomKey
     call: Callable[[], Any]
@@ -96,7 +107,7 @@ class Stop:
     reason: str
 
 
-Action = Send | Deliver | Start | Write | Stop
+Action = Send | Deliver | Forward | Start | Write | Stop
 
 MEMPOOL: Final = RoomKey(Room.MEMPOOL)
 VALIDATOR: Final = RoomKey(Room.VALIDATOR)
@@ -109,13 +120,26 @@ _HEADER: Final = msgspec.msgpack.Decoder(BatchHeader)
 
 
 class Node:
-    """The rooms of one validator; mempool shards are numbered from 0 without a gap."""
+    """The rooms of one validator; mempool shards are numbered from 0 without a gap.
 
-    def __init__(self, rooms: Mapping[RoomKey, Core]) -> None:
+    `remote` are rooms that live elsewhere: what is for them is forwarded.  Where there are any,
+    each shard has a batch store of its own, and `asked` says which shard waits for a batch that
+    its header would send to another.
+    """
+
+    def __init__(
+        self,
+        rooms: Mapping[RoomKey, Core],
+        remote: Collection[RoomKey] = (),
+        asked: AskedBatches | None = None,
+    ) -> None:
         self.rooms: Final = dict(rooms)
-        self.shard_count: Final = sum(key.room == Room.MEMPOOL for key in self.rooms)
-        shards = {key.shard for key in self.rooms if key.room == Room.MEMPOOL}
-        if shards != set(range(self.shard_count)):
+        self._remote: Final = frozenset(remote)
+        self._keys: Final = (*rooms, *remote)
+        self._asked: Final = asked
+        shards = [key.shard for key in self._keys if key.room == Room.MEMPOOL]
+        self.shard_count: Final = len(shards)
+        if sorted(shards) != list(range(self.shard_count)):
             raise ValueError(f"mempool shards {sorted(shards)}")
         self.stopped: str | None = None
         """Why the validator stopped, once it has."""
@@ -150,7 +174,7 @@ class Node:
     def peer_up(self, peer: int, now_ms: int) -> list[Action]:
         """A link to `peer` stands (again)."""
         event = PeerUp(peer)
-        self._pending.extend((key, event) for key in self.rooms)
+        self._pending.extend((key, event) for key in self._keys)
         return self._drain(now_ms, [])
 
     def ran(self, start: Start, result: Any, now_ms: int) -> list[Action]:
@@ -206,6 +230,9 @@ class Node:
             if not pending or self.stopped is not None:
                 break
             key, event = pending.popleft()
+            if key in self._remote:
+                actions.append(Forward(key, event))
+                continue
             self._take(key, self.rooms[key].handle(event, now_ms), actions)
             self._tick(key, now_ms, actions)
         return actions
@@ -260,31 +287,66 @@ class Node:
         """Which shards a mempool message is for.
 
         Batches go by the author's shard.  Acknowledgements and keys go to every shard, since only
-        the shard that waits for them knows them; requests to the first, since the store is shared.
+        the shard that waits for them knows them; requests to the first where the store is shared.
         """
         count = self.shard_count
-        if count == 1 or isinstance(message, BatchRequest | KeyRequest):
+        if count == 1:
+            return [(0, message)]
+        if isinstance(message, BatchRequest | KeyRequest) and not self._remote:
             return [(0, message)]
         if not isinstance(message, Batches):
             return [(shard, message) for shard in range(count)]
         parts: dict[int, list[bytes]] = {}
         for data in message.batches:
-            parts.setdefault(_author_shard(data) % count, []).append(data)
+            header = _header_bytes(data)
+            shards = {_author_shard(header) % count}
+            if self._asked is not None:
+                shards = self._asked.take(hash32(BATCH, header)) or shards
+            for shard in shards:
+                parts.setdefault(shard, []).append(data)
         return [(shard, Batches(tuple(batches))) for shard, batches in sorted(parts.items())]
 
 
-def _author_shard(data: bytes) -> int:
-    """The shard that a batch's header names; 0 where there is none, for a shard to refuse it.
+class AskedBatches:
+    """Which shards asked peers for which batches, bounded; the oldest are forgotten first.
 
-    Reads the header alone: an array of three whose first element is at most 512 bytes.
+    A validator may name a batch under another shard than the batch's header does.  The shard of
+    the naming then asks for it, and has to get it.
+    """
+
+    def __init__(self) -> None:
+        self._shards: OrderedDict[bytes, set[int]] = OrderedDict()
+
+    def note(self, shard: int, request: BatchRequest) -> None:
+        """A shard asks for these."""
+        for digest in request.digests:
+            self._shards.setdefault(digest, set()).add(shard)
+            self._shards.move_to_end(digest)
+        while len(self._shards) > ASKED_MAX:
+            self._shards.popitem(last=False)
+
+    def take(self, digest: bytes) -> set[int]:
+        """The shards that asked for a batch, which are held to have it now."""
+        return self._shards.pop(digest, set())
+
+
+def _header_bytes(data: bytes) -> bytes:
+    """The header of an encoded batch: the first of an array of three, at most 512 bytes.
+
+    Empty where there is none, for a shard to refuse the whole.
     """
     if data[:2] == b"\x93\xc4":
         start, end = 3, 3 + data[2] if len(data) > 2 else 3
     elif data[:2] == b"\x93\xc5":
         start, end = 4, 4 + int.from_bytes(data[2:4], "big")
     else:
-        return 0
+        return b""
+    return data[start:end]
+
+
+def _author_shard(header: bytes) -> int:
+    """The shard that a batch's header names; 0 where it cannot be read."""
     try:
-        return _HEADER.decode(data[start:end]).shard
+        return _HEADER.decode(header).shard
     except msgspec.DecodeError:
         return 0
