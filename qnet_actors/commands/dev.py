@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,11 +41,14 @@ def dev(
     Ctrl-C stops all that it started.  With --once it ends after the demonstration: exit code 1
     where a transaction was lost or state roots differ.
     """
+    _stop_on_signals()
     with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-dev-") as temporary:
         from qnet_actors.experiments.local import LocalNetwork
 
         directory = Path(temporary) if data is None else data
         with LocalNetwork(directory, validators, port, provider, say) as local:
+            # Ray has put handlers of its own in the meantime.
+            _stop_on_signals()
             _introduce(local)
             outcome = local.demonstrate(transactions, rate)
             if not once:
@@ -53,6 +57,12 @@ def dev(
             emit(outcome, as_json, lambda: _lines(outcome))
         if not outcome.good:
             raise typer.Exit(FAILED)
+
+
+def _stop_on_signals() -> None:
+    """Ends in order at SIGTERM as at Ctrl-C; a shell may also have started this ignoring SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _introduce(local: LocalNetwork) -> None:
