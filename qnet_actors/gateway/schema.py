@@ -116,7 +116,8 @@ class BodyView(View, frozen=True):
 class TransactionView(View, frozen=True):
     id: str
     status: str
-    """received, batched, executed, final; or replaced, evicted, expired, unpayable."""
+    """received, batched, executed, final; or replaced, evicted, expired, unpayable,
+    nonce_too_low, key_not_current."""
     block: BlockPlaceView | None = None
     receipt: ReceiptView | None = None
     body: BodyView | None = None

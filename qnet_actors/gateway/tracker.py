@@ -1,8 +1,9 @@
 """What became of transactions, remembered for a bounded time and in bounded space.
 
 A transaction is received, batched, executed and final, in this order; or a pool gave it up:
-replaced, evicted, expired or unpayable.  The block log knows what was executed for ever; this
-remembers what it does not know, and tells who waits.  A validator and its gateways keep one each.
+replaced, evicted, expired, unpayable, or because its nonce or its key is not the account's any
+more.  The block log knows what was executed for ever; this remembers what it does not know, and
+tells who waits.  A validator and its gateways keep one each.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ BATCHED: Final = "batched"
 EXECUTED: Final = "executed"
 FINAL: Final = "final"
 STAGES: Final = {RECEIVED: 0, BATCHED: 1, EXECUTED: 2, FINAL: 3}
-REFUSALS: Final = frozenset({"replaced", "evicted", "expired", "unpayable"})
+REFUSALS: Final = frozenset(
+    {"replaced", "evicted", "expired", "unpayable", "nonce_too_low", "key_not_current"}
+)
 
 RETENTION_MS: Final = 600_000
 OPEN_MAX: Final = 500_000
@@ -145,6 +148,8 @@ class Tracker:
                     continue
                 self._refused.pop(transaction_id, None)
                 self._open[transaction_id] = tracked
+            else:
+                continue
             changes.append((transaction_id, tracked))
         return changes
 

@@ -132,7 +132,9 @@ async def test_a_wait_that_is_over_says_how_far_it_came():
         assert result["code"] == "wait_timeout"
 
 
-@pytest.mark.parametrize("label", ["replaced", "evicted", "expired", "unpayable"])
+@pytest.mark.parametrize(
+    "label", ["replaced", "evicted", "expired", "unpayable", "nonce_too_low", "key_not_current"]
+)
 async def test_what_a_pool_gives_up_ends_the_wait_and_is_remembered(label):
     async with world() as w:
         data = ALICE.transfer(0)

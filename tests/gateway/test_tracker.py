@@ -97,7 +97,7 @@ def test_what_a_pool_refused_at_the_door_is_forgotten_but_not_what_it_has():
 def test_an_unknown_label_changes_nothing():
     tracker = Tracker()
     tracker.received([name(1)], 0)
-    tracker.apply(StatusEvent("vanished", name(1)), 1)
+    assert tracker.apply(StatusEvent("vanished", name(1)), 1) == []
     assert tracker.status(name(1)) == Tracked("received", 0)
 
 
