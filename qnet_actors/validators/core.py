@@ -103,7 +103,8 @@ class ValidatorCore:
         self._dag.collect(self._linearizer.gc_round)
         self._synchronizer: Final = Synchronizer(self._dag, own, len(committee))
         self._archive: Final = Archive(2 * genesis.parameters.gc_depth)
-        self._peers: Final = Peers(self._dag, self._archive, committee, own)
+        gc_depth = genesis.parameters.gc_depth
+        self._peers: Final = Peers(self._dag, self._archive, committee, own, gc_depth)
         self._intake: Final = Intake(self._peers.indices, self._synchronizer.knows)
         self._checkpoints: Final = Checkpoints(committee)
         self._own_batches: Final = OwnBatches()

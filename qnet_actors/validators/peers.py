@@ -56,10 +56,13 @@ class Archive:
 class Peers:
     """One entry a validator other than this one."""
 
-    def __init__(self, dag: Dag, archive: Archive, committee: Committee, own: int) -> None:
+    def __init__(
+        self, dag: Dag, archive: Archive, committee: Committee, own: int, gc_depth: int
+    ) -> None:
         self._dag: Final = dag
         self._archive: Final = archive
         self._committee: Final = committee
+        self._behind_max: Final = min(BEHIND_COMMITS_MAX, gc_depth // 2)
         self._own: Final = own
         count = len(committee)
         self._peers = {peer: _Peer([0] * count) for peer in range(count) if peer != own}
@@ -90,15 +93,17 @@ class Peers:
         self._peers[peer].status = status
 
     def behind(self, commit_index: int) -> tuple[int, ...]:
-        """The peers to catch up from: empty unless this validator is more than 32 commits behind.
+        """The peers to catch up from: empty unless this validator is far behind.
 
-        Believed only of stake that holds an honest validator.
+        That is more than 32 commits, or half of gc_depth where that is less: a batch is let go
+        `gc_depth` commits after its execution, so whoever is further behind never admits the block
+        that names it.  Believed only of stake that holds an honest validator.
         """
         ahead = [
             peer
             for peer, known in self._peers.items()
             if known.status is not None
-            and known.status.commit_index > commit_index + BEHIND_COMMITS_MAX
+            and known.status.commit_index > commit_index + self._behind_max
         ]
         if self._committee.stake_of(ahead) < self._committee.validity:
             return ()

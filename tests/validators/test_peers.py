@@ -25,7 +25,7 @@ def made(*lines: str) -> tuple[Drawing, Dag, Archive, Peers]:
     text = "\n".join(f"R{i + 1}: {line}" for i, line in enumerate(lines))
     drawing = Drawing(COMMITTEE, text)
     dag, archive = drawing.dag(), Archive(8)
-    peers = Peers(dag, archive, COMMITTEE, 0)
+    peers = Peers(dag, archive, COMMITTEE, 0, 64)
     for block in drawing.blocks.values():
         peers.saw(block)
     return drawing, dag, archive, peers
@@ -67,7 +67,7 @@ def test_a_request_is_answered_with_the_history_above_the_asker() -> None:
     refs = [drawing.blocks["B9"].ref, BlockRef(9, 1, bytes(32))]
     assert names(drawing, peers.serve(2, refs, NOW)) == ["B9"]
     slow = Drawing(COMMITTEE, f"R1: {FULL}\nR2: {FULL}")
-    fresh = Peers(drawing.dag(), Archive(8), COMMITTEE, 0)
+    fresh = Peers(drawing.dag(), Archive(8), COMMITTEE, 0, 64)
     for block in slow.blocks.values():
         fresh.saw(block)
     fresh.said(2, status(round_=7))
@@ -144,3 +144,12 @@ def test_evidence_is_counted_and_kept_within_bounds() -> None:
     kept = evidence.equivocations()
     assert len(kept) == EVIDENCE_PER_AUTHOR_MAX
     assert kept[0].first == blocks[0]
+
+
+def test_half_of_gc_depth_is_far_behind_where_that_is_less() -> None:
+    # Batches are let go gc_depth commits after execution: who waits longer never gets them.
+    peers = Peers(Dag(COMMITTEE), Archive(8), COMMITTEE, 0, 16)
+    for peer in (1, 2):
+        peers.said(peer, status(commit_index=108))
+    assert peers.behind(100) == ()
+    assert peers.behind(99) == (1, 2)
