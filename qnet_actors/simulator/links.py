@@ -46,7 +46,9 @@ class Links:
         delay_ms: tuple[int, int],
     ) -> None:
         self.levels: dict[Fault, float] = {}
-        """The probability a message of LOSS, DUPLICATE, REORDER and DELAY, where they are on."""
+        """The probability a message of LOSS, DUPLICATE, REORDER and DELAY, where they are on.
+
+        The first message after one has been turned on for the first time is hit for certain."""
         self.sent = 0
         self.sent_bytes = 0
         self._scheduler = scheduler
@@ -147,7 +149,9 @@ class Links:
 
     def _hits(self, fault: Fault) -> bool:
         level = self.levels.get(fault)
-        if level is None or self._rng.random() >= level:
+        if level is None:
+            return False
+        if self._rng.random() >= level and self._fired[fault]:
             return False
         self._fired[fault] += 1
         return True

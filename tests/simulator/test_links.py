@@ -118,3 +118,14 @@ def test_a_message_that_the_codec_refuses_is_an_error_of_the_sender():
     world.up()
     with pytest.raises(QnetError):
         world.links.send(0, BatchAcks(()), (1,))
+
+
+def test_a_fault_that_is_on_hits_the_first_message_however_rare_it_is():
+    world = World()
+    world.up()
+    world.links.levels[Fault.LOSS] = 0.0
+    for number in range(5):
+        world.send(number)
+    world.scheduler.run_until(1_000)
+    assert world.numbers(1) == [1, 2, 3, 4]
+    assert world.fired[Fault.LOSS] == 1
