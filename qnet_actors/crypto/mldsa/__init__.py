@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from qnet_actors.crypto.mldsa.verifier import MlDsaVerifier
     from qnet_actors.crypto.providers.seam import Provider
 
-CACHE_MB_DEFAULT = 64
+CACHE_MB_DEFAULT = 256
+"""Room for 9,238 keys; memory is taken only as keys come."""
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ Bytes2d = npt.NDArray[np.uint8]
 Verdicts = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 
-CACHE_MB: Final = 64
+CACHE_MB: Final = 256
 THREADS_MAX: Final = 64
 # Rows for which slots are held at a time: enough to fill the lanes, few enough for a small cache.
 ROWS_PER_PART: Final = 1_024
