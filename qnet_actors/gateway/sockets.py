@@ -41,6 +41,17 @@ class Unsubscribe(
 _decoder: Final = msgspec.json.Decoder(Subscribe | Unsubscribe)
 
 
+def read_request(text: str) -> Subscribe | Unsubscribe:
+    """What a subscriber asks for; raises `QnetError` with TOO_LARGE or MALFORMED."""
+    if len(text) > REQUEST_SIZE_BYTES_MAX:
+        raise QnetError(Code.TOO_LARGE, f"the limit is {REQUEST_SIZE_BYTES_MAX} bytes")
+    try:
+        request: Subscribe | Unsubscribe = _decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise QnetError(Code.MALFORMED, str(error)[:200]) from None
+    return request
+
+
 class Sockets:
     """The WebSocket connections of a gateway."""
 
@@ -99,12 +110,7 @@ class Sockets:
                 subscriber.put(_encode({"type": "error", "problem": problem(error)}))
 
     async def _take(self, text: str, subscriber: Subscriber) -> None:
-        if len(text) > REQUEST_SIZE_BYTES_MAX:
-            raise QnetError(Code.TOO_LARGE, f"the limit is {REQUEST_SIZE_BYTES_MAX} bytes")
-        try:
-            request = _decoder.decode(text)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            raise QnetError(Code.MALFORMED, str(error)[:200]) from None
+        request = read_request(text)
         wanted = isinstance(request, Subscribe)
         confirmation = {"type": "subscribed" if wanted else "unsubscribed", "to": request.to}
         if request.to == "blocks":
