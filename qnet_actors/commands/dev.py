@@ -33,6 +33,17 @@ def dev(
     provider: Annotated[
         Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
     ] = "auto",
+    profile: Annotated[
+        Literal["packed", "split", "auto"],
+        typer.Option(help="A process for a whole validator, or for each of its rooms."),
+    ] = "packed",
+    shards: Annotated[
+        int, typer.Option(min=1, max=64, help="Mempool shards of a split validator.")
+    ] = 1,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=64, help="Its state partitions, a power of two.")
+    ] = 1,
+    executors: Annotated[int, typer.Option(min=1, max=64, help="Its executors.")] = 1,
     once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,10 +54,11 @@ def dev(
     """
     _stop_on_signals()
     with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-dev-") as temporary:
-        from qnet_actors.experiments.local import LocalNetwork
+        from qnet_actors.experiments.local import LocalNetwork, Shape
 
+        shape = Shape(profile, shards, partitions, executors)
         directory = Path(temporary) if data is None else data
-        with LocalNetwork(directory, validators, port, provider, say) as local:
+        with LocalNetwork(directory, validators, port, provider, say, shape) as local:
             # Ray has put handlers of its own in the meantime.
             _stop_on_signals()
             _introduce(local)

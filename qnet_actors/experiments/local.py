@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ from qnet_actors.network.development import (
     development_keys,
 )
 from qnet_actors.network.launch import Network, agreed_root
-from qnet_actors.network.settings import NetworkSettings
+from qnet_actors.network.settings import NetworkSettings, Profile
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codes import QnetError
 
@@ -34,6 +34,15 @@ KEEP_GOING_PER_SECOND: Final = 20.0
 _SLOW_SECONDS: Final = 0.5
 
 Say = Callable[[str], None]
+
+
+class Shape(NamedTuple):
+    """Into which rooms validators are split, if they are: see `NetworkSettings`."""
+
+    profile: Profile = "packed"
+    shards: int = 1
+    partitions: int = 1
+    executors: int = 1
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -74,6 +83,7 @@ class LocalNetwork:
         port: int,
         provider_name: Literal["auto", "openssl", "liboqs"],
         say: Say,
+        shape: Shape | None = None,
     ) -> None:
         self._say = say
         self._validators = validators
@@ -88,11 +98,16 @@ class LocalNetwork:
         )
         self._signers = [Signer(key, library) for key in accounts]
         self.addresses: Final = [encode_address(key.key_id, development=True) for key in accounts]
+        shape = shape or Shape()
         settings = NetworkSettings(
             directory=directory,
             validators=validators,
             gateway_port=port,
             provider=provider_name,
+            profile=shape.profile,
+            shards=shape.shards,
+            partitions=shape.partitions,
+            executors=shape.executors,
         )
         self.network: Final = Network(genesis, settings, say)
 

@@ -1,10 +1,10 @@
-"""The Ray actor around a packed validator."""
+"""The Ray actor around a validator, packed or split."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -16,9 +16,12 @@ from qnet_actors.network.host import ValidatorHost
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.wire.genesis import GENESIS_CODEC
 
+if TYPE_CHECKING:
+    from qnet_actors.network.split.host import SplitHost
+
 
 class ValidatorActor:
-    """A validator of a development network in a process of its own.
+    """A validator of a development network: all of it, or its consensus and links.
 
     It starts at once, without being told to, so a copy that Ray makes of a dead one does too: its
     data directory knows its peers.
@@ -28,7 +31,13 @@ class ValidatorActor:
         decoded = GENESIS_CODEC.decode(genesis)
         require_development(decoded.development)
         key = development_key(VALIDATOR, settings.index)
-        self._host = ValidatorHost(decoded, key, settings)
+        self._host: ValidatorHost | SplitHost
+        if settings.split:
+            from qnet_actors.network.split.host import SplitHost
+
+            self._host = SplitHost(decoded, key, settings)
+        else:
+            self._host = ValidatorHost(decoded, key, settings)
         self._frames = BackendFrames(self._host)
         self._start = asyncio.get_running_loop().create_task(self._host.start())
 
@@ -41,6 +50,12 @@ class ValidatorActor:
 
     async def wait_ready(self) -> None:
         await self._host.wait_ready()
+
+    async def receive(self, frame: Any) -> None:
+        """A frame of events from another process of a split validator."""
+        if isinstance(self._host, ValidatorHost):
+            raise TypeError("a packed validator has no other process")
+        await self._host.receive(frame)
 
     async def submit(self, frame: bytes) -> bytes:
         return await self._frames.submit(frame)

@@ -91,6 +91,10 @@ class Driver:
     def on_up(self, peer: int) -> None:
         self._drive(lambda now_ms: self.node.peer_up(peer, now_ms))
 
+    def halt(self, reason: str) -> None:
+        """Stops the node for a reason from outside."""
+        self._stop(reason)
+
     async def close(self) -> None:
         """Stops; waits for writes and work under way, and closes the storages."""
         self._closed = True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final
 
+import msgspec
 import ray
 from ray.exceptions import RayError
 
@@ -22,7 +23,8 @@ from qnet_actors.gateway.queries import (
     StatusQuery,
 )
 from qnet_actors.network.actor import ValidatorHostActor
-from qnet_actors.network.settings import HostSettings, NetworkSettings
+from qnet_actors.network.placement import Placement, alive_nodes, pinned, place
+from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, check_genesis
@@ -44,7 +46,7 @@ Progress = Callable[[str], None]
 
 
 class Network:
-    """A network of one operator, its validators packed one to a process, on an embedded Ray.
+    """A network of one operator on an embedded Ray, its validators packed or split.
 
     Use as a context manager.  Ray starts a killed validator again; it finds its disk and its
     peers by itself.
@@ -53,6 +55,7 @@ class Network:
     def __init__(self, genesis: Genesis, settings: NetworkSettings, progress: Progress) -> None:
         """Raises `QnetError` where genesis or settings are not valid, or a port is taken."""
         check_genesis(genesis)
+        check_shape(settings)
         if len(genesis.members) != settings.validators:
             raise QnetError(
                 Code.CONFIGURATION_INVALID,
@@ -99,25 +102,52 @@ class Network:
             configure_logging=False,
         )
         count = self.settings.validators
-        self._progress(f"starting {count} validators")
+        placement = self._placement()
+        shape = "packed" if placement is None else "split"
+        self._progress(f"starting {count} validators, {shape}")
         genesis = encode(self.genesis)
-        self._hosts = [self._start_host(index, genesis) for index in range(count)]
-        endpoints = self._get([host.start.remote() for host in self._hosts])
+        endpoints = []
+        for index in range(count):
+            self._hosts.append(self._start_host(index, genesis, placement))
+            if placement is not None:
+                # Its rooms are processes enough to start at a time.
+                endpoints += self._get([self._hosts[-1].start.remote()])
+        if placement is None:
+            endpoints = self._get([host.start.remote() for host in self._hosts])
         self._get([host.connect.remote(endpoints) for host in self._hosts])
         self._progress("connecting validators, opening the gateway")
         self.gateway_urls = [self._start_gateway(n) for n in range(self.settings.gateways)]
         self._get([host.wait_ready.remote() for host in self._hosts])
 
-    def _start_host(self, index: int, genesis: bytes) -> Any:
+    def _placement(self) -> Placement | None:
+        """Where each validator goes if they are split; None: they are packed."""
+        settings = self.settings
+        if settings.profile == "packed":
+            return None
+        machines = [(node["NodeID"], node["Resources"].get("CPU", 0.0)) for node in alive_nodes()]
+        placement = place(machines, settings.validators)
+        return placement if settings.profile == "split" or placement.roomy else None
+
+    def _start_host(self, index: int, genesis: bytes, placement: Placement | None) -> Any:
         settings = HostSettings(
             index=index,
             directory=self.settings.directory / f"validator-{index}",
             provider=self.settings.provider,
         )
-        options = ValidatorHostActor.options(
-            name=validator_name(index), num_cpus=0, max_restarts=-1, max_task_retries=0
+        options: dict[str, Any] = {}
+        if placement is not None:
+            settings = msgspec.structs.replace(
+                settings,
+                split=True,
+                shards=self.settings.shards,
+                partitions=self.settings.partitions,
+                executors=self.settings.executors,
+            )
+            options["scheduling_strategy"] = pinned(placement, index)
+        actor = ValidatorHostActor.options(
+            name=validator_name(index), num_cpus=0, max_restarts=-1, max_task_retries=0, **options
         )
-        return options.remote(genesis, settings)
+        return actor.remote(genesis, settings)
 
     def _start_gateway(self, number: int) -> str:
         from qnet_actors.gateway.actor import GatewayActor

@@ -7,7 +7,15 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import SHARDS_MAX
+
 LOOPBACK: Final = "127.0.0.1"
+
+Profile = Literal["packed", "split", "auto"]
+Shards = Annotated[int, msgspec.Meta(ge=1, le=SHARDS_MAX)]
+Partitions = Annotated[int, msgspec.Meta(ge=1, le=64)]
+Executors = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +27,13 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     link_host: str = LOOPBACK
     link_port: int = 0
     """0: the port it had last, or any free one."""
+    split: bool = False
+    """Each room in a process of its own; what follows is for that alone."""
+    shards: Shards = 1
+    """Mempool shards; their number stays as it was when the directory was made."""
+    partitions: Partitions = 1
+    """State partitions, a power of two."""
+    executors: Executors = 1
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,3 +46,28 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_host: str = LOOPBACK
     gateway_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
     """Of the first gateway; others follow.  0: any free port."""
+    profile: Profile = "packed"
+    """`packed`: a process a validator.  `split`: a process a room.  `auto`: `split` where the
+    machines have at least two cores for each validator on them."""
+    shards: Shards = 1
+    """Of a split validator, as the two that follow: its mempool shards,"""
+    partitions: Partitions = 1
+    """its state partitions, a power of two,"""
+    executors: Executors = 1
+    """and its executors."""
+
+
+def check_shape(settings: NetworkSettings) -> None:
+    """Raises `QnetError(CONFIGURATION_INVALID)` where the profile has no such rooms."""
+    counts = (settings.shards, settings.partitions, settings.executors)
+    if settings.profile == "packed" and counts != (1, 1, 1):
+        raise QnetError(
+            Code.CONFIGURATION_INVALID,
+            "shards, partitions and executors are of the split profile; a packed validator has "
+            "one of each",
+        )
+    if settings.partitions & (settings.partitions - 1):
+        raise QnetError(
+            Code.CONFIGURATION_INVALID,
+            f"{settings.partitions} state partitions; a power of two to 64",
+        )

@@ -1,0 +1,240 @@
+"""The Ray actors of a split validator's rooms: thin, each around a room that knows no Ray.
+
+They belong to the actor of their validator, which starts them: when it dies, Ray ends them.  None
+is restarted alone; see docs/concepts/placement.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import ray
+
+from qnet_actors.crypto import choose
+from qnet_actors.ledger import DuckLog, Executor, LogOptions
+from qnet_actors.mempool import FileBatchStore
+from qnet_actors.network.node import RoomKey
+from qnet_actors.network.settings import HostSettings
+from qnet_actors.network.split.calls import (
+    Courier,
+    RayPort,
+    caller,
+    die,
+    received,
+    received_async,
+    result,
+)
+from qnet_actors.network.split.channel import Channel, Receiver
+from qnet_actors.network.split.events import EventEncoder, decode_event
+from qnet_actors.network.split.ledger import LedgerRoom, LogServer, PortFault
+from qnet_actors.network.split.lock import hold
+from qnet_actors.network.split.shard import ShardRoom
+from qnet_actors.rooms import Room
+from qnet_actors.state import AccountReplica, PartitionServer
+from qnet_actors.wire.blocks import WriteSet
+from qnet_actors.wire.codec import Codec, Struct, encode
+from qnet_actors.wire.genesis import GENESIS_CODEC
+
+VALIDATOR_NAME: Final = "validator"
+LEDGER_NAME: Final = "ledger"
+
+
+def shard_name(shard: int) -> str:
+    return f"mempool-{shard}"
+
+
+def receiver_of(key: RoomKey) -> str:
+    """The process that a room lives in."""
+    if key.room == Room.MEMPOOL:
+        return shard_name(key.shard)
+    return LEDGER_NAME if key.room == Room.LEDGER else VALIDATOR_NAME
+
+
+def batches_path(directory: Path, shard: int) -> Path:
+    """Where a shard keeps its batches; the first where a packed validator does."""
+    return directory / (f"batches-{shard}" if shard else "batches")
+
+
+class Accounts(Struct, frozen=True):
+    """All accounts at a height."""
+
+    height: int
+    accounts: WriteSet
+
+
+_ACCOUNTS: Final = Codec[Accounts](Accounts, 2**32)
+
+
+class Server:
+    """A state partition or an executor: one frame after the other."""
+
+    def __init__(self, kind: Literal["partition", "executor"]) -> None:
+        self._server = PartitionServer() if kind == "partition" else Executor()
+
+    def handle(self, frame: Any) -> Any:
+        return result(self._server.handle(received(frame)))
+
+    def ping(self) -> int:
+        return 0
+
+
+class Ledger:
+    """The ledger with its block log."""
+
+    def __init__(self, genesis: bytes, settings: HostSettings, incarnation: int) -> None:
+        self._genesis = GENESIS_CODEC.decode(genesis)
+        self._settings = settings
+        self._lock = hold(settings.directory / "ledger.lock")
+        self._receiver = Receiver(incarnation)
+        self._courier = Courier(LEDGER_NAME, incarnation)
+        self._encoder = EventEncoder()
+        self._room: LedgerRoom | None = None
+        self._log: DuckLog | None = None
+        self._reads: LogServer | None = None
+
+    def open(self, partitions: list[Any], executors: list[Any]) -> int:
+        """Recovers; returns the index of the last commit executed."""
+        genesis, power = self._genesis, self._genesis.parameters.power_durability
+        path = self._settings.directory / "ledger"
+        self._log = DuckLog(path, genesis.chain_id(), LogOptions(fsync=power))
+        self._reads = LogServer(self._log)
+        self._room = LedgerRoom(
+            genesis,
+            choose(self._settings.provider).verifier,
+            self._log,
+            self._settings.shards,
+            [RayPort(handle) for handle in partitions],
+            [RayPort(handle) for handle in executors],
+            self._forward,
+        )
+        return self._room.tip.commit_index
+
+    def accounts(self) -> Any:
+        """All accounts, for the copies of the shards; asked before `begin`."""
+        state = self._opened().state
+        frame = encode(Accounts(state.height, state.snapshot()))
+        return np.frombuffer(frame, dtype=np.uint8)
+
+    def begin(self, receivers: dict[str, Any]) -> None:
+        """Starts, now that all the others are open."""
+        self._courier.connect(receivers)
+        self._opened().start()
+
+    def receive(self, frame: Any) -> int | None:
+        """Takes a frame of events; returns in how many milliseconds to call again."""
+        items = self._receiver.items(received(frame))
+        try:
+            return self._opened().handle(decode_event(item) for item in items)
+        except PortFault as fault:
+            die(f"a partition or executor is gone: {fault}")
+
+    def read(self, frame: bytes) -> Any:
+        """A read of the block log, as frames."""
+        if self._reads is None:
+            raise RuntimeError("open comes first")
+        return result(self._reads.handle(frame))
+
+    def ping(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+    def _opened(self) -> LedgerRoom:
+        if self._room is None:
+            raise RuntimeError("open comes first")
+        return self._room
+
+    def _forward(self, key: RoomKey, event: Any) -> None:
+        self._courier.put(receiver_of(key), self._encoder.encode(key, event))
+
+
+class Shard:
+    """A mempool shard with its batch store."""
+
+    def __init__(
+        self, genesis: bytes, settings: HostSettings, incarnation: int, shard: int
+    ) -> None:
+        self._genesis = GENESIS_CODEC.decode(genesis)
+        self._settings = settings
+        self._incarnation = incarnation
+        self._shard = shard
+        self._receiver = Receiver(incarnation)
+        self._encoder = EventEncoder()
+        self._channels: dict[str, Channel] = {}
+        self._room: ShardRoom | None = None
+        self._begun = asyncio.Event()
+
+    async def open(self, accounts: list[Any]) -> None:
+        """Recovers, with the accounts as the ledger has them."""
+        frame = _ACCOUNTS.decode(memoryview(await accounts[0]))
+        path = batches_path(self._settings.directory, self._shard)
+        self._lock = await asyncio.to_thread(hold, path.with_name(f"{path.name}.lock"))
+        power = self._genesis.parameters.power_durability
+        choice = await asyncio.to_thread(choose, self._settings.provider)
+        store = await asyncio.to_thread(FileBatchStore, path, power=power)
+        self._room = ShardRoom(
+            self._genesis,
+            self._settings.index,
+            self._shard,
+            self._settings.shards,
+            choice.verifier,
+            store,
+            AccountReplica(frame.height, frame.accounts),
+            self._forward,
+        )
+
+    async def begin(self, receivers: dict[str, Any]) -> None:
+        """Starts, now that all the others are open."""
+        for name, handle in receivers.items():
+            self._channels[name] = Channel(
+                f"{shard_name(self._shard)}>{name}", self._incarnation, caller(handle), die
+            )
+        self._opened().start()
+        self._begun.set()
+
+    async def receive(self, frame: Any) -> None:
+        """Takes a frame of events."""
+        await self._begun.wait()
+        for item in self._receiver.items(await received_async(frame)):
+            self._opened().handle(decode_event(item)[1])
+
+    async def account(self, address: bytes) -> tuple[int, int, int, bytes, int]:
+        """(height, nonce, balance, key id, next nonce) of an account."""
+        room = self._opened()
+        height, values = room.read_at(np.frombuffer(address, dtype=np.uint8).reshape(1, 32))
+        nonce = int(values.nonces[0])
+        return (
+            height,
+            nonce,
+            int(values.balances[0]),
+            values.key_ids[0].tobytes(),
+            room.next_nonce(address, nonce),
+        )
+
+    async def ping(self) -> int:
+        """How many transactions are in the pool."""
+        return 0 if self._room is None else self._room.pool_transactions
+
+    async def close(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+        if self._room is not None:
+            await self._room.close()
+
+    def _opened(self) -> ShardRoom:
+        if self._room is None:
+            raise RuntimeError("open comes first")
+        return self._room
+
+    def _forward(self, key: RoomKey, event: Any) -> None:
+        self._channels[receiver_of(key)].put(self._encoder.encode(key, event))
+
+
+ServerActor: Any = ray.remote(Server)
+LedgerActor: Any = ray.remote(Ledger)
+ShardActor: Any = ray.remote(Shard)

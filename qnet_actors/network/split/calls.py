@@ -1,0 +1,116 @@
+"""Frames over Ray: small ones inline, large ones through the object store without a copy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from qnet_actors.network.split.channel import CALL_TIMEOUT_SECONDS, Channel
+from qnet_actors.network.split.ledger import PortFault
+from qnet_actors.wire.codes import QnetError
+
+logger = logging.getLogger(__name__)
+
+INLINE_BYTES_MAX: Final = 100_000
+_FAULT_STATUS: Final = 70
+
+
+def argument(frame: bytes) -> Any:
+    """A frame as an argument of a call."""
+    if len(frame) <= INLINE_BYTES_MAX:
+        return frame
+    # Nested, a reference is not resolved before the call is sent; arrays arrive without a copy.
+    return [ray.put(np.frombuffer(frame, dtype=np.uint8))]
+
+
+def result(frame: bytes) -> Any:
+    """A frame as the result of a call."""
+    return frame if len(frame) <= INLINE_BYTES_MAX else np.frombuffer(frame, dtype=np.uint8)
+
+
+def received(value: Any) -> Any:
+    """The frame in an argument, bytes or a buffer of them; waits in a sync actor."""
+    return ray.get(value[0], timeout=CALL_TIMEOUT_SECONDS) if isinstance(value, list) else value
+
+
+async def received_async(value: Any) -> Any:
+    """The same in an async actor."""
+    return await value[0] if isinstance(value, list) else value
+
+
+def caller(handle: Any) -> Callable[[bytes], Awaitable[Any]]:
+    """What carries the frames of a `Channel` to an actor's `receive`."""
+
+    async def call(frame: bytes) -> Any:
+        return await handle.receive.remote(argument(frame))
+
+    return call
+
+
+class RayPort:
+    """A `state.Port` behind an actor handle.  Its answers raise `PortFault`, or what the server
+    raised."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def call(self, request: bytes) -> Callable[[], bytes]:
+        reference = self._handle.handle.remote(argument(request))
+
+        def wait() -> bytes:
+            try:
+                answer: bytes = ray.get(reference, timeout=CALL_TIMEOUT_SECONDS)
+            except RayError as error:
+                if isinstance(error.__cause__, QnetError):
+                    raise error.__cause__ from None
+                raise PortFault(type(error).__name__) from error
+            return answer
+
+        return wait
+
+
+class Courier:
+    """The channels of a single-threaded actor, on an event loop in a thread beside it."""
+
+    def __init__(self, sender: str, incarnation: int) -> None:
+        self._sender = sender
+        self._incarnation = incarnation
+        self._loop = asyncio.new_event_loop()
+        self._channels: dict[str, Channel] = {}
+        self._thread = threading.Thread(target=self._loop.run_forever, name="courier", daemon=True)
+        self._thread.start()
+
+    def connect(self, receivers: dict[str, Any]) -> None:
+        """Opens a channel to each of these actors."""
+
+        async def open_() -> None:
+            for name, handle in receivers.items():
+                self._channels[name] = Channel(
+                    f"{self._sender}>{name}", self._incarnation, caller(handle), die
+                )
+
+        asyncio.run_coroutine_threadsafe(open_(), self._loop).result()
+
+    def put(self, receiver: str, item: bytes) -> None:
+        """Queues an item; a queue that is over its bounds ends the process."""
+        self._loop.call_soon_threadsafe(self._put, receiver, item)
+
+    def _put(self, receiver: str, item: bytes) -> None:
+        try:
+            self._channels[receiver].put(item)
+        except QnetError as error:
+            die(error.detail)
+
+
+def die(reason: str) -> NoReturn:
+    """Ends this process at once: its validator notices, and starts again whole."""
+    logger.error("this process ends: %s", reason)
+    os._exit(_FAULT_STATUS)

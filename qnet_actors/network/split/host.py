@@ -1,0 +1,411 @@
+"""A split validator: consensus, links and gateway desk here, every other room in its own process.
+
+This process starts the others, and is the only one that another validator or a gateway speaks to.
+If one of them dies, or does not answer, this one ends too; Ray starts it again, and it starts all
+of them anew from the disk.  So no room ever meets a neighbour that has forgotten something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable
+from functools import partial
+from typing import Any, Final
+
+import ray
+
+from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
+from qnet_actors.gateway import Answer, Query, Result
+from qnet_actors.gateway.queries import AccountAnswer
+from qnet_actors.ledger import LedgerQueries
+from qnet_actors.links import Links
+from qnet_actors.mempool import shard_of
+from qnet_actors.network.answers import Answers, Sources
+from qnet_actors.network.desk import Desk
+from qnet_actors.network.directory import DataDirectory, Endpoint
+from qnet_actors.network.driver import Driver
+from qnet_actors.network.node import LEDGER, VALIDATOR, AskedBatches, Node, RoomKey
+from qnet_actors.network.settings import HostSettings
+from qnet_actors.network.split.actors import (
+    LEDGER_NAME,
+    VALIDATOR_NAME,
+    LedgerActor,
+    ServerActor,
+    ShardActor,
+    receiver_of,
+    shard_name,
+)
+from qnet_actors.network.split.calls import caller, die, received_async
+from qnet_actors.network.split.channel import Channel, Receiver
+from qnet_actors.network.split.events import EventEncoder, SendToPeers, Stopped, decode_event
+from qnet_actors.network.split.ledger import RemoteLog
+from qnet_actors.rooms import Room
+from qnet_actors.validators import FileJournal, ValidatorCore
+from qnet_actors.validators import recover as recover_validator
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis, check_genesis
+from qnet_actors.wire.messages import BatchRequest, Message
+
+logger = logging.getLogger(__name__)
+
+PING_SECONDS: Final = 1.0
+PING_TIMEOUT_SECONDS: Final = 60.0
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
+READ_TIMEOUT_SECONDS: Final = 10.0
+# Where the sender stands in a canonical transaction: array of two, array of ten, version, chain id.
+_SENDER_AT: Final = 39
+
+
+class SplitHost:
+    """A gateway `Backend`, as `host.ValidatorHost` is.  Belongs to one event loop."""
+
+    def __init__(self, genesis: Genesis, key: KeyPair, settings: HostSettings) -> None:
+        check_genesis(genesis)
+        if genesis.members[settings.index].public_key != key.public_key:
+            raise QnetError(
+                Code.CONFIGURATION_INVALID,
+                f"the key is not that of validator {settings.index} in genesis",
+            )
+        self.index: Final = settings.index
+        self._genesis: Final = genesis
+        self._committee: Final = genesis.committee()
+        self._settings: Final = settings
+        self._key = key
+        self._desk: Final = Desk(settings.index)
+        self._asked: Final = AskedBatches()
+        self._encoder: Final = EventEncoder()
+        self._shards: list[Any] = []
+        self._children: list[Any] = []
+        self._channels: dict[str, Channel] = {}
+        self._receiver: Receiver | None = None
+        self._directory: DataDirectory | None = None
+        self._driver: Driver | None = None
+        self._consensus: ValidatorCore | None = None
+        self._links: Links | None = None
+        self._begun: Final = asyncio.Event()
+        self._ready: Final = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._wake: asyncio.TimerHandle | None = None
+        self._pool_transactions = 0
+
+    async def start(self) -> Endpoint:
+        """Opens, starts the rooms, recovers and listens.
+
+        Raises `QnetError` where the disk or a port refuses, RayError where a room does not start.
+        """
+        genesis, settings = self._genesis, self._settings
+        self._directory = await asyncio.to_thread(
+            DataDirectory, settings.directory, genesis.chain_id(), settings.index
+        )
+        self._directory.keep_shards(settings.shards)
+        incarnation = self._directory.incarnation
+        self._receiver = Receiver(incarnation)
+        choice = await asyncio.to_thread(choose, settings.provider)
+        signer, verifier = Signer(self._key, choice.provider), choice.verifier
+        ledger, commit_index = await self._open_rooms(incarnation)
+        consensus, journal = await asyncio.to_thread(
+            self._open_consensus, signer, verifier, commit_index
+        )
+        remote = [LEDGER, *(RoomKey(Room.MEMPOOL, shard) for shard in range(settings.shards))]
+        driver = Driver(
+            Node({VALIDATOR: consensus}, remote, self._asked),
+            {VALIDATOR: journal},
+            self._desk.on_event,
+            self._on_stop,
+            self._forward,
+        )
+        links = Links(
+            settings.index,
+            self._committee,
+            genesis.chain_id(),
+            signer,
+            verifier,
+            self._on_message,
+            driver.on_up,
+        )
+        self._driver, self._links, self._consensus = driver, links, consensus
+        known = {endpoint.index: endpoint for endpoint in self._directory.endpoints()}
+        port = settings.link_port
+        if not port and settings.index in known:
+            port = known[settings.index].port
+        host, port = await links.start(settings.link_host, port)
+        self._desk.answers = await asyncio.to_thread(self._open_answers, ledger, consensus, links)
+        await self._begin(incarnation, ledger)
+        if known:
+            links.set_peers({e.index: (e.host, e.port) for e in known.values()})
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._watch_ready()
+        return Endpoint(settings.index, host, port)
+
+    async def _open_rooms(self, incarnation: int) -> tuple[Any, int]:
+        """Starts the other processes; returns the ledger and the last commit that it executed."""
+        genesis, settings = encode(self._genesis), self._settings
+        prefix = f"validator-{settings.index}.{incarnation}"
+
+        def start(kind: Any, name: str, *arguments: Any) -> Any:
+            options = {"name": f"{prefix}/{name}", "num_cpus": 0}
+            child = kind.options(**options, max_restarts=0, max_task_retries=0).remote(*arguments)
+            self._children.append(child)
+            return child
+
+        partitions = [
+            start(ServerActor, f"partition-{n}", "partition") for n in range(settings.partitions)
+        ]
+        executors = [
+            start(ServerActor, f"executor-{n}", "executor") for n in range(settings.executors)
+        ]
+        ledger = start(LedgerActor, LEDGER_NAME, genesis, settings, incarnation)
+        self._shards = [
+            start(ShardActor, shard_name(n), genesis, settings, incarnation, n)
+            for n in range(settings.shards)
+        ]
+        # A single executor in another process would only add a call.
+        used = executors if len(executors) > 1 else []
+        commit_index: int = await ledger.open.remote(partitions, used)
+        accounts = ledger.accounts.remote()
+        await asyncio.gather(*(shard.open.remote([accounts]) for shard in self._shards))
+        return ledger, commit_index
+
+    def _open_consensus(
+        self, signer: Signer, verifier: BatchVerifier, commit_index: int
+    ) -> tuple[ValidatorCore, FileJournal]:
+        genesis, committee = self._genesis, self._committee
+        journal = FileJournal(self._settings.directory / "journal", sync=True)
+        consensus = ValidatorCore(
+            genesis=genesis,
+            committee=committee,
+            own=self.index,
+            signer=signer,
+            verifier=verifier,
+            recovered=recover_validator(
+                journal.journalled, genesis, committee, self.index, verifier
+            ),
+            executed_index=commit_index,
+        )
+        return consensus, journal
+
+    def _open_answers(self, ledger: Any, consensus: ValidatorCore, links: Links) -> Answers:
+        def read(frame: bytes) -> bytes:
+            answer: bytes = ray.get(ledger.read.remote(frame), timeout=READ_TIMEOUT_SECONDS)
+            return answer
+
+        sources = Sources(
+            committee=self._committee,
+            consensus=consensus,
+            ledger=LedgerQueries(RemoteLog(read)),
+            account=self._account,
+            pool_transactions=lambda: self._pool_transactions,
+        )
+        return Answers(self._genesis, self.index, sources, links)
+
+    async def _begin(self, incarnation: int, ledger: Any) -> None:
+        """Ledger, shards, consensus: each holds what comes early until it has begun itself."""
+        me = ray.get_runtime_context().current_actor
+        shards = {shard_name(n): handle for n, handle in enumerate(self._shards)}
+        await ledger.begin.remote({VALIDATOR_NAME: me, **shards})
+        away = {VALIDATOR_NAME: me, LEDGER_NAME: ledger}
+        await asyncio.gather(*(shard.begin.remote(away) for shard in self._shards))
+        for name, handle in {LEDGER_NAME: ledger, **shards}.items():
+            self._channels[name] = Channel(
+                f"{VALIDATOR_NAME}>{name}",
+                incarnation,
+                caller(handle),
+                self._fault,
+                self._ledger_answered if name == LEDGER_NAME else None,
+            )
+        if self._driver is not None and self._links is not None:
+            self._driver.start(self._links)
+        self._begun.set()
+
+    def connect(self, endpoints: Iterable[Endpoint]) -> None:
+        """Says where all validators listen."""
+        if self._links is None or self._directory is None:
+            raise QnetError(Code.NOT_READY, "start comes before connect")
+        endpoints = tuple(endpoints)
+        self._directory.save_endpoints(endpoints)
+        self._links.set_peers({e.index: (e.host, e.port) for e in endpoints})
+
+    @property
+    def failure(self) -> str | None:
+        """Why it stopped; None where it did not."""
+        return self._desk.stopped
+
+    async def wait_ready(self) -> None:
+        """Until links to a quorum stand.  Raises `QnetError(NOT_READY)` if the node stopped."""
+        await self._ready.wait()
+        self._desk.check_running()
+
+    async def submit(self, transactions: list[bytes]) -> list[Result]:
+        """See `gateway.backend.Backend`."""
+        if not self._begun.is_set():
+            raise QnetError(Code.NOT_READY)
+        parts: dict[int, list[int]] = {}
+        for position, data in enumerate(transactions):
+            parts.setdefault(sender_shard(data, len(self._shards)), []).append(position)
+        if any(self._channels[shard_name(shard)].busy for shard in parts):
+            raise QnetError(Code.BUSY)
+        answers = await asyncio.gather(
+            *(
+                self._desk.submit(
+                    [transactions[at] for at in positions],
+                    partial(self._forward, RoomKey(Room.MEMPOOL, shard)),
+                )
+                for shard, positions in parts.items()
+            )
+        )
+        results: dict[int, Result] = {}
+        for positions, answer in zip(parts.values(), answers, strict=True):
+            results.update(zip(positions, answer, strict=True))
+        return [results[at] for at in range(len(transactions))]
+
+    async def query(self, request: Query) -> Answer:
+        """See `gateway.backend.Backend`."""
+        return await self._desk.query(request)
+
+    async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
+        """See `gateway.backend.Backend`."""
+        return await self._desk.poll(after, timeout_ms)
+
+    def state_roots(self) -> list[tuple[int, bytes]]:
+        """(height, state root) of the newest checkpoints executed here, oldest first."""
+        return self._desk.state_roots()
+
+    def measurements(self) -> dict[str, int]:
+        """Totals since the start: traffic over the links, and equivocations seen of others."""
+        links, consensus = self._links, self._consensus
+        if links is None or consensus is None:
+            return {}
+        counters = links.counters.values()
+        return {
+            "link_bytes_out": sum(counter.bytes_out for counter in counters),
+            "link_frames_out": sum(counter.frames_out for counter in counters),
+            "equivocations": consensus.status.equivocations,
+        }
+
+    async def receive(self, frame: Any) -> None:
+        """Takes a frame of events from another process of this validator."""
+        await self._begun.wait()
+        if self._receiver is None or self._driver is None:
+            raise RuntimeError("begun without being started")
+        for item in self._receiver.items(await received_async(frame)):
+            key, event = decode_event(item)
+            if isinstance(event, SendToPeers):
+                self._send(key.shard, event)
+            elif isinstance(event, Stopped):
+                self._driver.halt(event.reason)
+            elif key.room == Room.GATEWAY:
+                self._desk.on_event(event)
+            else:
+                self._driver.handle(Room.VALIDATOR, event)
+
+    async def stop(self) -> None:
+        """Ends the other processes, links and directory; safe to call twice."""
+        self._ended("asked to stop")
+        if self._links is not None:
+            await self._links.close()
+        if self._driver is not None:
+            await self._driver.close()
+        await self._end_rooms()
+        if self._directory is not None:
+            self._directory.close()
+
+    async def _end_rooms(self) -> None:
+        """The stores are closed where that is quick; what is written is durable anyway."""
+        for channel in self._channels.values():
+            await channel.close()
+        children, self._children = self._children, []
+        closing = [child.close.remote() for child in children if hasattr(child, "close")]
+        if closing:
+            await asyncio.to_thread(
+                ray.wait, closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_SECONDS
+            )
+        for child in children:
+            ray.kill(child)
+
+    def _send(self, shard: int, event: SendToPeers) -> None:
+        if self._links is None:
+            return
+        if isinstance(event.message, BatchRequest):
+            self._asked.note(shard, event.message)
+        if event.peers is None:
+            self._links.broadcast(event.message)
+            return
+        for peer in event.peers:
+            self._links.send(peer, event.message)
+
+    def _on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
+        """Nothing more is read from a peer while a room cannot follow."""
+        if self._driver is None or not self._begun.is_set():
+            return None
+        self._driver.on_message(peer, message)
+        busy = [channel for channel in self._channels.values() if channel.busy]
+        return self._calm(busy) if busy else None
+
+    async def _calm(self, channels: list[Channel]) -> None:
+        for channel in channels:
+            await channel.calm()
+
+    def _forward(self, key: RoomKey, event: Any) -> None:
+        self._channels[receiver_of(key)].put(self._encoder.encode(key, event))
+
+    def _ledger_answered(self, wake_in_ms: int | None) -> None:
+        """The ledger is called again when it wants to be."""
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if wake_in_ms is not None:
+            self._wake = asyncio.get_running_loop().call_later(
+                wake_in_ms / 1_000, self._channels[LEDGER_NAME].nudge
+            )
+
+    async def _watch(self) -> None:
+        """Asks every other process whether it lives, also one that nothing is sent to."""
+        try:
+            while self._desk.stopped is None:
+                async with asyncio.timeout(PING_TIMEOUT_SECONDS):
+                    answers = await asyncio.gather(
+                        *(child.ping.remote() for child in self._children)
+                    )
+                self._pool_transactions = sum(answers)
+                await asyncio.sleep(PING_SECONDS)
+        except Exception as error:  # noqa: BLE001 - handed on
+            self._fault(f"a room does not answer: {type(error).__name__}")
+
+    def _watch_ready(self) -> None:
+        """Looks four times a second whether links to a quorum stand, until they do."""
+        if self._links is None or self._desk.stopped is not None:
+            return
+        if self._committee.has_quorum((self.index, *self._links.up)):
+            self._ready.set()
+            return
+        asyncio.get_running_loop().call_later(0.25, self._watch_ready)
+
+    async def _account(self, address: bytes) -> AccountAnswer:
+        """From the shard whose transactions the account's are: it knows the next nonce."""
+        shard = self._shards[shard_of(address, len(self._shards))]
+        height, nonce, balance, key_id, next_nonce = await shard.account.remote(address)
+        return AccountAnswer(height, balance, nonce, next_nonce, key_id)
+
+    def _fault(self, reason: str) -> None:
+        """Part of the validator is gone: all of it starts again."""
+        if self._desk.stopped is None:
+            die(f"validator {self.index}: {reason}")
+
+    def _on_stop(self, reason: str) -> None:
+        """A room says that the validator must not go on: it stays down, and says why."""
+        logger.error("validator %d stopped: %s", self.index, reason)
+        self._ended(reason)
+
+    def _ended(self, reason: str) -> None:
+        self._desk.end(reason)
+        self._ready.set()
+
+
+def sender_shard(transaction: bytes, shards: int) -> int:
+    """The shard of a transaction's sender; 0 where there is none to be read, to be refused."""
+    sender = transaction[_SENDER_AT : _SENDER_AT + 32]
+    if transaction[_SENDER_AT - 2 : _SENDER_AT] != b"\xc4\x20" or len(sender) != 32:
+        return 0
+    return shard_of(sender, shards)

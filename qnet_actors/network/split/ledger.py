@@ -1,0 +1,223 @@
+"""The ledger of a validator in a process and a thread of its own.  Knows no Ray."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from qnet_actors.ledger import (
+    BlockLog,
+    BlockQueries,
+    GroupExecution,
+    LedgerCore,
+    Place,
+    recover,
+)
+from qnet_actors.network.driver import Clock
+from qnet_actors.network.node import (
+    LEDGER,
+    VALIDATOR,
+    Action,
+    Deliver,
+    Forward,
+    Node,
+    RoomKey,
+    Send,
+    Start,
+    Stop,
+    Write,
+)
+from qnet_actors.network.split.bodies import BodiesRouter
+from qnet_actors.network.split.events import SendToPeers, Stopped
+from qnet_actors.rooms import BlockExecuted, Bodies, BodiesWanted, CommitReady, Room
+from qnet_actors.state import PartitionedState, Port
+from qnet_actors.wire.blocks import Certificate
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.genesis import Genesis
+
+logger = logging.getLogger(__name__)
+
+GATEWAY: Final = RoomKey(Room.GATEWAY)
+
+
+class LedgerRoom:
+    """Does what it is given to the end before it takes more: belongs to one thread.
+
+    `forward` gets what is for other rooms.  A write is made before the next block is executed, so
+    that nothing durable waits for what is not.
+    """
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        verifier: Any,
+        log: BlockLog,
+        shards: int,
+        partitions: Sequence[Port],
+        executors: Sequence[Port],
+        forward: Callable[[RoomKey, Any], None],
+        *,
+        rows_min: int | None = None,
+    ) -> None:
+        """Recovers; raises `QnetError` where the log does not hold up."""
+        recovered = recover(log, genesis, lambda: PartitionedState(partitions))
+        run = GroupExecution(executors) if rows_min is None else GroupExecution(executors, rows_min)
+        self.state: Final = recovered.state
+        self.tip: Final = recovered.tip
+        """Where it stood when it was opened."""
+        core = LedgerCore(
+            genesis=genesis,
+            committee=genesis.committee(),
+            verifier=verifier,
+            recovered=recovered,
+            log=log,
+            run=run,
+        )
+        remote = [VALIDATOR, *(RoomKey(Room.MEMPOOL, shard) for shard in range(shards))]
+        self._node = Node({LEDGER: core}, remote)
+        self._log = log
+        self._forward = forward
+        self._bodies = BodiesRouter(shards)
+        self._clock = Clock()
+
+    def start(self) -> None:
+        self._carry_out(lambda: self._node.start(self._clock.now_ms()))
+
+    def handle(self, events: Iterable[tuple[RoomKey, Any]]) -> int | None:
+        """Takes events in order; returns in how many milliseconds it wants to be called again.
+
+        `Bodies` name the shard that they are from.
+        """
+        for key, event in events:
+            whole: Any = event
+            if isinstance(event, CommitReady):
+                self._bodies.commit(event)
+            elif isinstance(event, Bodies):
+                whole = self._bodies.arrived(key.shard, event)
+            if whole is not None:
+                self._carry_out(partial(self._handled, whole))
+        self._carry_out(lambda: self._node.tick(self._clock.now_ms()))
+        wake_ms = self._node.wake_ms()
+        return None if wake_ms is None else max(1, wake_ms - self._clock.now_ms())
+
+    def _handled(self, event: Any) -> list[Action]:
+        return self._node.handle(Room.LEDGER, event, self._clock.now_ms())
+
+    def _carry_out(self, step: Callable[[], list[Action]]) -> None:
+        """Carries out a step and all that comes of it; a fault stops the validator."""
+        if self._node.stopped is not None:
+            return
+        try:
+            self._drain(step())
+        except PortFault:
+            raise
+        except Exception as error:
+            logger.exception("the ledger failed")
+            self._node.stopped = f"{type(error).__name__}: {error}"
+            self._forward(VALIDATOR, Stopped(self._node.stopped))
+
+    def _drain(self, actions: Sequence[Action]) -> None:
+        ready, jobs = deque(actions), deque[Start]()
+        while ready or jobs:
+            if not ready:
+                job = jobs.popleft()
+                ready.extend(self._node.ran(job, job.call(), self._clock.now_ms()))
+                continue
+            action = ready.popleft()
+            match action:
+                case Start():
+                    jobs.append(action)
+                case Write(key=key, writes=writes):
+                    self._log.write(writes)
+                    ready.extend(self._node.persisted(key, self._clock.now_ms()))
+                case Send(message=message, peers=peers):
+                    self._forward(VALIDATOR, SendToPeers(message, peers))
+                case Deliver(event=event):
+                    self._forward(GATEWAY, event)
+                case Forward(key=key, event=event):
+                    self._pass_on(key, event)
+                case Stop(reason=reason):
+                    self._forward(VALIDATOR, Stopped(reason))
+                    return
+
+    def _pass_on(self, key: RoomKey, event: Any) -> None:
+        if isinstance(event, BodiesWanted):
+            for shard, part in self._bodies.wanted(event):
+                self._forward(RoomKey(Room.MEMPOOL, shard), part)
+            return
+        if isinstance(event, BlockExecuted):
+            self._bodies.forget(event.record.header.commit_index)
+        self._forward(key, event)
+
+
+class PortFault(Exception):
+    """A partition or executor did not answer: the validator starts again whole."""
+
+
+class LogServer:
+    """Reads of the block log for a gateway in another process, as frames."""
+
+    def __init__(self, log: BlockQueries) -> None:
+        self._log: Final = log
+
+    def handle(self, frame: bytes) -> bytes:
+        """A `_Call` in, its result out; raises KeyError for a read that there is not."""
+        call = _CALL.decode(frame)
+        if call.method not in _RESULTS:
+            raise KeyError(call.method)
+        return encode(getattr(self._log, call.method)(*call.arguments))
+
+
+class RemoteLog:
+    """The other end: a `BlockQueries` over calls that carry frames."""
+
+    def __init__(self, call: Callable[[bytes], bytes]) -> None:
+        self._call = call
+
+    def last_height(self) -> int:
+        height: int = self._ask("last_height")
+        return height
+
+    def records(self, first_height: int, count_max: int, size_bytes_max: int) -> list[bytes]:
+        records: list[bytes] = self._ask("records", first_height, count_max, size_bytes_max)
+        return records
+
+    def newest_certificate(self) -> Certificate | None:
+        certificate: Certificate | None = self._ask("newest_certificate")
+        return certificate
+
+    def headers(self, first_height: int, count_max: int) -> list[bytes]:
+        headers: list[bytes] = self._ask("headers", first_height, count_max)
+        return headers
+
+    def height_of(self, block_hash: bytes) -> int | None:
+        height: int | None = self._ask("height_of", block_hash)
+        return height
+
+    def find_transaction(self, id_: bytes) -> Place | None:
+        place: Place | None = self._ask("find_transaction", id_)
+        return place
+
+    def _ask(self, method: str, *arguments: int | bytes) -> Any:
+        return _RESULTS[method].decode(self._call(encode(_Call(method, arguments))))
+
+
+class _Call(msgspec.Struct, frozen=True):
+    method: str
+    arguments: tuple[int | bytes, ...]
+
+
+_CALL: Final[msgspec.msgpack.Decoder[_Call]] = msgspec.msgpack.Decoder(_Call)
+_RESULTS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
+    "last_height": msgspec.msgpack.Decoder(int),
+    "records": msgspec.msgpack.Decoder(list[bytes]),
+    "newest_certificate": msgspec.msgpack.Decoder(Certificate | None),
+    "headers": msgspec.msgpack.Decoder(list[bytes]),
+    "height_of": msgspec.msgpack.Decoder(int | None),
+    "find_transaction": msgspec.msgpack.Decoder(Place | None),
+}
