@@ -11,7 +11,7 @@ import msgspec
 
 from qnet_actors.crypto import Signer
 from qnet_actors.simulator.links import Links
-from qnet_actors.wire.batches import Batch, decode_batch
+from qnet_actors.wire.batches import Batch, BatchRef, decode_batch
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.dag import (
@@ -52,7 +52,10 @@ class Attack(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     """A block with a broken signature goes ahead of the good one."""
     BAD_ANCESTORS = "bad_ancestors"
-    """A signed block with too few ancestors, or with one that nobody made, goes ahead."""
+    """A signed block with too few ancestors, one that nobody made, or one under another's name,
+    goes ahead."""
+    STOLEN_BATCH = "stolen_batch"
+    """A block names a batch of somebody else, perhaps one that was executed long ago."""
     WRONG_VOTE = "wrong_vote"
     """Votes for a checkpoint that nobody else executed."""
     TIMESTAMPS = "timestamps"
@@ -95,6 +98,8 @@ class Adversary:
         self._favoured: list[int] = []
         self._old: list[bytes] = []
         self._twins: dict[BlockRef, bytes] = {}
+        self._acked: list[bytes] = []
+        """Batches of others."""
 
     def choose(self) -> None:
         """Takes up one to three attacks, and whom it favours meanwhile."""
@@ -108,6 +113,8 @@ class Adversary:
 
     def outgoing(self, message: Message, peers: tuple[int, ...] | None) -> None:
         """Sends `message`, or what is made of it."""
+        if isinstance(message, BatchAcks):
+            self._acked = [*self._acked, *message.digests][-BLOCKS_REMEMBERED_MAX:]
         if not self.active:
             self._links.send(self.index, message, peers)
             return
@@ -166,6 +173,7 @@ class Adversary:
             if (
                 self._on(Attack.WRONG_VOTE)
                 or self._on(Attack.TIMESTAMPS)
+                or self._on(Attack.STOLEN_BATCH)
                 or (self._on(Attack.EQUIVOCATE) and receiver not in self._favoured)
             ):
                 sent = DagBlocks(tuple(self._twin(data) for data in message.blocks))
@@ -188,6 +196,9 @@ class Adversary:
             off_ms = self._rng.choice((1, 10**6, 10**15, 2**64 - 1))
             twin = self._sign(msgspec.structs.replace(header, timestamp_ms=off_ms))
             self._attacks[Attack.TIMESTAMPS] += 1
+        elif self._on(Attack.STOLEN_BATCH) and self._acked:
+            twin = self._sign(self._steal(header))
+            self._attacks[Attack.STOLEN_BATCH] += 1
         elif self._on(Attack.EQUIVOCATE):
             twin = self._sign(msgspec.structs.replace(header, timestamp_ms=header.timestamp_ms + 1))
             self._attacks[Attack.EQUIVOCATE] += 1
@@ -198,14 +209,24 @@ class Adversary:
             del self._twins[next(iter(self._twins))]
         return twin
 
+    def _steal(self, header: DagHeader) -> DagHeader:
+        last = max((ref.sequence for ref in header.batches if not ref.shard), default=0)
+        stolen = BatchRef(0, last + 1, self._rng.choice(self._acked))
+        batches = (*(ref for ref in header.batches if not ref.shard), stolen)
+        return msgspec.structs.replace(header, batches=batches)
+
     def _wrong_vote(self, vote: CheckpointVote) -> CheckpointVote:
         digest = bytes([vote.digest[0] ^ 1]) + vote.digest[1:]
         return CheckpointVote(vote.height, digest, self._signer.sign(digest, CONTEXT_CHECKPOINT))
 
     def _bad_ancestors(self, block: DagBlock) -> bytes:
         ancestors = block.header.ancestors
-        if self._rng.random() < 0.5:
+        kind = self._rng.random()
+        if kind < 0.4:
             ancestors = ancestors[:1]
+        elif kind < 0.7 and len(ancestors) > 1:
+            borrowed = msgspec.structs.replace(ancestors[-1], digest=ancestors[0].digest)
+            ancestors = (*ancestors[:-1], borrowed)
         elif ancestors:
             unknown = msgspec.structs.replace(ancestors[-1], digest=self._rng.randbytes(32))
             ancestors = (*ancestors[:-1], unknown)

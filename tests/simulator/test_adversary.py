@@ -19,7 +19,14 @@ from qnet_actors.wire.dag import (
     decode_dag_block,
     header_digest,
 )
-from qnet_actors.wire.messages import MESSAGE_CODEC, Batches, DagBlocks, Message, PeerStatus
+from qnet_actors.wire.messages import (
+    MESSAGE_CODEC,
+    BatchAcks,
+    Batches,
+    DagBlocks,
+    Message,
+    PeerStatus,
+)
 from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Scheme
 from qnet_actors.wire.transactions import Body, Transaction, Transfer, Witness
 
@@ -126,6 +133,17 @@ def test_a_wrong_vote_is_a_signed_one():
     )
 
 
+def test_a_stolen_batch_is_named_as_an_own_one_in_every_copy_of_the_block():
+    adversary, sent = liar(Attack.STOLEN_BATCH)
+    adversary.outgoing(BatchAcks((bytes([7]) * 32,)), (1,))
+    for _ in range(2):
+        adversary.outgoing(DagBlocks((own_block(),)), None)
+    blocks = {message.blocks[0] for message, _ in sent.messages if isinstance(message, DagBlocks)}
+    (data,) = blocks
+    assert decode_dag_block(data).header.batches[-1].digest == bytes([7]) * 32
+    assert is_signed(data)
+
+
 def test_a_block_of_another_time_is_signed():
     adversary, sent = liar(Attack.TIMESTAMPS)
     adversary.outgoing(DagBlocks((own_block(),)), (1,))
@@ -179,6 +197,7 @@ def test_batches_are_withheld_from_some_and_requests_not_answered():
 @pytest.mark.parametrize("attack", list(Attack))
 def test_whatever_it_says_decodes_as_a_message(attack: Attack):
     adversary, sent = liar(attack)
+    adversary.outgoing(BatchAcks((ZERO,)), (1,))
     for number in range(1, 60):
         adversary.outgoing(DagBlocks((own_block(number),)), None)
         adversary.outgoing(Batches((batch_bytes(),)), None)
