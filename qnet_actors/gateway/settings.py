@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     limit_loopback: bool = False
     """Whether the limits hold for clients on this machine too."""
 
-    call_timeout_ms: Milliseconds = 5_000
+    call_timeout_ms: Milliseconds = 3_000
     """For a call to a validator; one that does not answer in time is held for dead."""
     queue_transactions_max: Positive = 20_000
     """Waiting for one validator; more are told `busy`."""
@@ -58,7 +58,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retry_first_ms: Milliseconds = 100
     """Back-off before a dead validator is tried again; it doubles up to the next."""
     retry_last_ms: Milliseconds = 5_000
-    poll_timeout_ms: Milliseconds = 10_000
+    poll_timeout_ms: Milliseconds = 2_000
+    """How long a validator without events keeps a poll; one held for dead is heard of by then."""
 
     waits_max: Positive = 20_000
     """Transactions that are waited for at one time."""

@@ -46,6 +46,8 @@ class Upstream:
         self._queue_transactions = metrics.queue_transactions.labels(self._label)
         self._validator_up = metrics.validator_up.labels(self._label)
         self._failures = 0
+        self._silent = False
+        """It let a call time out, and has not answered any since."""
         self._retry_at_s = 0.0
         self._waiting: deque[_Entry] = deque()
         self._waiting_count = 0
@@ -55,7 +57,13 @@ class Upstream:
 
     @property
     def live(self) -> bool:
-        """False while it is held for dead; true again when its back-off is over."""
+        """False while it is held for dead; true again when its back-off is over.
+
+        One that is silent costs whoever tries it a whole time-out, so no client's submission does:
+        it is dead until it answers who follows its events.
+        """
+        if self._silent:
+            return False
         return self._failures == 0 or time.monotonic() >= self._retry_at_s
 
     @property
@@ -73,7 +81,7 @@ class Upstream:
             async with asyncio.timeout(seconds):
                 answer = await request
         except TimeoutError:
-            self._failed()
+            self._failed(silent=True)
             raise QnetError(
                 Code.NODE_UNREACHABLE, f"validator {self._label} did not answer in {seconds} s"
             ) from None
@@ -116,13 +124,21 @@ class Upstream:
             while self._waiting:
                 entries = self._take()
                 await self._send_once(entries)
+                if self._silent:
+                    # What waits would wait for the same again; another validator may take it.
+                    self._refuse_all(QnetError(Code.NODE_UNREACHABLE, "it does not answer"))
         finally:
             self._sender = None
             gone = QnetError(Code.NOT_READY, "the gateway is closing")
-            for entry in (*entries, *self._waiting):
+            for entry in entries:
                 _fail(entry, gone)
-            self._waiting.clear()
-            self._count(-self._waiting_count, -self._waiting_bytes)
+            self._refuse_all(gone)
+
+    def _refuse_all(self, error: QnetError) -> None:
+        for entry in self._waiting:
+            _fail(entry, error)
+        self._waiting.clear()
+        self._count(-self._waiting_count, -self._waiting_bytes)
 
     async def _send_once(self, entries: list[_Entry]) -> None:
         transactions = [transaction for entry in entries for transaction in entry.transactions]
@@ -165,7 +181,8 @@ class Upstream:
         self._waiting_bytes += size_bytes
         self._queue_transactions.set(self._waiting_count)
 
-    def _failed(self) -> None:
+    def _failed(self, *, silent: bool = False) -> None:
+        self._silent = silent
         if self._failures == 0:
             logger.warning("validator %s does not answer", self._label)
         backoff_ms = min(
@@ -181,6 +198,7 @@ class Upstream:
             logger.info("validator %s answers again", self._label)
             self._validator_up.set(1)
         self._failures = 0
+        self._silent = False
 
 
 def _fail(entry: _Entry, error: QnetError) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from qnet_actors.gateway.events import StatusEvent
 from qnet_actors.gateway.metrics import Metrics
 from qnet_actors.gateway.queries import AccountAnswer, StatusAnswer, StatusQuery
 from qnet_actors.gateway.settings import Settings
@@ -129,6 +130,24 @@ async def test_what_a_dying_validator_passed_on_is_no_duplicate_to_the_client():
         other._admit(data)
         dying.fault = DEAD
         assert (await w.submit(data)).status_code == 202
+
+
+async def test_a_silent_validator_costs_one_time_out_and_is_tried_again_once_it_is_heard_of():
+    settings = Settings(call_timeout_ms=60, retry_first_ms=1, retry_last_ms=1)
+    async with world(2, settings=settings) as w:
+        silent = homes(w, 1)[0]
+        silent.gate = asyncio.Event()
+        waiting = [asyncio.create_task(w.submit(Wallet(0).transfer(nonce))) for nonce in range(3)]
+        assert [(await task).status_code for task in waiting] == [202] * 3
+        # What waited behind the call that was not answered moved on with it.
+        assert len(silent.calls) == 1
+        assert (await w.submit(Wallet(0).transfer(3))).status_code == 202
+        assert len(silent.calls) == 1
+        silent.gate.set()
+        silent.tell(StatusEvent("batched", b""))
+        await w.settle()
+        assert (await w.submit(Wallet(0).transfer(4))).status_code == 202
+        assert len(silent.calls) == 2
 
 
 async def test_a_dead_validator_is_tried_again_after_its_back_off():
