@@ -56,9 +56,11 @@ TR_BYTES: Final = 64
 TR_START: Final = K * ROW_BYTES
 ENTRY_BYTES: Final = TR_START + TR_BYTES
 CACHE_LINE_BYTES: Final = 64
-# While one signature is verified, the expanded key of the next one comes from main memory.  A few
-# lines at a time: the processor waits where more loads are under way than it can keep track of.
+# While one signature is verified, the expanded key of the next one and the signature of a later one
+# come from main memory.  A few lines at a time: the processor waits where more loads are under way
+# than it can keep track of.
 RESPONSE_LINES: Final = 29
+SIGNATURE_LINES: Final = 11
 ROW_LINES: Final = 48
 RESPONSE_FETCH_BYTES: Final = RESPONSE_LINES * CACHE_LINE_BYTES
 ROW_FETCH_BYTES: Final = ROW_LINES * CACHE_LINE_BYTES
@@ -105,13 +107,15 @@ def _response(
     to: Scalar,
     entries: Pointer,
     upcoming: Scalar,
+    later: Scalar,
 ) -> Scalar:
     source, target = emitter.at(signature, start), emitter.at(out, to, 4)
-    soon = emitter.at(entries, upcoming)
+    soon, further = emitter.at(entries, upcoming), emitter.at(signature, later)
     largest = emitter.constant(I32, [0] * LANES)
     z = []
     for v in range(VECTORS):
         _fetch(emitter, soon, RESPONSE_LINES, v)
+        _fetch(emitter, further, SIGNATURE_LINES, v)
         octets = emitter.load(source, I8, 64, Z_BITS * LANES // 8 * v)
         packed = _unpack_bits(octets, Z_BITS)
         # Below the norm's bound when BETA < packed < 2 GAMMA1 - BETA; one comparison, unsigned.
@@ -119,6 +123,7 @@ def _response(
         z.append(GAMMA1 - packed)
     for v, vector in enumerate(ntt(z)):
         _fetch(emitter, soon, RESPONSE_LINES, VECTORS + v)
+        _fetch(emitter, further, SIGNATURE_LINES, VECTORS + v)
         emitter.store(vector, target, _VECTOR_BYTES * v)
     return emitter.at_most(largest.largest_unsigned(), 2 * (GAMMA1 - BETA - 1))
 
@@ -195,16 +200,22 @@ def _place(emitter: Emitter, poly: Pointer, entry: Pointer, to: Scalar) -> None:
 
 @kernel()
 def ntt_response(
-    signatures: Array, start: int, out: Array, to: int, entries: Array, upcoming: int
+    signatures: Array,
+    start: int,
+    out: Array,
+    to: int,
+    entries: Array,
+    upcoming: int,
+    later: int,
 ) -> Any:
     """Unpacks a polynomial of z (Algorithm 27), checks its norm, and stores its NTT.
 
     From `signatures[start:]`, uint8 with 64 readable bytes behind the last vector's first; to
     `out[to:]`, int32, in NTT order.  False where the norm is not below gamma1 - beta.
-    Meanwhile fetches RESPONSE_FETCH_BYTES at byte `upcoming` of `entries` into the processor's
-    cache.
+    Meanwhile fetches RESPONSE_FETCH_BYTES at byte `upcoming` of `entries`, and a polynomial at byte
+    `later` of `signatures`, into the processor's cache.
     """
-    return _response(signatures, start, out, to, entries, upcoming)
+    return _response(signatures, start, out, to, entries, upcoming, later)
 
 
 @kernel()

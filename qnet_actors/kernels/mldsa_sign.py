@@ -183,7 +183,9 @@ def sign_rows(entries: Array, slots: Array, mus: Array, seeds: Array, signatures
             start = slots[rows[lane]] * SIGNING_BYTES
             for s in range(mldsa.L):
                 mask = 8 * s * _MASK_WORDS
-                mldsa.ntt_response(mask_octets[lane], mask, hats[lane], ring.N * s, flat, start)
+                mldsa.ntt_response(
+                    mask_octets[lane], mask, hats[lane], ring.N * s, flat, start, mask
+                )
             for row in range(mldsa.K):
                 place = start + row * ring.ROW_BYTES
                 to = _MU_BYTES + mldsa.W1_POLY_BYTES * row

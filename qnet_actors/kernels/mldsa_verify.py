@@ -157,14 +157,17 @@ def verify_rows(
             signature = i * mldsa.SIGNATURE_BYTES
             hint = signatures[i, mldsa.HINT_START :]
             upcoming = slots[order[min(group + lane + 1, count - 1)]] * mldsa.ENTRY_BYTES
+            # A group ahead, as a group begins with the challenges of all its signatures.
+            later = order[min(group + lane + keccak.LANES, count - 1)] * mldsa.SIGNATURE_BYTES
             good = decode_hint(hint, ends)
             for s in range(mldsa.L):
                 if good:
                     start = signature + mldsa.CHALLENGE_BYTES + mldsa.Z_POLY_BYTES * s
                     good = mldsa.ntt_response(
-                        flat_signatures, start, hats, ring.N * s, flat_entries, upcoming
+                        flat_signatures, start, hats, ring.N * s, flat_entries, upcoming, later
                     )
                     upcoming += mldsa.RESPONSE_FETCH_BYTES
+                    later += mldsa.Z_POLY_BYTES
             plausible[lane] = good
             if not good:
                 continue

@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from qnet_actors.crypto.verify import BatchVerifier
-
 if TYPE_CHECKING:
     from qnet_actors.crypto.mldsa.verifier import MlDsaVerifier
     from qnet_actors.crypto.providers.seam import Provider
@@ -40,32 +38,25 @@ def select_kernel(
     try:
         from numba.core.errors import NumbaError
     except ImportError as missing:
-        return KernelSelection(None, f"provider: numba is not installed ({missing.name})")
+        return _fall_back(f"numba is not installed ({missing.name})")
     try:
         from qnet_actors.crypto.mldsa import self_test
         from qnet_actors.crypto.mldsa.oracle import SampledOracle
         from qnet_actors.crypto.mldsa.verifier import MlDsaVerifier
         from qnet_actors.kernels.vectors import instruction_set
     except (NumbaError, RuntimeError) as error:
-        return KernelSelection(None, f"provider: the kernel does not compile ({error})")
+        return _fall_back(f"the kernel does not compile ({error})")
     wrong = self_test.failure(MlDsaVerifier(cache_mb=0))
     if wrong is not None:
-        return KernelSelection(None, f"provider: the kernel fails its self-test ({wrong})")
+        return _fall_back(f"the kernel fails its self-test ({wrong})")
     sampled = None if oracle is None else SampledOracle(oracle)
     kernel = MlDsaVerifier(cache_mb=cache_mb, threads=threads, oracle=sampled)
     return KernelSelection(kernel, f"kernel: compiled for {instruction_set()}, self-test passed")
 
 
-def fast_verifier(
-    provider: Provider, *, cache_mb: int = CACHE_MB_DEFAULT, threads: int = 1
-) -> BatchVerifier:
-    """A `BatchVerifier` with the compiled kernel where it works, and the provider for all else.
-
-    Says in the log which of them verifies ML-DSA-65, as a warning where it is the provider.
-    """
-    kernel, reason = select_kernel(provider, cache_mb=cache_mb, threads=threads)
-    _log.log(logging.WARNING if kernel is None else logging.INFO, "ML-DSA-65 by %s", reason)
-    return BatchVerifier(provider, threads, kernel)
+def _fall_back(why: str) -> KernelSelection:
+    _log.warning("ML-DSA-65 is verified by the provider, several times slower: %s", why)
+    return KernelSelection(None, f"provider: {why}")
 
 
-__all__ = ["CACHE_MB_DEFAULT", "KernelSelection", "fast_verifier", "select_kernel"]
+__all__ = ["CACHE_MB_DEFAULT", "KernelSelection", "select_kernel"]

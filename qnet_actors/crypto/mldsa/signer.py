@@ -184,7 +184,7 @@ def _ntts(polys: Polys) -> npt.NDArray[np.int32]:
         words = (pairs[:, 0] | pairs[:, 1] << 20).astype("<u8").view(np.uint8).reshape(-1, 8)
         packed = np.zeros(mldsa.Z_POLY_BYTES + 64, dtype=np.uint8)
         packed[: mldsa.Z_POLY_BYTES] = words[:, :5].reshape(-1)
-        mldsa.ntt_response(packed, 0, hat, 0, packed, 0)
+        mldsa.ntt_response(packed, 0, hat, 0, packed, 0, 0)
     return hats
 
 

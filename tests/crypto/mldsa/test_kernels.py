@@ -125,7 +125,7 @@ def response(values: Sequence[int]) -> tuple[bool, Any]:
     octets = np.zeros(640 + 64, dtype=np.uint8)
     octets[:640] = np.frombuffer(pack(values, 20), dtype=np.uint8)
     hats = np.zeros(256, dtype=np.int32)
-    within = mldsa.ntt_response(octets, 0, hats, 0, octets, 0)
+    within = mldsa.ntt_response(octets, 0, hats, 0, octets, 0, 0)
     return within, natural(hats)
 
 
@@ -263,7 +263,7 @@ def test_largest_sums():
         octets = np.zeros(704, dtype=np.uint8)
         octets[:640] = np.frombuffer(pack([mldsa.GAMMA1 - sign * top] * 256, 20), dtype=np.uint8)
         for s in range(mldsa.L):
-            assert mldsa.ntt_response(octets, 0, hats, 256 * s, octets, 0)
+            assert mldsa.ntt_response(octets, 0, hats, 256 * s, octets, 0, 0)
         w, w1 = np.zeros(256, dtype=np.int32), np.zeros(128, dtype=np.uint8)
         mldsa.row_w1(entry.reshape(-1), 0, hats, w, w1, 0, 0)
         z = np.array(reference.ntt([sign * top] * 256))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qnet_actors.crypto import BatchVerifier, provider
-from qnet_actors.crypto.mldsa import fast_verifier, reference, select_kernel
+from qnet_actors.crypto.mldsa import reference, select_kernel
 from qnet_actors.crypto.mldsa.verifier import MlDsaVerifier
 from qnet_actors.wire.schemes import Scheme
 from tests.crypto.mldsa.material import MALFORMED_HINTS, column, published
@@ -235,16 +236,18 @@ def test_every_bit_of_a_signature_counts(signatures):
         )
 
 
-def test_selection_says_what_it_took(caplog):
-    kernel, reason = select_kernel(None, cache_mb=1)
+def test_selection_says_what_it_took():
+    kernel, reason = select_kernel(provider("openssl"), cache_mb=1, threads=2)
     assert kernel is not None
     assert reason.startswith("kernel: compiled for ")
-    with caplog.at_level("INFO"):
-        verifier = fast_verifier(provider("openssl"), cache_mb=1, threads=2)
-    assert "self-test passed" in caplog.text
+    assert "self-test passed" in reason
     record = published()[0]
     rows = [record.public_key], [record.message], [record.signature]
-    assert verifier.verify(*rows, record.context).all()
+    with BatchVerifier(provider("openssl"), kernel=kernel) as verifier:
+        assert verifier.verify(*rows, record.context).all()
+    assert kernel.counters().verified == 1
+    assert kernel.counters().oracle is not None
+    kernel.close()
 
 
 def test_falls_back_where_the_self_test_fails(monkeypatch, caplog):
@@ -254,17 +257,12 @@ def test_falls_back_where_the_self_test_fails(monkeypatch, caplog):
     kernel, reason = select_kernel(None)
     assert kernel is None
     assert "record 0 was refused" in reason
-    verifier = fast_verifier(provider("openssl"))
     assert [entry.levelname for entry in caplog.records] == ["WARNING"]
-    record = published()[0]
-    rows = [record.public_key], [record.message], [record.signature]
-    assert verifier.verify(*rows, record.context).all()
 
 
-def test_falls_back_where_numba_is_missing(monkeypatch):
-    import sys
-
+def test_falls_back_where_numba_is_missing(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "numba.core.errors", None)
     kernel, reason = select_kernel(None)
     assert kernel is None
     assert "numba" in reason
+    assert "several times slower" in caplog.text
