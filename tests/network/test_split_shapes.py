@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
 
+from qnet_actors import rooms
 from qnet_actors.ledger import Executor, MemoryLog
 from qnet_actors.network.node import LEDGER, AskedBatches, Forward, Node, RoomKey
 from qnet_actors.network.split.bodies import BodiesRouter
-from qnet_actors.network.split.events import EventEncoder, Stopped, decode_event
+from qnet_actors.network.split.events import _TYPES, EventEncoder, Stopped, decode_event
 from qnet_actors.network.split.ledger import LedgerRoom, LogServer, RemoteLog
 from qnet_actors.rooms import (
+    BatchesExpiring,
+    BatchesReleased,
     BlockExecuted,
     Bodies,
     BodiesWanted,
@@ -199,3 +203,19 @@ def test_a_batch_goes_to_the_shard_that_asked_for_it():
     asked.note(0, BatchRequest((batch.digest,)))
     assert forwarded(node.from_peer(1, message, 0)) == [(0, FromPeer(1, message))]
     assert forwarded(node.from_peer(1, message, 0)) == [(1, FromPeer(1, message))]
+
+
+def test_every_event_between_rooms_has_a_number():
+    """One that has none stops the validator when it is first sent."""
+    effects = {"ToPeers", "ToRoom", "Persist", "Run", "Halt", "AccountColumns"}
+    events = {
+        name
+        for name, kind in vars(rooms).items()
+        if is_dataclass(kind) and getattr(kind, "__module__", "") == "qnet_actors.rooms"
+    }
+    # Bodies travel without their witnesses, in a shape of their own.
+    assert events - effects - {"Bodies"} <= {kind.__name__ for kind in _TYPES}
+    encoder = EventEncoder()
+    for event in (BatchesExpiring((bytes(32),), 1), BatchesReleased((bytes(32),))):
+        key = RoomKey(Room.MEMPOOL, 1)
+        assert decode_event(encoder.encode(key, event)) == (key, event)

@@ -14,7 +14,9 @@ import msgspec
 from qnet_actors.network.node import RoomKey
 from qnet_actors.rooms import (
     BatchesDropped,
+    BatchesExpiring,
     BatchesHeld,
+    BatchesReleased,
     BatchReady,
     BlockExecuted,
     Bodies,
@@ -82,7 +84,9 @@ _TYPES: Final[tuple[type, ...]] = (
     _BareBodies,
     BatchReady,
     BatchesDropped,
+    BatchesExpiring,
     BatchesHeld,
+    BatchesReleased,
     BlockExecuted,
     BodiesWanted,
     CatchUp,
