@@ -33,7 +33,7 @@ SAMPLE_TRANSACTIONS: Final = 1_024
 RAW_SECONDS: Final = 2.0
 START_SECONDS_MAX: Final = 60.0
 WARM_UP_SECONDS: Final = 3.0
-WINDOW_SECONDS: Final = 2.0
+WINDOW_SECONDS: Final = 1.0
 """How much of the verifiers' limit is under way in the closed loop."""
 ACHIEVED_MIN: Final = 0.99
 

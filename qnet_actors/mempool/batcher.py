@@ -18,26 +18,29 @@ from qnet_actors.wire.limits import BATCH_GAS_MAX, BATCH_PAYLOAD_BYTES_MAX
 _HEADER_BYTES: Final = 1_024
 """An upper bound of the header, the framing and the last payload offset."""
 
-WORTH_WAITING_SHARE: Final = 32
-"""A wait that brings less than this part of the aim is not worth its latency: there the machine
-has time to spare, which is what larger batches save."""
-
 
 class Batcher:
     """Seals by bytes, by count, or after a wait that adapts to the load.
 
-    The wait grows while it ends with fewer transactions than the aim but more than a
-    thirty-second of it, and shrinks otherwise: few transactions are not worth waiting for, and
-    of enough no more are needed.
+    The load shows in how long a quorum takes to hold the last batch.  While one is on its way the
+    next gathers, up to the longest wait; when none is, it goes after the shortest.  So an idle
+    network adds little latency, and a busy one makes fewer and larger batches.
     """
 
     def __init__(self, pool: Pool, keys: KeyStore, settings: MempoolSettings) -> None:
         self._pool = pool
         self._keys = keys
         self._settings = settings
-        self.wait_ms = settings.batch_wait_ms_min
+        self.under_way = False
+        """Whether an own batch is not held by a quorum yet; the shard says so."""
         # When the oldest ready transaction of a scheme was first seen here.
         self._since_ms: dict[int, int] = {}
+
+    @property
+    def wait_ms(self) -> int:
+        """How long the oldest waits now, where its batch does not fill up before."""
+        settings = self._settings
+        return settings.batch_wait_ms_max if self.under_way else settings.batch_wait_ms_min
 
     def due_ms(self) -> int | None:
         """When a batch is to be sealed as things are; `look` comes first."""
@@ -76,8 +79,6 @@ class Batcher:
                 # All of it follows transactions of another scheme, which are not due yet.
                 self._since_ms[scheme] = now_ms
                 continue
-            if not full:
-                self._adapt(len(entries))
             self._since_ms.pop(scheme)
             return entries
         return []
@@ -125,16 +126,6 @@ class Batcher:
             entry.ticket = ticket
             ready.add(entry)
         return entries
-
-    def _adapt(self, count: int) -> None:
-        settings = self._settings
-        aim = settings.batch_count_aim
-        if count * WORTH_WAITING_SHARE < aim:
-            wait_ms = self.wait_ms // 2
-        else:
-            # Half of the way to the wait that would have met the aim.
-            wait_ms = (self.wait_ms + self.wait_ms * aim // count) // 2
-        self.wait_ms = min(max(wait_ms, settings.batch_wait_ms_min), settings.batch_wait_ms_max)
 
 
 def assemble(

@@ -31,8 +31,6 @@ class MempoolSettings:
 
     batch_transactions_max: int = BATCH_TRANSACTIONS_MAX
     batch_size_bytes_max: int = 4 * MIB
-    batch_count_aim: int = 256
-    """Fewer to a batch cost more each than they gain in latency."""
     batch_wait_ms_min: int = 20
     batch_wait_ms_max: int = 200
     batches_without_quorum_max: int = 16

@@ -308,6 +308,7 @@ class MempoolShard:
         effects: list[Effect] = []
         self._batcher.look(now_ms)
         while not self._dissemination.congested:
+            self._batcher.under_way = self._dissemination.without_quorum > 0
             entries = self._batcher.take(now_ms)
             if not entries:
                 break
@@ -341,6 +342,7 @@ class MempoolShard:
 
     def wake_ms(self) -> int | None:
         """When `tick` is wanted next."""
+        self._batcher.under_way = self._dissemination.without_quorum > 0
         due = [
             self._dissemination.wake_ms(),
             self._fetching.wake_ms(),

@@ -175,42 +175,22 @@ def test_what_is_held_back_by_another_scheme_wakes_nobody_at_once() -> None:
     assert made.due_ms() == 30
 
 
-def fed(made: Batcher, pool: Pool, count: int, rounds: int = 12) -> int:
-    """The wait after `rounds` batches of `count`."""
-    now = nonce = 0
-    for _ in range(rounds):
-        for each in run(1, count, start=nonce):
-            pool.add(each, Account(nonce, 2**62, ZERO))
-        nonce += count
-        made.look(now)
-        now += made.wait_ms
-        taken = made.take(now)
-        assert len(taken) == count
-        pool.batched(taken, ZERO)
-        pool.advance(digest_of(1), Account(nonce, 0, ZERO))
-    return made.wait_ms
+def test_a_batch_waits_longer_while_one_is_under_way() -> None:
+    made, pool = batcher()
+    add(pool, *run(1, 3))
+    made.look(0)
+    made.under_way = True
+    assert made.due_ms() == 200
+    assert made.take(199) == []
+    made.under_way = False
+    assert made.due_ms() == 20
+    assert len(made.take(199)) == 3
 
 
-@pytest.mark.parametrize(
-    ("count", "wait_ms"), [(1, 20), (7, 20), (40, 200), (128, 200), (1_000, 20)]
-)
-def test_the_wait_adapts_within_its_bounds(count: int, wait_ms: int) -> None:
-    made, pool = batcher(sender_transactions_max=2_000, nonce_window=10**6)
-    assert abs(fed(made, pool, count) - wait_ms) <= 1
-
-
-def test_the_wait_settles_where_the_aim_is_met() -> None:
-    made, _ = batcher()
-    per_ms = 3.0
-    for _ in range(20):
-        made._adapt(int(per_ms * made.wait_ms))
-    assert 80 <= made.wait_ms <= 90
-
-
-def test_a_full_batch_says_nothing_about_the_wait() -> None:
-    made, pool = batcher(batch_transactions_max=100, batch_count_aim=50)
-    made.wait_ms = 77
+def test_a_full_batch_waits_for_nothing() -> None:
+    made, pool = batcher(batch_transactions_max=100)
+    made.under_way = True
     add(pool, *run(1, 100))
     made.look(0)
+    assert made.due_ms() == 0
     assert len(made.take(0)) == 100
-    assert made.wait_ms == 77

@@ -61,7 +61,7 @@ def sealed(driver: Driver, count: int, client: Client = ALICE) -> list[Batch]:
     before = len(pushed(driver))
     for n in range(count):
         assert driver.submit(client.send(before + n)) == [Code.SUCCESS]
-        driver.advance(50)
+        driver.advance(250)
     return pushed(driver)[before:]
 
 
@@ -158,7 +158,7 @@ def test_few_batches_are_without_a_quorum_and_then_submissions_wait() -> None:
     for peer in (1, 2):
         ack(driver, peer, made[1].digest)
     assert driver.submit(ALICE.send(3)) == [Code.SUCCESS]
-    driver.advance(100)
+    driver.advance(300)
     assert driver.submit(ALICE.send(4)) == [Code.BUSY]
 
 
@@ -225,7 +225,7 @@ def test_a_batch_that_ends_makes_way_for_those_behind_it() -> None:
     made = []
     for client in clients:
         assert first.submit(client.send(0)) == [Code.SUCCESS]
-        first.advance(50)
+        first.advance(250)
         made.append(pushed(first)[-1])
     first.store.crash()
     # Two at a time: the third waits for its turn to be pushed.

@@ -213,7 +213,7 @@ def test_a_life_on_disk(tmp_path: Path) -> None:
     assert driver.submit(ALICE.send(2, with_key=False)) == [Code.SUCCESS]
     give(driver, 1, batch(2, start=10, client=Client(2), with_key=False))
     assert driver.shard.metrics.batches_accepted == 1
-    driver.advance(100)
+    driver.advance(300)
     assert pushed(driver)[-1].header.sequence == 3
     driver.give(CheckpointCertified(certificate(1, 1 + 64)))
     assert first.digest not in driver.store
