@@ -173,10 +173,14 @@ class BatchVerifier:
         verdicts = np.zeros(count, np.bool_)
         if signatures.shape[1] != sizes.signature or len(context) > CONTEXT_BYTES_MAX:
             return verdicts
-        # The table ends in an entry that is never usable, where rows out of range point to.
-        usable = np.array([*(len(key) == sizes.public_key for key in table), False])
         in_range = (index >= 0) & (index < len(table))
-        rows = np.flatnonzero(usable[np.where(in_range, index, len(table)).astype(np.intp)])
+        if set(map(len, table)) <= {sizes.public_key}:
+            # As good as always; looking at each key would cost a tenth of the verification.
+            rows = np.flatnonzero(in_range)
+        else:
+            # The table ends in an entry that is never usable, where rows out of range point to.
+            usable = np.array([*(len(key) == sizes.public_key for key in table), False])
+            rows = np.flatnonzero(usable[np.where(in_range, index, len(table)).astype(np.intp)])
         index = np.where(in_range, index, 0).astype(np.intp)
         if self._takes(scheme):
             if len(rows) == count:
