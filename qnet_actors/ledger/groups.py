@@ -31,15 +31,14 @@ from qnet_actors.wire.codec import encode
 
 Indices = npt.NDArray[np.int64]
 
-ROWS_MIN: Final = 512
-"""A block of fewer rows is run where it is: a call costs more than they do."""
 _RESULT: Final[msgspec.msgpack.Decoder[JobResult]] = msgspec.msgpack.Decoder(JobResult)
 
 
 class GroupExecution:
     """An `execute.Execute` over executors; equals `execute.execute` for any number of them."""
 
-    def __init__(self, executors: Sequence[Port], rows_min: int = ROWS_MIN) -> None:
+    def __init__(self, executors: Sequence[Port], rows_min: int) -> None:
+        """A block of fewer rows than `rows_min` is run here: a call would cost more."""
         self._executors: Final = tuple(executors)
         self._rows_min: Final = rows_min
 

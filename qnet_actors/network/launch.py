@@ -142,6 +142,7 @@ class Network:
                 shards=self.settings.shards,
                 partitions=self.settings.partitions,
                 executors=self.settings.executors,
+                executor_rows_min=self.settings.executor_rows_min,
             )
             options["scheduling_strategy"] = pinned(placement, index)
         actor = ValidatorHostActor.options(

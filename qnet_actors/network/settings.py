@@ -34,6 +34,9 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: Partitions = 1
     """State partitions, a power of two."""
     executors: Executors = 1
+    """With one, the ledger executes itself."""
+    executor_rows_min: Annotated[int, msgspec.Meta(ge=1)] = 512
+    """A block of fewer transactions is executed by the ledger: a call costs more than they do."""
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """its state partitions, a power of two,"""
     executors: Executors = 1
     """and its executors."""
+    executor_rows_min: Annotated[int, msgspec.Meta(ge=1)] = 512
+    """Transactions of a block from which on they are handed to executors."""
 
 
 def check_shape(settings: NetworkSettings) -> None:

@@ -7,6 +7,7 @@ is restarted alone; see docs/concepts/placement.md.
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -80,6 +81,9 @@ class Server:
     def ping(self) -> int:
         return 0
 
+    def process_id(self) -> int:
+        return os.getpid()
+
 
 class Ledger:
     """The ledger with its block log."""
@@ -109,6 +113,7 @@ class Ledger:
             [RayPort(handle) for handle in partitions],
             [RayPort(handle) for handle in executors],
             self._forward,
+            rows_min=self._settings.executor_rows_min,
         )
         return self._room.tip.commit_index
 
@@ -139,6 +144,9 @@ class Ledger:
 
     def ping(self) -> int:
         return 0
+
+    def process_id(self) -> int:
+        return os.getpid()
 
     def close(self) -> None:
         if self._log is not None:
@@ -219,6 +227,9 @@ class Shard:
     async def ping(self) -> int:
         """How many transactions are in the pool."""
         return 0 if self._room is None else self._room.pool_transactions
+
+    async def process_id(self) -> int:
+        return os.getpid()
 
     async def close(self) -> None:
         for channel in self._channels.values():

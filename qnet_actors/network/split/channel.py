@@ -106,7 +106,9 @@ class Channel:
                 while self._queue:
                     await self._carry(self._take())
         except Exception as error:  # noqa: BLE001 - handed on
-            self._on_fault(f"{self._sender}: {type(error).__name__}: {str(error)[:500]}")
+            # The message of a remote error holds its whole traceback; the last line says what.
+            what = (str(error).strip().splitlines() or [""])[-1][:500]
+            self._on_fault(f"{self._sender}: {type(error).__name__}: {what}")
         finally:
             self._calm.set()
 

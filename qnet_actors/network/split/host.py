@@ -153,17 +153,15 @@ class SplitHost:
         partitions = [
             start(ServerActor, f"partition-{n}", "partition") for n in range(settings.partitions)
         ]
-        executors = [
-            start(ServerActor, f"executor-{n}", "executor") for n in range(settings.executors)
-        ]
+        # A single executor in another process would only add a call: the ledger is it.
+        count = settings.executors if settings.executors > 1 else 0
+        executors = [start(ServerActor, f"executor-{n}", "executor") for n in range(count)]
         ledger = start(LedgerActor, LEDGER_NAME, genesis, settings, incarnation)
         self._shards = [
             start(ShardActor, shard_name(n), genesis, settings, incarnation, n)
             for n in range(settings.shards)
         ]
-        # A single executor in another process would only add a call.
-        used = executors if len(executors) > 1 else []
-        commit_index: int = await ledger.open.remote(partitions, used)
+        commit_index: int = await ledger.open.remote(partitions, executors)
         accounts = ledger.accounts.remote()
         await asyncio.gather(*(shard.open.remote([accounts]) for shard in self._shards))
         return ledger, commit_index

@@ -62,11 +62,10 @@ class LedgerRoom:
         executors: Sequence[Port],
         forward: Callable[[RoomKey, Any], None],
         *,
-        rows_min: int | None = None,
+        rows_min: int,
     ) -> None:
         """Recovers; raises `QnetError` where the log does not hold up."""
         recovered = recover(log, genesis, lambda: PartitionedState(partitions))
-        run = GroupExecution(executors) if rows_min is None else GroupExecution(executors, rows_min)
         self.state: Final = recovered.state
         self.tip: Final = recovered.tip
         """Where it stood when it was opened."""
@@ -76,7 +75,7 @@ class LedgerRoom:
             verifier=verifier,
             recovered=recovered,
             log=log,
-            run=run,
+            run=GroupExecution(executors, rows_min),
         )
         remote = [VALIDATOR, *(RoomKey(Room.MEMPOOL, shard) for shard in range(shards))]
         self._node = Node({LEDGER: core}, remote)
