@@ -78,10 +78,9 @@ def main(directory: Path) -> dict[str, Any]:
         host = network.process_ids()["validator-1"]
         ledger: Any = ray.get_actor("validator-1.1/ledger")
         rooms = [f"partition-{n}" for n in range(2)] + [f"executor-{n}" for n in range(2)]
-        pids = {
-            ray.get(ray.get_actor(f"validator-1.1/{room}").process_id.remote()) for room in rooms
-        }
-        victim = ray.get(ledger.process_id.remote())
+        handles: list[Any] = [ray.get_actor(f"validator-1.1/{room}") for room in rooms]
+        pids: list[int] = ray.get([handle.process_id.remote() for handle in handles])
+        victim: int = ray.get(ledger.process_id.remote())
         os.kill(victim, signal.SIGKILL)
 
         def back() -> bool:
