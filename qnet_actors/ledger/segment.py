@@ -26,6 +26,8 @@ from qnet_actors.wire.codes import Code, QnetError
 
 FORMAT_VERSION: Final = 1
 _NEVER: Final = "1TB"
+# How DuckDB passes on ENOSPC, EDQUOT and EFBIG.
+_FULL: Final = ("No space left", "Disk quota exceeded", "File too large")
 TABLES: Final = """
 CREATE TABLE meta(version UINTEGER, chain_id BLOB);
 CREATE TABLE blocks(
@@ -219,7 +221,7 @@ class guarded:  # noqa: N801 - a context manager, named as it reads
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, duckdb.Error | OSError):
             text = _first_line(error)
-            code = Code.DISK_FULL if "No space left" in text else self._code
+            code = Code.DISK_FULL if any(sign in text for sign in _FULL) else self._code
             raise QnetError(code, f"{self._what}: {text}") from error
 
 

@@ -15,6 +15,8 @@ from qnet_actors.wire.codes import Code, QnetError
 _HEAD: Final = struct.Struct("<II")
 HEAD_BYTES: Final = _HEAD.size
 _BUFFERS_PER_CALL: Final = 512
+# The disk, the quota, or the greatest file that the process may write.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
@@ -77,7 +79,7 @@ class FrameFile:
         try:
             self._write_all(buffers)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _FULL:
                 raise QnetError(Code.DISK_FULL, f"no room to append to {self.path.name}") from error
             raise
         self.size_bytes = end

@@ -31,6 +31,8 @@ from qnet_actors.wire.limits import DAG_BLOCK_SIZE_BYTES_MAX
 JOURNAL_VERSION: Final = 1
 FRAME_SIZE_BYTES_MAX: Final = 1 << 30
 
+# The disk, the quota, or the greatest file that the process may write.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAGIC: Final = b"QJ01"
 _HEADER: Final = struct.Struct("<4sII")
 _HEADER_BYTES: Final = _HEADER.size + 4
@@ -133,7 +135,7 @@ class FileJournal:
             else:
                 self._append(entries)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in _FULL:
                 raise QnetError(Code.DISK_FULL, "the journal cannot grow") from error
             raise
         self._failed = False

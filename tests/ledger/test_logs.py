@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -300,3 +301,22 @@ def test_what_was_acknowledged_survives_kill(tmp_path, mode, stop):
         id_ = RECEIPT_CODEC.decode(block.record.receipts[0]).transaction_id
         assert log.find_transaction(id_) == Place(block.record.header.height, 0)
     log.close()
+
+
+def test_a_log_that_cannot_grow_says_that_the_disk_is_full(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    written = blocks()
+    log.write(written[:1])
+    wal = next(tmp_path.glob("blocks-*.wal"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size, hard))
+    try:
+        with pytest.raises(QnetError) as refusal:
+            log.write(written[1:2])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert refusal.value.code == Code.DISK_FULL
+    log.close()
+    again = DuckLog(tmp_path, CHAIN_ID)
+    assert again.last_height() == 1
+    again.close()

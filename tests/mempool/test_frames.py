@@ -111,9 +111,12 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [payload for _, payload in FrameReader(path, 10_000)] == PAYLOADS
 
 
-def test_a_full_disk_has_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_has_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def full(fd: int, buffers: list) -> int:
-        raise OSError(errno.ENOSPC, "no space")
+        raise OSError(number, "no space")
 
     file = FrameFile(tmp_path / "f", 0)
     monkeypatch.setattr(os, "writev", full)

@@ -191,14 +191,15 @@ def test_another_version_is_named(tmp_path: Path) -> None:
         FileJournal(tmp_path)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_after_a_failed_write_none_is_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     journal = FileJournal(tmp_path)
     journal.write([SNAPSHOT])
 
     def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "no space left on device")
+        raise OSError(number, "no space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
