@@ -155,6 +155,8 @@ class BatchReady:
     """An own batch that a quorum holds durably, in sequence order within its shard."""
 
     ref: BatchRef
+    quorum_ms: int = 0
+    """How long the quorum took, which shows how busy the validators are; 0: not measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class _Own:
     due_ms: int = 0
     """Without a quorum: when to push again.  Offered: when to offer again."""
     wait_ms: int = 0
+    pushed_ms: int = 0
+    quorum_ms: int = 0
 
 
 class Dissemination:
@@ -102,6 +104,7 @@ class Dissemination:
             if own.ref.digest not in self._own:
                 continue
             own.pushed = True
+            own.pushed_ms = now_ms
             self._without_quorum[own.ref.digest] = own
             own.wait_ms = self._settings.resend_ms_min
             effects += self._send(own, self._peers, now_ms)
@@ -139,6 +142,7 @@ class Dissemination:
         if own.quorum or not self._committee.has_quorum(own.acked):
             return []
         own.quorum = True
+        own.quorum_ms = now_ms - own.pushed_ms
         self._without_quorum.pop(own.ref.digest, None)
         status = StatusChanged(BATCHED_STATUS, tuple(own.ids))
         told = [ToRoom(Room.GATEWAY, status)] if own.ids else []
@@ -158,7 +162,7 @@ class Dissemination:
     def _offer(self, own: _Own, now_ms: int) -> Effect:
         own.due_ms = now_ms + own.wait_ms
         self._wake_at(own.due_ms)
-        return ToRoom(Room.VALIDATOR, BatchReady(own.ref))
+        return ToRoom(Room.VALIDATOR, BatchReady(own.ref, own.quorum_ms))
 
     def dropped(self, refs: Iterable[BatchRef], now_ms: int) -> list[Effect]:
         """Offers again what fell below gc_round, unless it is executed."""

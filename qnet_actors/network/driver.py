@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +27,9 @@ from qnet_actors.rooms import Room, Storage
 from qnet_actors.wire.messages import Message
 
 logger = logging.getLogger(__name__)
+
+VERIFY_NICENESS: Final = 10
+"""Verification takes all the time there is; consensus needs little of it, but at once."""
 
 
 class Peers(Protocol):
@@ -73,7 +78,10 @@ class Driver:
         self._peers: Peers | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._workers = {key: _thread(key, "run") for key in node.rooms}
+        self._workers = {
+            key: _thread(key, "run", VERIFY_NICENESS if key.room == Room.MEMPOOL else 0)
+            for key in node.rooms
+        }
         self._writers = {key: _thread(key, "write") for key in storages}
         self._closed = False
 
@@ -187,6 +195,17 @@ class Driver:
             self._timer = self._loop.call_later(delay, self._tick)
 
 
-def _thread(key: RoomKey, kind: str) -> ThreadPoolExecutor:
+def _thread(key: RoomKey, kind: str, niceness: int = 0) -> ThreadPoolExecutor:
+    """A thread of a room; Linux keeps a priority for each thread, so the others keep theirs."""
     name = f"{key.room.name.lower()}-{key.shard}-{kind}"
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+    return ThreadPoolExecutor(
+        max_workers=1,
+        thread_name_prefix=name,
+        initializer=partial(_be_nice, niceness),
+    )
+
+
+def _be_nice(niceness: int) -> None:
+    """Lowers the priority of this thread alone."""
+    if niceness:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

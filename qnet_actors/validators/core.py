@@ -181,7 +181,8 @@ class ValidatorCore:
             case PeerUp(peer=peer) if peer in self._peers:
                 self._peers.up(peer)
                 out.append(ToPeers(self._status_for(peer), (peer,)))
-            case BatchReady(ref=ref):
+            case BatchReady(ref=ref, quorum_ms=quorum_ms):
+                self._pacemaker.quorum_took(quorum_ms)
                 self._admitted(self._synchronizer.held((ref.digest,)))
                 if not self._ordering.is_named(self._own, ref):
                     self._own_batches.ready(ref)

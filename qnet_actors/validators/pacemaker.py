@@ -11,6 +11,10 @@ from typing import Final
 
 from qnet_actors.wire.genesis import Parameters
 
+PRESSED_ROUNDS: Final = 4
+RELIEVED_ROUNDS: Final = 2
+"""Of the shortest round delay: a batch that takes longer shows saturation, and its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -43,6 +47,8 @@ class Pacemaker:
         self.timeout_ms = parameters.leader_timeout_ms
         self.timeouts = 0
         """How many blocks were made without what they should have waited for."""
+        self.pressed = False
+        """Quorums take long to hold a batch: the validators have more to verify than they can."""
         self._entered_ms = 0
         self._made_ms = 0
 
@@ -92,6 +98,14 @@ class Pacemaker:
             self.timeouts += 1
             self.timeout_ms = min(2 * self.timeout_ms, self._parameters.leader_timeout_ms_max)
 
+    def quorum_took(self, quorum_ms: int) -> None:
+        """A quorum took so long to hold an own batch; in between, what was found stays."""
+        round_delay_ms = self._parameters.round_delay_ms
+        if quorum_ms > PRESSED_ROUNDS * round_delay_ms:
+            self.pressed = True
+        elif quorum_ms < RELIEVED_ROUNDS * round_delay_ms:
+            self.pressed = False
+
     def committed(self) -> None:
         """Something was committed: the timeout is the shortest again."""
         self.timeout_ms = self._parameters.leader_timeout_ms
@@ -109,7 +123,7 @@ class Pacemaker:
         parameters = self._parameters
         if around.idle:
             delay_ms = parameters.round_idle_ms
-        elif around.saturated:
+        elif around.saturated or self.pressed:
             delay_ms = 2 * parameters.round_delay_ms
         else:
             delay_ms = parameters.round_delay_ms

@@ -141,3 +141,11 @@ def test_the_wake_time_is_when_the_block_becomes_due(around: Surroundings) -> No
     assert wake_ms is not None
     assert not pacemaker.due(around, wake_ms - 1)
     assert pacemaker.due(around, wake_ms)
+
+
+def test_slow_quorums_double_the_shortest_delay_until_they_are_quick_again() -> None:
+    pacemaker = at_round(10, now_ms=1_000)
+    delay_ms = PARAMETERS.round_delay_ms
+    for quorum_ms, delays in [(3, 1), (4.1, 2), (3, 2), (1.9, 1), (3, 1)]:
+        pacemaker.quorum_took(int(quorum_ms * delay_ms))
+        assert pacemaker.wake_ms(READY) == 1_000 + delays * delay_ms
