@@ -25,7 +25,9 @@ from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 
-TICK_SECONDS: Final = 0.01
+TICK_SECONDS: Final = 0.025
+"""How often what is due is submitted, as one request: a gateway in front of many clients does the
+same with what arrives while a call is under way."""
 REQUESTS_IN_FLIGHT_MAX: Final = 32
 RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 20.0
