@@ -224,7 +224,7 @@ class Synchronizer:
         for parent in admitted:
             self._dag.add(parent)
             self._forget_absent(parent.ref)
-            for digest in self._children.pop(parent.ref, ()):
+            for digest in sorted(self._children.pop(parent.ref, ())):
                 waiting = self._waiting[digest]
                 waiting.ancestors.discard(parent.ref)
                 if not waiting.ancestors and not waiting.batches:
