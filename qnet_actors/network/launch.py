@@ -38,7 +38,13 @@ OBJECT_STORE_BYTES: Final = 96 * 1024 * 1024
 
 # Set before Ray starts its processes: workers would otherwise run at nice 15, and statistics of
 # use would be sent out.
-_ENVIRONMENT: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_ENVIRONMENT: Final = {
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # An event of every call would be kept for a dashboard that does not run.
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_metrics_report_interval_ms": "60000",
+}
 # Ray's processes ask for a token, which it keeps in ~/.ray; it warns at each start that they do.
 _TOKEN_LOGGER: Final = "ray._private.authentication.authentication_token_setup"
 
