@@ -13,7 +13,7 @@ from qnet_actors.gateway import BackendFrames
 from qnet_actors.network.development import VALIDATOR
 from qnet_actors.network.directory import Endpoint
 from qnet_actors.network.host import ValidatorHost
-from qnet_actors.network.memory import collect_seldom, keep_freed_memory
+from qnet_actors.network.memory import keep_freed_memory
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.wire.genesis import GENESIS_CODEC
 
@@ -30,7 +30,6 @@ class ValidatorActor:
 
     def __init__(self, genesis: bytes, settings: HostSettings) -> None:
         keep_freed_memory()
-        collect_seldom()
         decoded = GENESIS_CODEC.decode(genesis)
         require_development(decoded.development)
         key = development_key(VALIDATOR, settings.index)

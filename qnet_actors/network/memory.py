@@ -1,9 +1,8 @@
-"""How a process that carries batches treats its memory."""
+"""How the C library treats the memory of batches."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
 from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
@@ -11,19 +10,6 @@ _M_MMAP_THRESHOLD: Final = -3
 # The most that glibc takes: larger blocks are always mapped one by one.
 _MAPPED_FROM_BYTES: Final = 32 * 1024 * 1024
 _KEPT_BYTES: Final = 512 * 1024 * 1024
-
-_OBJECTS_BEFORE_COLLECTION: Final = 100_000
-
-
-def collect_seldom() -> None:
-    """Has Python look for cycles seldom, and never among what is there by now.
-
-    Transactions pass through as tens of thousands of short-lived objects without cycles, and the
-    default would walk all that the pool holds every few hundred of them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 20, 20)
 
 
 def keep_freed_memory() -> bool:
