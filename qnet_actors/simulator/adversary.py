@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from qnet_actors.crypto import Signer
 from qnet_actors.simulator.links import Links
+from qnet_actors.simulator.signing import SimSigner
 from qnet_actors.wire.batches import Batch, BatchRef, decode_batch
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC
 from qnet_actors.wire.codec import encode
@@ -83,7 +83,7 @@ class Adversary:
         self,
         index: int,
         validators: int,
-        signer: Signer,
+        signer: SimSigner,
         links: Links,
         rng: Random,
         attacks: Counter[str],

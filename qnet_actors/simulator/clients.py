@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from qnet_actors.crypto import KeyPair, Provider, Signer, development_key
 from qnet_actors.mempool import shard_of
 from qnet_actors.rooms import Room, Submit
 from qnet_actors.simulator.accounts import Accounts
 from qnet_actors.simulator.host import Host
 from qnet_actors.simulator.scheduler import Scheduler
+from qnet_actors.simulator.signing import Signing, SimSigner
 from qnet_actors.wire.codec import encode
-from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme
+from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
 from qnet_actors.wire.transactions import (
     TRANSACTION_VERSION,
     Action,
@@ -38,7 +38,7 @@ class Client:
     """One account: what its owner believes."""
 
     address: bytes
-    signer: Signer
+    signer: SimSigner
     home: int
     nonce: int = 0
     executed: int = 0
@@ -54,9 +54,8 @@ class Workload:
         rng: Random,
         hosts: Sequence[Host],
         accounts: Accounts,
-        provider: Provider,
-        scheme: Scheme,
-        keys: Sequence[KeyPair],
+        signing: Signing,
+        signers: Sequence[SimSigner],
         chain_id: bytes,
         shards: int,
         interval_ms: tuple[int, int],
@@ -69,8 +68,7 @@ class Workload:
         self._rng = rng
         self._hosts = hosts
         self._accounts = accounts
-        self._provider = provider
-        self._scheme = scheme
+        self._signing = signing
         self._chain_id = chain_id
         self._shards = shards
         self._interval_ms = interval_ms
@@ -78,10 +76,9 @@ class Workload:
         self._running = False
         self._requests = 0
         self._rotations = 0
-        self._signers = {key.key_id: Signer(key, provider) for key in keys}
+        self._signers = {signer.key_id: signer for signer in signers}
         self._clients = [
-            Client(key.key_id, self._signers[key.key_id], row % len(hosts))
-            for row, key in enumerate(keys)
+            Client(signer.key_id, signer, row % len(hosts)) for row, signer in enumerate(signers)
         ]
 
     def start(self) -> None:
@@ -109,7 +106,7 @@ class Workload:
                     client, index, [self._sign(client, account.nonce, self._transfer(client))]
                 )
 
-    def _signer_of(self, client: Client) -> Signer:
+    def _signer_of(self, client: Client) -> SimSigner:
         """That of the key which the chain holds to be the account's."""
         key_id = self._accounts.get(client.address).key_id
         return self._signers[key_id if any(key_id) else client.address]
@@ -181,10 +178,10 @@ class Workload:
 
     def _rotate(self, client: Client) -> None:
         self._rotations += 1
-        key = development_key("rotated", self._rotations, self._scheme, self._provider)
-        signer = self._signers[key.key_id] = Signer(key, self._provider)
+        signer = self._signing.signer("rotated", self._rotations)
+        self._signers[signer.key_id] = signer
         nonce, client.nonce = client.nonce, client.nonce + 1
-        rotation = self._sign(client, nonce, RotateKey(key.key_id))
+        rotation = self._sign(client, nonce, RotateKey(signer.key_id))
         client.signer = signer
         if self._rng.random() < 0.5:
             self._submit(client, client.home, [rotation, self._next(client)])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qnet_actors.crypto import BatchVerifier, KeyPair, Provider, Signer
+from qnet_actors.crypto import BatchVerifier, Provider
 from qnet_actors.ledger import MemoryLog
 from qnet_actors.mempool import MemoryBatchStore
 from qnet_actors.network.compose import Stores, compose
 from qnet_actors.network.node import Node, RoomKey
 from qnet_actors.rooms import Storage
+from qnet_actors.simulator.signing import SimSigner
 from qnet_actors.validators import MemoryJournal
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord
 from qnet_actors.wire.genesis import Genesis
@@ -19,15 +20,15 @@ class RealRooms:
     """Composes validators as the packed host does, but for where they write to."""
 
     def __init__(
-        self, genesis: Genesis, members: list[KeyPair], crypto: Provider, shards: int
+        self, genesis: Genesis, signers: list[SimSigner], crypto: Provider, shards: int
     ) -> None:
         self._genesis = genesis
-        self._signers = [Signer(key, crypto) for key in members]
+        self._signers = signers
         self._shards = shards
         self._verifier = BatchVerifier(crypto)
         self._stores = [
             Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=MemoryLog())
-            for _ in members
+            for _ in signers
         ]
 
     def open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:

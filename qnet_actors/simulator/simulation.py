@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
 
-from qnet_actors.crypto import (
-    KeyPair,
-    Provider,
-    Signer,
-    development_key,
-    provider,
-    simulator_provider,
-)
+from qnet_actors.crypto import Provider
 from qnet_actors.network.node import Node, RoomKey
 from qnet_actors.rooms import Core, Storage
 from qnet_actors.simulator.adversary import Adversary
@@ -27,6 +20,7 @@ from qnet_actors.simulator.host import Host
 from qnet_actors.simulator.links import Links
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.scheduler import Scheduler, Stuck
+from qnet_actors.simulator.signing import Signing, SimSigner
 from qnet_actors.simulator.trace import Trace
 from qnet_actors.wire.blocks import BlockRecord
 from qnet_actors.wire.committee import Member
@@ -88,8 +82,8 @@ class Rooms(Protocol):
         """The durable blocks from a height on."""
 
 
-RoomsFactory = Callable[[Genesis, list[KeyPair], Provider, int], Rooms]
-"""(genesis, keys of the validators, crypto, mempool shards a validator)"""
+RoomsFactory = Callable[[Genesis, list[SimSigner], Provider, int], Rooms]
+"""(genesis, signers of the validators, crypto, mempool shards a validator)"""
 Wrap = Callable[[int, RoomKey, Core], Core]
 
 
@@ -110,10 +104,9 @@ class Simulation:
         self.trace: Final = Trace(self.scheduler, keep_lines=config.keep_lines)
         self.fired: Final[Counter[Fault]] = Counter()
         self.scheme: Final = config.scheme or _scheme_of(seed)
-        keyed = self.scheme == Scheme.KEYED_HASH
-        crypto: Provider = _keyed_hash() if keyed else provider("auto")
-        members = _keys("validator", config.validators, self.scheme, crypto)
-        clients = _keys("account", config.accounts, self.scheme, crypto)
+        signing = Signing(self.scheme)
+        members = signing.signers("validator", config.validators)
+        clients = signing.signers("account", config.accounts)
         self.genesis: Final = _genesis(self.rng, members, clients)
         self.faults: Final = self._armed()
         liars: list[int] = []
@@ -131,7 +124,7 @@ class Simulation:
             self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 24))
         )
         self.shards: Final = self.rng.choice(SHARDS)
-        self._rooms = rooms(self.genesis, members, crypto, self.shards)
+        self._rooms = rooms(self.genesis, members, signing.provider, self.shards)
         self._wrap = wrap
         self.hosts: Final = [
             Host(
@@ -149,9 +142,8 @@ class Simulation:
         self.links.attach(list(self.hosts))
         self.adversaries: Final[list[Adversary]] = []
         for liar in liars:
-            signer = Signer(members[liar], crypto)
             adversary = Adversary(
-                liar, config.validators, signer, self.links, self.rng, self.attacks
+                liar, config.validators, members[liar], self.links, self.rng, self.attacks
             )
             self.hosts[liar].outgoing = adversary.outgoing
             self.adversaries.append(adversary)
@@ -160,8 +152,7 @@ class Simulation:
             self.rng,
             self.hosts,
             self.checks.accounts,
-            crypto,
-            self.scheme,
+            signing,
             clients,
             self.genesis.chain_id(),
             self.shards,
@@ -415,18 +406,7 @@ def _scheme_of(seed: int) -> Scheme:
     return Scheme.ML_DSA_65 if seed % ML_DSA_EVERY == 0 else Scheme.KEYED_HASH
 
 
-def _keyed_hash() -> Provider:
-    """The simulator's scheme, without the pauses by which a verifier lets other threads run."""
-    crypto = simulator_provider()
-    crypto.releases_gil = True
-    return crypto
-
-
-def _keys(role: str, count: int, scheme: Scheme, crypto: Provider) -> list[KeyPair]:
-    return [development_key(role, index, scheme, crypto) for index in range(count)]
-
-
-def _genesis(rng: Random, members: list[KeyPair], clients: list[KeyPair]) -> Genesis:
+def _genesis(rng: Random, members: list[SimSigner], clients: list[SimSigner]) -> Genesis:
     """Parameters vary from seed to seed, so that bounds are met within a short run."""
     timeout_ms = rng.randrange(120, 250)
     # Unequal where none of them then holds a third.

@@ -1,6 +1,5 @@
 """Whole runs: seeds pass, replay exactly, and count only if they show something."""
 
-import json
 import os
 import subprocess
 import sys
@@ -65,21 +64,20 @@ def test_a_seed_replays_to_the_byte_with_and_without_its_timeline():
 
 
 def test_a_seed_does_not_depend_on_the_order_of_hashing():
+    # Seed 13 once did; seed 50 signs with ML-DSA-65, whose libraries do so by chance.
     script = (
-        "import json; from tests.simulator.test_simulation import QUICK;"
+        "from tests.simulator.test_simulation import QUICK;"
         "from qnet_actors.simulator.command import simulate;"
-        "print(json.dumps(simulate(13, QUICK).trace_digest))"
+        "print([simulate(seed, QUICK).trace_digest for seed in (13, 50)])"
     )
     digests = {
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-c", script],
-                env={**os.environ, "PYTHONHASHSEED": seed},
-                capture_output=True,
-                check=True,
-                timeout=100,
-            ).stdout
-        )
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            timeout=100,
+        ).stdout
         for seed in ("1", "2")
     }
     assert len(digests) == 1
