@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from qnet_actors.commands.output import FAILED, JsonOption, emit, reported, say
+from qnet_actors.commands.output import FAILED, JsonOption, emit, fields, reported, say
 
 if TYPE_CHECKING:
     from qnet_actors.experiments.bench import BenchResult
@@ -49,6 +49,29 @@ def network(
         emit(result, as_json, lambda: _lines(result))
         if not result.good:
             raise typer.Exit(FAILED)
+
+
+SendersOption = Annotated[int, typer.Option(min=1, max=65_536, help="How many keys sign.")]
+
+
+@app.command("verify")
+def verify(senders: SendersOption = 1_024, as_json: JsonOption = False) -> None:
+    """Measure ML-DSA-65 verification: the compiled kernel beside OpenSSL and liboqs."""
+    with reported(as_json):
+        from qnet_actors.experiments.verify_bench import VerifyOptions, run_verify_bench
+
+        result = run_verify_bench(VerifyOptions(senders=senders), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+
+
+@app.command("validate")
+def validate(senders: SendersOption = 1_024, as_json: JsonOption = False) -> None:
+    """Measure admission with its load in memory: from bytes to batches that are held."""
+    with reported(as_json):
+        from qnet_actors.experiments.validate_bench import ValidateOptions, run_validate_bench
+
+        result = run_validate_bench(ValidateOptions(senders=senders), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
 
 
 def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
