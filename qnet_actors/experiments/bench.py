@@ -36,6 +36,10 @@ WARM_UP_SECONDS: Final = 3.0
 WINDOW_SECONDS: Final = 1.0
 """How much of the verifiers' limit is under way in the closed loop."""
 ACHIEVED_MIN: Final = 0.99
+PLANNED_PER_SECOND_MAX: Final = 8_000
+"""So many are signed for each second; a phase that runs out of them ends early."""
+FIRST_PHASE_SHARE: Final = 0.65
+"""Of what is signed; the rest is for the second phase."""
 
 ProviderName = Literal["auto", "openssl", "liboqs"]
 Say = Callable[[str], None]
@@ -133,7 +137,8 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
     raw_before = raw_verifications(sample, options.provider)
     limit = raw_before / options.validators
     say(f"raw limit: {raw_before:.0f} verifications a second, {limit:.0f} transactions")
-    count = int((1.15 * options.seconds + 0.7 * options.seconds) * limit) + options.senders
+    planned = min(limit, PLANNED_PER_SECOND_MAX)
+    count = int(1.8 * options.seconds * planned) + options.senders
     sign_all(Workload(chain_id, options.senders, count), keys, folder, progress)
 
     settings = NetworkSettings(
@@ -145,7 +150,7 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
     network = Network(genesis, settings, say)
     with network:
         runner = _Runner(network, sample, options.senders, count, say)
-        full = runner.run(options.seconds, 0.0, max(1_000, int(WINDOW_SECONDS * limit)))
+        full = runner.run(options.seconds, 0.0, max(1_000, int(WINDOW_SECONDS * planned)))
         rate = options.rate or 0.5 * full.executed_per_second
         half = runner.run(options.seconds, rate, 0)
         memory = memory_bytes()
@@ -195,7 +200,7 @@ class _Runner:
             url=self._network.gateway_urls[0],
             folder=self._folder,
             first=self._sent,
-            count=self._count - self._sent,
+            count=self._left(),
             rate_per_second=rate,
             window=window,
             seconds=seconds,
@@ -217,6 +222,11 @@ class _Runner:
             if name in cpu
         }
         return _phase(result, rate, spent, self._link_bytes() - sent_bytes)
+
+    def _left(self) -> int:
+        """How many may be sent: the first phase leaves some to the second."""
+        left = self._count - self._sent
+        return left if self._sent else int(left * FIRST_PHASE_SHARE)
 
     def _link_bytes(self) -> int:
         return sum(m.get("link_bytes_out", 0) for m in self._network.measurements())
