@@ -100,7 +100,7 @@ class Host:
             return
         self.alive = True
         self._life += 1
-        self._busy, self._wake_ms, self._crash_after = 0, None, None
+        self._busy, self._wake_ms = 0, None
         self._trace.note(self.index, "start")
         try:
             self.node, self._storages = self._open(self.index)
@@ -113,7 +113,10 @@ class Host:
         self._carry_out(actions)
 
     def crash_soon(self, effects: int, until_ms: int) -> None:
-        """Dies before the `effects`-th effect from now, and starts again at `until_ms`."""
+        """Dies before the `effects`-th effect from now, and starts again at `until_ms`.
+
+        Where it is dead, or dies otherwise before that, effects of its next life count.
+        """
         self._crash_after = effects
         self._down_until_ms = until_ms
 
@@ -129,7 +132,6 @@ class Host:
         self._life += 1
         self.crashes += 1
         self.node = None
-        self._crash_after = None
         self._trace.note(self.index, "crash")
         self._lose_writes()
         self._links.disconnect(self.index)
@@ -230,6 +232,7 @@ class Host:
         self._crash_after -= 1
         if self._crash_after > 0:
             return False
+        self._crash_after = None
         self.crash(max(DOWN_MS_MIN, self._down_until_ms - self._scheduler.now_ms))
         return True
 

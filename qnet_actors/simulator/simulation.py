@@ -307,9 +307,8 @@ class Simulation:
         last_ms = episode.end_ms - self.scheduler.now_ms
         match fault:
             case Fault.CRASH:
-                host = self.hosts[targets[0]]
-                if host.alive:
-                    host.crash_soon(self.rng.randrange(1, CRASH_EFFECTS_MAX), episode.end_ms)
+                effects = self.rng.randrange(1, CRASH_EFFECTS_MAX)
+                self.hosts[targets[0]].crash_soon(effects, episode.end_ms)
             case Fault.BYZANTINE:
                 self._lie_anew()
             case Fault.POWER:

@@ -172,3 +172,15 @@ def test_a_crash_comes_at_its_effect_and_ends_at_its_time_or_is_called_off():
     host.spare()
     host.handle(Room.VALIDATOR, 2)
     assert host.alive
+
+
+def test_a_crash_that_another_one_forestalled_comes_in_the_next_life():
+    world = World(Opener(writer))
+    host = world.hosts[0]
+    host.crash_soon(1, 130)
+    host.crash(10)
+    world.run(20)
+    assert host.alive
+    host.handle(Room.VALIDATOR, 1)
+    assert not host.alive
+    assert host.crashes == 2
