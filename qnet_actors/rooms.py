@@ -248,9 +248,10 @@ class CaughtUp:
     """Ledger -> validator: executed up to a certified checkpoint from a peer's block log.
 
     `commits` are the last ones, oldest first, back to gc_round; the last is the checkpoint's.
+    Without a certificate: nobody has one yet; the ledger goes on asking by itself.
     """
 
-    certificate: Certificate
+    certificate: Certificate | None
     commits: tuple[Commit, ...]
 
 

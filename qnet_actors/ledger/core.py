@@ -326,6 +326,8 @@ class LedgerCore:
         for write in writes:
             effects.extend(self._tell_executed(write, (), ()))
         self._remember_checkpoint(certificate.checkpoint)
+        if proved[-1].tip.commit_index > self._tip.commit_index:
+            effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(proved[-1].tip.commit_index)))
         self._move_to(proved[-1].tip)
         run.took(rest, len(proved), now_ms)
         effects.extend(self.tick(now_ms))
@@ -340,7 +342,7 @@ class LedgerCore:
         certificate = self._certificate
         if certificate is None:
             # Nobody has a certified checkpoint: there is none yet, and the run goes on.
-            return []
+            return [ToRoom(Room.VALIDATOR, CaughtUp(None, ()))]
         self._catch_up = None
         commits = tuple(c for c in self._commits if c.index <= certificate.checkpoint.commit_index)
         return [ToRoom(Room.VALIDATOR, CaughtUp(certificate, commits))]

@@ -29,6 +29,7 @@ from qnet_actors.rooms import (
     ToPeers,
     ToRoom,
 )
+from qnet_actors.validators.catching_up import CatchingUp
 from qnet_actors.validators.checkpoints import Checkpoints, Diverged
 from qnet_actors.validators.checks import BlockRules, Checked, Scope, Signer, Verifier
 from qnet_actors.validators.committer import BrokenAssumption
@@ -62,8 +63,6 @@ from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK
 
 ROUNDS_AHEAD_MAX: Final = 256
 STATUS_MS: Final = 1_000
-CATCH_UP_MS: Final = 10_000
-"""After this long without an answer the ledger is asked again."""
 
 
 class ValidatorCore:
@@ -121,8 +120,7 @@ class ValidatorCore:
         self._signing = False
         self._jump = False
         """Just synced, or memory was lost: rounds may be skipped once."""
-        self._catch_up_ms: int | None = None
-        """Until when the ledger's answer to `CatchUp` is waited for."""
+        self._catching_up: Final = CatchingUp(self._peers)
         self._status_ms: int | None = None
         self._around = Surroundings(False, False, False, False)
         self._invalid_blocks = 0
@@ -149,7 +147,7 @@ class ValidatorCore:
             timeouts=self._pacemaker.timeouts,
             split_height=self._checkpoints.split_height,
             memory_lost=self._guard.lost,
-            catching_up=self._catch_up_ms is not None,
+            catching_up=self._catching_up.waits,
         )
 
     @property
@@ -229,7 +227,7 @@ class ValidatorCore:
 
     def _due_ms(self) -> int | None:
         """When something is due by time alone."""
-        times = [self._synchronizer.wake_ms(), self._status_due_ms(), self._catch_up_ms]
+        times = [self._synchronizer.wake_ms(), self._status_due_ms(), self._catching_up.until_ms]
         if not self._guard.may_sign(self._now_ms):
             times.append(self._guard.wake_ms(self._now_ms))
         elif not self._signing and self._dag.has_quorum(self._pacemaker.round - 1):
@@ -338,12 +336,11 @@ class ValidatorCore:
 
     def _is_paused(self) -> bool:
         """Whether commits wait: for the ledger, or for blocks that name committed batches."""
-        return self._catch_up_ms is not None or not self._ordering.is_ready
+        return self._catching_up.waits or not self._ordering.is_ready
 
     def _order(self, out: list[Effect]) -> None:
         """Commits what is decided."""
-        if self._catch_up_ms is not None and self._now_ms >= self._catch_up_ms:
-            self._catch_up_ms = None
+        self._catching_up.expire(self._now_ms)
         if not self._ordering.is_naming and not self._synchronizer.exempt_count:
             self._want_committed()
         while not self._is_paused():
@@ -543,25 +540,25 @@ class ValidatorCore:
             # It holds less than it has signed: its memory is lost, and its own block proves it.
             messages = self._peers.blocks_of(peer, self._now_ms)
             out += [ToPeers(message, (peer,)) for message in messages]
-        if self._catch_up_ms is None:
-            ahead = self._peers.behind(self._linearizer.index)
-            if self._queue.has_gap:
-                ahead = self._peers.indices
-            if ahead:
-                self._catch_up_ms = self._now_ms + CATCH_UP_MS
-                out.append(ToRoom(Room.LEDGER, CatchUp(ahead)))
+        index, has_gap = self._linearizer.index, self._queue.has_gap
+        ahead = self._catching_up.ask(index, has_gap, self._now_ms)
+        if ahead:
+            out.append(ToRoom(Room.LEDGER, CatchUp(ahead)))
 
     def _on_caught_up(
-        self, certificate: Certificate, commits: tuple[Commit, ...], out: list[Effect]
+        self, certificate: Certificate | None, commits: tuple[Commit, ...], out: list[Effect]
     ) -> None:
         """The ledger took blocks from a peer: consensus restarts behind them."""
-        self._catch_up_ms = None
+        is_fruitful = bool(commits) and commits[-1].index > self._linearizer.index
+        self._catching_up.answered(is_fruitful, self._now_ms)
+        if certificate is None:
+            return
         if certificate.checkpoint.height > self._checkpoints.certified_height:
             self._checkpoints.adopt(certificate)
             event = CheckpointCertified(certificate)
             out += [ToRoom(room, event) for room in (Room.MEMPOOL, Room.GATEWAY)]
         self._queue.executed(certificate.checkpoint.commit_index)
-        if not commits or commits[-1].index <= self._linearizer.index:
+        if not is_fruitful:
             return
         self._ordering.restart(commits)
         blocks = [self._dag.block(ref.digest) for ref in self._linearizer.committed()]

@@ -99,11 +99,14 @@ class Peers:
         `gc_depth` commits after its execution, so whoever is further behind never admits the block
         that names it.  Believed only of stake that holds an honest validator.
         """
+        return self.ahead(commit_index + self._behind_max)
+
+    def ahead(self, commit_index: int) -> tuple[int, ...]:
+        """The peers that have made commits above an index, if one of them is surely honest."""
         ahead = [
             peer
             for peer, known in self._peers.items()
-            if known.status is not None
-            and known.status.commit_index > commit_index + self._behind_max
+            if known.status is not None and known.status.commit_index > commit_index
         ]
         if self._committee.stake_of(ahead) < self._committee.validity:
             return ()
@@ -158,11 +161,11 @@ class Peers:
             known.served_second, known.served_bytes = now_second, 0
         asked: list[bytes] = []
         found: dict[bytes, DagBlock] = {}
-        for ref in refs:
-            block = self._dag.block(ref.digest)
+        for digest in dict.fromkeys(ref.digest for ref in refs):
+            block = self._dag.block(digest)
             if block is not None:
                 found[block.digest] = block
-            elif (data := self._archive.get(ref.digest)) is not None:
+            elif (data := self._archive.get(digest)) is not None:
                 asked.append(data)
         for block in found.values():
             _note(known, block.digest, now_ms)

@@ -15,7 +15,7 @@ from qnet_actors.ledger.catchup import (
     CatchUpRun,
 )
 from qnet_actors.ledger.verify import check_certificate, check_records
-from qnet_actors.rooms import CatchUp, CaughtUp, CheckpointCertified, CommitReady
+from qnet_actors.rooms import CatchUp, CaughtUp, CheckpointCertified, CommitReady, CommitsExecuted
 from qnet_actors.state import State
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, Certificate
 from qnet_actors.wire.codec import encode
@@ -84,6 +84,15 @@ def test_takes_over_what_is_certified_and_hands_back_the_commits():
     assert [e.record.header.height for e in rig.executed] == list(range(1, height + 1))
     assert all(e.batches == e.excluded == () for e in rig.executed)
     assert not rig.core.catching_up
+
+
+def test_consensus_hears_of_executed_commits_before_the_end():
+    rig = Rig(GENESIS)
+    rig.handle(CatchUp((1, 2)))
+    rig.receive(1, LedgerBlocks(encoded(1, 9), certificate_at(9)))
+    height = certificate_at(9).checkpoint.height
+    assert rig.core.catching_up
+    assert rig.to_validator == [CommitsExecuted(height)]
 
 
 def test_goes_on_by_itself_where_it_caught_up():
@@ -290,6 +299,8 @@ def test_without_any_certificate_it_asks_again_after_a_pause_and_executes_meanwh
         rig.receive(peer, LedgerBlocks((), None))
     assert len(rig.sent) == 2
     assert rig.core.catching_up
+    # Consensus need not wait for what nobody has.
+    assert rig.to_validator == [CaughtUp(None, ())]
     drive(rig, 3)
     assert rig.tip.height == 3
     rig.at(PAUSE_MS)

@@ -29,7 +29,7 @@ from qnet_actors.rooms import (
     ToRoom,
 )
 from qnet_actors.validators import Recovered, ValidatorCore, recover
-from qnet_actors.validators.core import CATCH_UP_MS
+from qnet_actors.validators.catching_up import CATCH_UP_MS
 from qnet_actors.validators.journal import BlockEntry, MemoryJournal, SnapshotEntry
 from qnet_actors.validators.journal_writer import SEGMENT_BYTES_MIN
 from qnet_actors.wire.blocks import Certificate
@@ -472,6 +472,7 @@ def test_catching_up_waits_for_all_that_committed_blocks_name() -> None:
     bench = Bench(make_core(world.genesis))
     bench.do()
     bench.do(event)
+    assert event.certificate is not None
     certified = event.certificate.checkpoint
     assert bench.core.status.commit_index == certified.commit_index
     assert bench.core.status.certified_height == certified.height

@@ -85,6 +85,13 @@ def test_blocks_below_gc_round_are_served_from_the_archive_for_a_while() -> None
     assert names(drawing, peers.serve(1, refs, NOW)) == ["B4", "C6"]
 
 
+def test_a_block_that_is_asked_for_many_times_is_served_once() -> None:
+    drawing, dag, archive, peers = made(*[FULL] * 9)
+    archive.add(dag.collect(4), 4)
+    refs = [drawing.blocks[name].ref for name in ("A1", "C6", "A1", "C6", "A1")]
+    assert names(drawing, peers.serve(1, refs, NOW)) == ["A1", "C6"]
+
+
 def test_answers_are_bounded_in_bytes_a_message_and_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
