@@ -48,6 +48,7 @@ from qnet_actors.wire.messages import (
     BatchRequest,
     DagBlocks,
     DagRequest,
+    Evidence,
     KeyRequest,
     Keys,
     LedgerBlocks,
@@ -113,7 +114,7 @@ MEMPOOL: Final = RoomKey(Room.MEMPOOL)
 VALIDATOR: Final = RoomKey(Room.VALIDATOR)
 LEDGER: Final = RoomKey(Room.LEDGER)
 
-_OF_VALIDATOR: Final = (DagBlocks, DagRequest, PeerStatus)
+_OF_VALIDATOR: Final = (DagBlocks, DagRequest, PeerStatus, Evidence)
 _OF_LEDGER: Final = (LedgerRequest, LedgerBlocks)
 _OF_MEMPOOL: Final = (Batches, BatchAcks, BatchRequest, Keys, KeyRequest)
 _HEADER: Final = msgspec.msgpack.Decoder(BatchHeader)

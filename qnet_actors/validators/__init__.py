@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qnet_actors.validators.checks import Signer, Verifier
     from qnet_actors.validators.core import ValidatorCore
-    from qnet_actors.validators.evidence import Equivocation, Evidence
+    from qnet_actors.validators.evidence import EvidenceBook
     from qnet_actors.validators.journal import FileJournal, Journalled, MemoryJournal
     from qnet_actors.validators.recovery import Recovered, recover
     from qnet_actors.validators.status import ValidatorStatus
 
 _HOME = {
-    "Equivocation": "evidence",
-    "Evidence": "evidence",
+    "EvidenceBook": "evidence",
     "FileJournal": "journal",
     "Journalled": "journal",
     "MemoryJournal": "journal",
@@ -39,8 +38,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Equivocation",
-    "Evidence",
+    "EvidenceBook",
     "FileJournal",
     "Journalled",
     "MemoryJournal",

@@ -22,6 +22,7 @@ from qnet_actors.wire.dag import (
     decode_dag_block,
     genesis_refs,
 )
+from qnet_actors.wire.evidence import Equivocation, check_equivocation
 from qnet_actors.wire.limits import SHARDS_MAX
 from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Scheme
 
@@ -170,6 +171,24 @@ class BlockRules:
         """Which blocks carry a good signature of their author."""
         rows = [(block.ref.author, block.digest, block.signature) for block in blocks]
         return self._verify(rows, CONTEXT_DAG_BLOCK)
+
+    def proven(self, equivocations: Sequence[Equivocation]) -> list[Equivocation]:
+        """Those of them that prove something against a member of this epoch's committee."""
+        formed: list[Equivocation] = []
+        for item in equivocations:
+            slot = item.first.slot
+            if slot.version != DAG_VERSION or slot.epoch != self._committee.epoch:
+                continue
+            if slot.author >= len(self._committee):
+                continue
+            try:
+                check_equivocation(item)
+            except QnetError:
+                continue
+            formed.append(item)
+        rows = [(item.author, *row) for item in formed for row in item.rows()]
+        good = self._verify(rows, CONTEXT_DAG_BLOCK)
+        return [item for at, item in enumerate(formed) if good[2 * at] and good[2 * at + 1]]
 
     def _votes(
         self, blocks: Sequence[DagBlock], scope: Scope

@@ -33,8 +33,9 @@ from qnet_actors.validators.catching_up import CatchingUp
 from qnet_actors.validators.checkpoints import Checkpoints, Diverged
 from qnet_actors.validators.checks import BlockRules, Checked, Scope, Signer, Verifier
 from qnet_actors.validators.committer import BrokenAssumption
+from qnet_actors.validators.custody import Custody
 from qnet_actors.validators.dag import Dag
-from qnet_actors.validators.evidence import Evidence
+from qnet_actors.validators.evidence import EvidenceBook
 from qnet_actors.validators.intake import Intake
 from qnet_actors.validators.journal import (
     JOURNAL_VERSION,
@@ -45,7 +46,6 @@ from qnet_actors.validators.journal import (
 from qnet_actors.validators.journal_writer import JournalWriter
 from qnet_actors.validators.memory import MemoryGuard
 from qnet_actors.validators.ordering import Ordering
-from qnet_actors.validators.outbox import OwnBatches
 from qnet_actors.validators.pacemaker import Pacemaker, Surroundings
 from qnet_actors.validators.peers import Archive, Peers
 from qnet_actors.validators.proposer import Proposer
@@ -58,7 +58,7 @@ from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import CheckpointVote, Commit, DagBlock, DagHeader
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import DAG_BLOCK_BATCHES_MAX, MESSAGE_DAG_BLOCKS_MAX
-from qnet_actors.wire.messages import DagBlocks, DagRequest, PeerStatus
+from qnet_actors.wire.messages import DagBlocks, DagRequest, Evidence, PeerStatus
 from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK
 
 ROUNDS_AHEAD_MAX: Final = 256
@@ -106,16 +106,15 @@ class ValidatorCore:
         self._peers: Final = Peers(self._dag, self._archive, committee, own, gc_depth)
         self._intake: Final = Intake(self._peers.indices, self._synchronizer.knows)
         self._checkpoints: Final = Checkpoints(committee)
-        self._own_batches: Final = OwnBatches()
+        self._custody: Final = Custody(self._dag, self._ordering, self._synchronizer, own)
+        self._own_batches: Final = self._custody.own
         self._proposer: Final = Proposer(self._dag, committee, own, recovered.own)
         self._pacemaker: Final = Pacemaker(genesis.parameters, recovered.own.round)
         self._guard: Final = MemoryGuard(committee, own, recovered.own.round, recovered.round_min)
         self._journal: Final = JournalWriter(self._snapshot, is_new=recovered.is_new)
-        self._evidence: Final = Evidence()
+        self._evidence: Final = EvidenceBook(self._rules, self._peers.indices, recovered.evidence)
         self._seen_rounds = [0] * len(committee)
         """Author -> the highest round of a valid block seen."""
-        self._loaded: set[bytes] = set()
-        """Admitted blocks with batches that are not committed."""
         self._checking = False
         self._signing = False
         self._jump = False
@@ -151,7 +150,7 @@ class ValidatorCore:
         )
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> EvidenceBook:
         """Proof against equivocators."""
         return self._evidence
 
@@ -176,9 +175,12 @@ class ValidatorCore:
                         out += [ToPeers(part, (peer,)) for part in answer]
                     case PeerStatus():
                         self._on_status(peer, message, out)
+                    case Evidence(equivocations=equivocations):
+                        self._evidence.reported(peer, equivocations)
             case PeerUp(peer=peer) if peer in self._peers:
                 self._peers.up(peer)
-                out.append(ToPeers(self._status_for(peer), (peer,)))
+                self._evidence.up(peer)
+                self._greet(peer, out)
             case BatchReady(ref=ref, quorum_ms=quorum_ms):
                 self._pacemaker.quorum_took(quorum_ms)
                 self._admitted(self._synchronizer.held((ref.digest,)))
@@ -187,7 +189,8 @@ class ValidatorCore:
             case BatchesHeld(digests=digests):
                 self._admitted(self._synchronizer.held(digests))
             case BatchesExpiring(digests=digests, shard=shard):
-                released = self._release(digests)
+                # What is being signed is in no queue; then these are asked about again.
+                released = () if self._signing else self._custody.release(digests)
                 if released:
                     out.append(ToRoom(Room.MEMPOOL, BatchesReleased(released), shard))
             case CommitsExecuted(index=index):
@@ -206,6 +209,7 @@ class ValidatorCore:
         out, self._first = self._first, []
         try:
             self._check(out)
+            out += self._evidence.check()
             self._order(out)
             self._certify(out)
         except (BrokenAssumption, Diverged) as broken:
@@ -254,18 +258,19 @@ class ValidatorCore:
     def _checked(self, verdicts: list[Checked], now_ms: int) -> Sequence[Effect]:
         self._checking = False
         self._now_ms = self._wake_ms = now_ms
+        out: list[Effect] = []
         for verdict in verdicts:
             block = verdict.block
             if block is None:
                 self._invalid_blocks += verdict.code != Code.NOT_READY
                 continue
-            self._take_in(block, verdict.received.peer)
+            out += self._take_in(block, verdict.received.peer)
             self._intake.note(verdict.received.data, block.digest)
             for vote in verdict.votes:
                 self._checkpoints.add(block.ref.author, vote)
-        return []
+        return out
 
-    def _take_in(self, block: DagBlock, peer: int) -> None:
+    def _take_in(self, block: DagBlock, peer: int) -> list[Effect]:
         """A valid block by anyone, from a peer."""
         ref = block.ref
         self._seen_rounds[ref.author] = max(self._seen_rounds[ref.author], ref.round)
@@ -276,14 +281,14 @@ class ValidatorCore:
             self._pacemaker.last_round = self._pacemaker.round = ref.round
             self._jump = True
         if self._synchronizer.knows(ref.digest):
-            return
+            return []
         slot = (
             *self._dag.blocks_at(ref.round, ref.author),
             *self._synchronizer.waiting_at(ref.round, ref.author),
         )
-        if slot:
-            self._evidence.add(slot[0], block)
+        out = self._evidence.saw(slot[0], block) if slot else []
         self._admitted(self._synchronizer.offer(block, peer, self._now_ms))
+        return out
 
     def _admitted(self, blocks: Iterable[DagBlock]) -> None:
         """Blocks that are in the DAG since now, ancestors first."""
@@ -294,13 +299,9 @@ class ValidatorCore:
     def _account(self, block: DagBlock) -> None:
         """What an admitted block tells of its author, and of what is on its way."""
         self._peers.saw(block)
-        is_own = block.ref.author == self._own
-        if is_own:
+        if block.ref.author == self._own:
             self._proposer.made(block)
-        if block.header.batches and not self._linearizer.is_committed(block.ref):
-            self._loaded.add(block.digest)
-            if is_own:
-                self._own_batches.proposed(block)
+        self._custody.admitted(block)
 
     def _fetch(self, out: list[Effect]) -> None:
         for peer, refs in self._synchronizer.requests(self._now_ms):
@@ -309,28 +310,6 @@ class ValidatorCore:
                 out.append(ToPeers(DagRequest(part), (peer,)))
         for peer, named in self._synchronizer.fetches(self._now_ms):
             out.append(ToRoom(Room.MEMPOOL, FetchBatches(tuple(named), peer)))
-
-    def _release(self, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-        """Lets go batches, but for those that a block names which may yet be executed.
-
-        An author may name a batch again long after it was executed.  If it were dropped then,
-        with the block admitted, nobody could ever execute the commit.
-        """
-        if self._signing:
-            # What is being signed is in no queue; these are asked about again.
-            return ()
-        named = self._named_batches()
-        released = tuple(d for d in digests if d not in named and d not in self._own_batches)
-        self._synchronizer.dropped_batches(released)
-        return released
-
-    def _named_batches(self) -> set[bytes]:
-        """What blocks name that are not committed, or commits that are not executed."""
-        named = self._synchronizer.named()
-        blocks = (self._dag.block(digest) for digest in self._loaded)
-        named.update(ref.digest for b in blocks if b is not None for ref in b.header.batches)
-        named.update(ref.digest for c in self._queue.unexecuted for _, ref in c.batches)
-        return named
 
     # Commits
 
@@ -347,26 +326,18 @@ class ValidatorCore:
             leaders = self._ordering.next_leaders()
             for leader in leaders:
                 blocks = self._ordering.commit(leader)
-                self._committed(blocks)
+                self._custody.committed(blocks)
                 self._pacemaker.committed()
                 self._collect(out)
             if not leaders:
                 break
-
-    def _committed(self, blocks: Iterable[DagBlock]) -> None:
-        """Blocks are in commits: what they carry is on its way no more."""
-        for block in blocks:
-            self._loaded.discard(block.digest)
-            if block.ref.author == self._own:
-                self._own_batches.committed(block.header.batches)
 
     def _collect(self, out: list[Effect]) -> None:
         """Drops what is at or below gc_round; own batches that were lost go back."""
         gc_round = self._linearizer.gc_round
         dropped = self._dag.collect(gc_round)
         self._archive.add(dropped, gc_round)
-        self._loaded.difference_update(block.digest for block in dropped)
-        lost = self._own_batches.collect(gc_round)
+        lost = self._custody.collected(dropped, gc_round)
         if lost:
             out.append(ToRoom(Room.MEMPOOL, BatchesDropped(lost)))
         self._admitted(self._synchronizer.collected())
@@ -433,9 +404,8 @@ class ValidatorCore:
     def _is_idle(self) -> bool:
         """Nothing to carry and nothing pending: all that was named is committed and final."""
         return not (
-            len(self._own_batches)
+            not self._custody.is_empty
             or self._checkpoints.has_votes_to_carry
-            or self._loaded
             or self._synchronizer.waiting_count
             or self._queue.loaded_index > self._checkpoints.certified_commit
         )
@@ -499,6 +469,7 @@ class ValidatorCore:
                 PendingCommit(item.commit, item.batches) for item in self._queue.unexecuted
             ),
             blocks=tuple(block.encoded for block in self._dag.blocks()),
+            evidence=self._evidence.equivocations(),
         )
 
     def _recover(self, recovered: Recovered, executed_index: int | None) -> None:
@@ -518,7 +489,7 @@ class ValidatorCore:
         self._queue.executed(executed_index or 0)
         # The mempool may have dropped what was executed before the start.
         journalled = {ref.digest for b in recovered.blocks for ref in b.header.batches}
-        self._synchronizer.dropped_batches(journalled - self._named_batches())
+        self._synchronizer.dropped_batches(journalled - self._custody.named())
 
     def _want_committed(self) -> None:
         """Fetches committed blocks above gc_round that are not here: they name batches."""
@@ -562,7 +533,7 @@ class ValidatorCore:
             return
         self._ordering.restart(commits)
         blocks = [self._dag.block(ref.digest) for ref in self._linearizer.committed()]
-        self._committed(block for block in blocks if block is not None)
+        self._custody.committed(block for block in blocks if block is not None)
         self._collect(out)
         self._want_committed()
         self._jump = True
@@ -596,4 +567,10 @@ class ValidatorCore:
         due_ms = self._status_due_ms()
         if due_ms is not None and due_ms <= self._now_ms:
             self._status_ms = self._now_ms
-            out += [ToPeers(self._status_for(peer), (peer,)) for peer in self._peers.indices]
+            for peer in self._peers.indices:
+                self._greet(peer, out)
+
+    def _greet(self, peer: int, out: list[Effect]) -> None:
+        """Where this validator stands, and the evidence that the peer may lack."""
+        out.append(ToPeers(self._status_for(peer), (peer,)))
+        out += [ToPeers(message, (peer,)) for message in self._evidence.tell(peer)]

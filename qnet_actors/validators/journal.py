@@ -26,9 +26,10 @@ from qnet_actors.wire.batches import BatchRef
 from qnet_actors.wire.codec import U16, Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.dag import BlockRef, Commit
+from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.limits import DAG_BLOCK_SIZE_BYTES_MAX
 
-JOURNAL_VERSION: Final = 1
+JOURNAL_VERSION: Final = 2
 FRAME_SIZE_BYTES_MAX: Final = 1 << 30
 
 # The disk, the quota, or the greatest file that the process may write.
@@ -70,6 +71,7 @@ class SnapshotEntry(Struct, frozen=True, tag=2):
     pending: tuple[PendingCommit, ...]
     blocks: tuple[bytes, ...]
     """Admitted blocks above gc_round, ancestors first."""
+    evidence: tuple[Equivocation, ...]
 
 
 class RoundMinEntry(Struct, frozen=True, tag=3):
@@ -78,7 +80,13 @@ class RoundMinEntry(Struct, frozen=True, tag=3):
     round_min: Unsigned
 
 
-Entry = BlockEntry | SnapshotEntry | RoundMinEntry
+class EvidenceEntry(Struct, frozen=True, tag=4):
+    """A checked proof of an equivocation."""
+
+    equivocation: Equivocation
+
+
+Entry = BlockEntry | SnapshotEntry | RoundMinEntry | EvidenceEntry
 _ENTRIES: Final = Codec[tuple[Entry, ...]](tuple[Entry, ...], FRAME_SIZE_BYTES_MAX)
 
 

@@ -8,6 +8,7 @@ from qnet_actors.validators.checks import BlockRules, Verifier
 from qnet_actors.validators.journal import (
     JOURNAL_VERSION,
     BlockEntry,
+    EvidenceEntry,
     Journalled,
     PendingCommit,
     RoundMinEntry,
@@ -22,6 +23,7 @@ from qnet_actors.wire.dag import (
     decode_dag_block,
     genesis_refs,
 )
+from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.genesis import Genesis
 
 
@@ -39,6 +41,7 @@ class Recovered:
     pending: tuple[PendingCommit, ...]
     blocks: tuple[DagBlock, ...]
     """Admitted blocks in order: those of the snapshot, then those since."""
+    evidence: tuple[Equivocation, ...]
     torn_bytes: int
 
 
@@ -55,6 +58,7 @@ def first_snapshot(genesis: Genesis, committee: Committee, own: int) -> Snapshot
         commits=(),
         pending=(),
         blocks=(),
+        evidence=(),
     )
 
 
@@ -84,12 +88,18 @@ def recover(
         )
     round_min = snapshot.round_min
     encoded = list(snapshot.blocks)
+    evidence = list(snapshot.evidence)
     for entry in journalled.entries:
         if isinstance(entry, BlockEntry):
             encoded.append(entry.block)
         elif isinstance(entry, RoundMinEntry):
             round_min = max(round_min, entry.round_min)
-    blocks = _checked(encoded, BlockRules(committee, verifier))
+        elif isinstance(entry, EvidenceEntry):
+            evidence.append(entry.equivocation)
+    rules = BlockRules(committee, verifier)
+    blocks = _checked(encoded, rules)
+    if len(rules.proven(evidence)) != len(evidence):
+        raise QnetError(Code.DATA_CORRUPT, "a journalled proof of an equivocation does not hold")
     return Recovered(
         is_new=is_new,
         own=max((block.ref for block in blocks if block.ref.author == own), default=snapshot.own),
@@ -98,6 +108,7 @@ def recover(
         commits=snapshot.commits,
         pending=snapshot.pending,
         blocks=tuple(blocks),
+        evidence=tuple(evidence),
         torn_bytes=journalled.torn_bytes,
     )
 

@@ -9,11 +9,13 @@ import msgspec
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import U8, U32, Codec, Digest, Struct, Unsigned
 from qnet_actors.wire.dag import BlockRef
+from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.limits import (
     FRAME_SIZE_BYTES_MAX,
     MESSAGE_BATCHES_MAX,
     MESSAGE_DAG_BLOCKS_MAX,
     MESSAGE_DIGESTS_MAX,
+    MESSAGE_EQUIVOCATIONS_MAX,
     MESSAGE_KEYS_MAX,
     MESSAGE_LEDGER_BLOCKS_MAX,
 )
@@ -95,6 +97,14 @@ class LedgerBlocks(Struct, frozen=True, tag=10):
     certificate: Certificate | None
 
 
+class Evidence(Struct, frozen=True, tag=11):
+    """Proofs of equivocations that the sender has verified and keeps."""
+
+    equivocations: Annotated[
+        tuple[Equivocation, ...], msgspec.Meta(min_length=1, max_length=MESSAGE_EQUIVOCATIONS_MAX)
+    ]
+
+
 Message = (
     Batches
     | BatchAcks
@@ -106,6 +116,7 @@ Message = (
     | PeerStatus
     | LedgerRequest
     | LedgerBlocks
+    | Evidence
 )
 
 MESSAGE_CODEC: Final = Codec[Message](Message, FRAME_SIZE_BYTES_MAX)

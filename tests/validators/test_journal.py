@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qnet_actors.validators.journal import (
+    JOURNAL_VERSION,
     BlockEntry,
     Entry,
     FileJournal,
@@ -185,7 +186,7 @@ def test_a_segment_without_its_snapshot_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_version_is_named(tmp_path: Path) -> None:
-    future = msgspec.structs.replace(SNAPSHOT, version=2)
+    future = msgspec.structs.replace(SNAPSHOT, version=JOURNAL_VERSION + 1)
     (tmp_path / "journal-0000000001.seg").write_bytes(frame([future]))
     with refused(Code.DATA_VERSION):
         FileJournal(tmp_path)

@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from qnet_actors.rooms import CommitReady
+from qnet_actors.validators.checks import BlockRules
+from qnet_actors.validators.evidence import EVIDENCE_PER_AUTHOR_MAX
 from qnet_actors.wire.blocks import Checkpoint
 from qnet_actors.wire.dag import Commit, DagBlock, DagHeader, decode_dag_block
 from qnet_actors.wire.messages import DagBlocks, DagRequest, Message, PeerStatus
-from tests.validators.support import make_genesis, sign
+from tests.validators.support import VERIFIER, make_genesis, sign
 from tests.validators.virtual import World
 
 EXTRA = 1_000_000
@@ -263,12 +265,15 @@ def test_an_equivocator_splits_nobody_and_leaves_evidence() -> None:
     honest = made.validators[:3]
     assert not [validator.halted for validator in honest if validator.halted]
     assert any(validator.core.status.equivocations for validator in honest)
-    kept = [e for validator in honest for e in validator.core.evidence.equivocations()]
-    assert kept
-    for proof in kept:
-        assert proof.first.ref.author == proof.second.ref.author == 3
-        assert proof.first.ref.round == proof.second.ref.round
-        assert proof.first.digest != proof.second.digest
+    rules = BlockRules(made.genesis.committee(), VERIFIER)
+    for validator in honest:
+        kept = validator.core.evidence.equivocations()
+        assert len(kept) == EVIDENCE_PER_AUTHOR_MAX
+        assert [proof.author for proof in kept] == [3, 3]
+        assert rules.proven(kept) == list(kept)
+        validator.crash()
+        validator.start()
+        assert validator.core.evidence.equivocations() == kept
     for validator in honest:
         named = {(author, ref.sequence) for author, ref in validator.batches}
         assert {pair for pair in named if pair[0] < 3} >= {

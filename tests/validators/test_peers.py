@@ -4,13 +4,12 @@ import pytest
 
 from qnet_actors.validators import peers as module
 from qnet_actors.validators.dag import Dag
-from qnet_actors.validators.evidence import EVIDENCE_PER_AUTHOR_MAX, Evidence
 from qnet_actors.validators.intake import BLOCKS_PER_JOB_MAX, BLOCKS_PER_PEER_MAX, Intake
 from qnet_actors.validators.peers import RESEND_MS, Archive, Peers
-from qnet_actors.wire.dag import BlockRef, DagBlock, decode_dag_block
+from qnet_actors.wire.dag import BlockRef, decode_dag_block
 from qnet_actors.wire.messages import DagBlocks, PeerStatus
 from tests.validators.drawing import Drawing
-from tests.validators.support import genesis_blocks, make_block, make_genesis
+from tests.validators.support import make_genesis
 
 FULL = "A->* B->* C->* D->*"
 COMMITTEE = make_genesis().committee()
@@ -139,18 +138,6 @@ def test_what_is_known_is_not_checked_again_until_it_is_dropped() -> None:
     known.clear()
     intake.add(1, [b"bytes"])
     assert [item.data for item in intake.take()] == [b"bytes"]
-
-
-def test_evidence_is_counted_and_kept_within_bounds() -> None:
-    evidence = Evidence()
-    zero = genesis_blocks(make_genesis())
-    blocks: list[DagBlock] = [make_block(1, 2, zero, timestamp_ms=i) for i in range(9)]
-    for block in blocks[1:]:
-        evidence.add(blocks[0], block)
-    assert evidence.count == 8
-    kept = evidence.equivocations()
-    assert len(kept) == EVIDENCE_PER_AUTHOR_MAX
-    assert kept[0].first == blocks[0]
 
 
 def test_half_of_gc_depth_is_far_behind_where_that_is_less() -> None:

@@ -6,12 +6,20 @@ from hypothesis import given
 
 from qnet_actors.wire.blocks import Checkpoint, Receipt
 from qnet_actors.wire.codec import encode
-from qnet_actors.wire.dag import BlockRef, DagBlock, decode_dag_block, genesis_refs, header_digest
+from qnet_actors.wire.dag import (
+    BlockRef,
+    DagBlock,
+    decode_dag_block,
+    genesis_refs,
+    header_digest,
+    header_slot,
+)
 from qnet_actors.wire.hashing import (
     BLOCK,
     CHECKPOINT,
     COMMIT,
     DAG_BLOCK,
+    DAG_CONTENT,
     RECEIPT,
     WRITE_SET,
     hash32,
@@ -20,9 +28,13 @@ from tests import strategies
 
 
 @given(strategies.dag_headers)
-def test_the_digest_is_of_the_header_and_not_of_the_signature(header):
+def test_the_digest_is_of_the_slot_and_not_of_the_signature(header):
     one, other = DagBlock(header, b"one"), DagBlock(header, b"other")
-    assert one.digest == other.digest == header_digest(header) == hash32(DAG_BLOCK, encode(header))
+    slot = header_slot(header)
+    assert one.digest == other.digest == header_digest(header) == slot.digest()
+    assert slot.digest() == hash32(DAG_BLOCK, encode(slot))
+    lists = [list(header.ancestors), list(header.batches), list(header.votes)]
+    assert slot.content == hash32(DAG_CONTENT, encode(lists))
     assert one == other
     assert len({one, other}) == 1
     assert one.encoded != other.encoded

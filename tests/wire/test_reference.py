@@ -20,6 +20,7 @@ from qnet_actors.wire import (
     blocks,
     committee,
     dag,
+    evidence,
     genesis,
     hashing,
     limits,
@@ -43,7 +44,17 @@ INTERNAL = {"Struct", "Payload"}
 
 
 def wire_types() -> dict[str, type[msgspec.Struct]]:
-    modules = (batches, blocks, committee, dag, genesis, handshake, messages, transactions)
+    modules = (
+        batches,
+        blocks,
+        committee,
+        dag,
+        evidence,
+        genesis,
+        handshake,
+        messages,
+        transactions,
+    )
     return {
         PUBLIC_NAMES.get(type_.__name__, type_.__name__): type_
         for module in modules
