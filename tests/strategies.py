@@ -6,7 +6,16 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from qnet_actors.wire import batches, blocks, dag, genesis, limits, messages, transactions
+from qnet_actors.wire import (
+    batches,
+    blocks,
+    dag,
+    evidence,
+    genesis,
+    limits,
+    messages,
+    transactions,
+)
 from qnet_actors.wire.committee import Member
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme
@@ -237,6 +246,20 @@ geneses = st.builds(
 """Geneses that `check_genesis` takes."""
 
 _blobs = tuples(st.binary(max_size=40), 1)
+signed_slots = st.builds(
+    evidence.SignedSlot,
+    slot=st.builds(
+        dag.Slot,
+        version=u8,
+        epoch=u64,
+        round=u64,
+        author=u16,
+        timestamp_ms=u64,
+        content=digests,
+    ),
+    signature=signatures,
+)
+equivocations = st.builds(evidence.Equivocation, first=signed_slots, second=signed_slots)
 public_keys = st.builds(messages.PublicKey, scheme=u8, public_key=st.binary(max_size=40))
 all_messages: SearchStrategy[messages.Message] = st.one_of(
     st.builds(messages.Batches, batches=_blobs),
@@ -245,6 +268,7 @@ all_messages: SearchStrategy[messages.Message] = st.one_of(
     st.builds(messages.Keys, keys=tuples(public_keys)),
     st.builds(messages.KeyRequest, key_ids=tuples(digests, 1)),
     st.builds(messages.DagBlocks, blocks=_blobs),
+    st.builds(messages.Evidence, equivocations=tuples(equivocations, 1)),
     st.builds(messages.DagRequest, refs=tuples(block_refs, 1)),
     st.builds(
         messages.PeerStatus,

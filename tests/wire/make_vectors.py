@@ -25,7 +25,14 @@ from qnet_actors.wire.batches import BatchRef, build_batch
 from qnet_actors.wire.blocks import BlockHeader, Checkpoint, Event, Receipt, WriteSet
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.committee import Committee, Member
-from qnet_actors.wire.dag import BlockRef, CheckpointVote, Commit, DagHeader, header_digest
+from qnet_actors.wire.dag import (
+    BlockRef,
+    CheckpointVote,
+    Commit,
+    DagHeader,
+    header_digest,
+    header_slot,
+)
 from qnet_actors.wire.genesis import Genesis, GenesisAccount, Parameters
 from qnet_actors.wire.messages import BatchAcks, PeerStatus
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme, key_id
@@ -228,6 +235,8 @@ def _consensus() -> dict[str, Any]:
     return {
         "dag_header": encode(header).hex(),
         "dag_header_fields": _fields(header),
+        "dag_slot": encode(header_slot(header)).hex(),
+        "dag_slot_fields": _fields(header_slot(header)),
         "dag_digest": header_digest(header).hex(),
         "commit": encode(commit).hex(),
         "commit_fields": _fields(commit),

@@ -205,7 +205,7 @@ def test_digests_follow_from_their_bytes():
         ("qnet receipt v1", ledger["receipt"], ledger["receipt_hash"]),
         ("qnet checkpoint v1", ledger["checkpoint"], ledger["checkpoint_digest"]),
         ("qnet write set v1", ledger["write_set"], ledger["write_set_digest"]),
-        ("qnet dag block v1", consensus["dag_header"], consensus["dag_digest"]),
+        ("qnet dag block v1", consensus["dag_slot"], consensus["dag_digest"]),
         ("qnet commit v1", consensus["commit"], consensus["commit_digest"]),
         ("qnet genesis v1", VECTORS["genesis"]["bytes"], VECTORS["genesis"]["chain_id"]),
         ("qnet batch v1", batch["header"], batch["digest"]),
@@ -213,10 +213,14 @@ def test_digests_follow_from_their_bytes():
         ("qnet batch witnesses v1", batch["witnesses"], batch["header_fields"]["witnesses_root"]),
     ):
         assert derived(context, bytes.fromhex(encoded)) == digest
+    parts = array_of(consensus["dag_header_fields"])[5:]
+    content = derived("qnet dag content v1", packed(parts))
+    assert content == consensus["dag_slot_fields"]["content"]
     for group, name in (
         (ledger, "block_header"),
         (ledger, "receipt"),
         (consensus, "dag_header"),
+        (consensus, "dag_slot"),
         (consensus, "commit"),
         (batch, "header"),
     ):
