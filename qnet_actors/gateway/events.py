@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -151,8 +151,3 @@ class EventLog:
         except TimeoutError:
             return cursor, []
         return self.read(after)
-
-
-def decode_events(events: Any) -> list[Event]:
-    """The events of a poll; raises `QnetError` like `Codec.decode`."""
-    return [EVENT_CODEC.decode(event) for event in events]

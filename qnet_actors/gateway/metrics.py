@@ -77,6 +77,11 @@ class Metrics:
         self.final_height = Gauge(
             "qnet_gateway_final_height", "Latest final height seen", registry=self.registry
         )
+        self.events_failed = Counter(
+            "qnet_gateway_events_failed",
+            "Events of validators that could not be taken and were passed over",
+            registry=self.registry,
+        )
         self._routes: dict[tuple[str, str, int], _Route] = {}
         self._codes: dict[str, Counter] = {}
 

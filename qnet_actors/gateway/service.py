@@ -11,11 +11,11 @@ from typing import Final, NamedTuple, TypeVar
 from qnet_actors.gateway.admission import Limiter
 from qnet_actors.gateway.backend import Backend
 from qnet_actors.gateway.events import (
+    EVENT_CODEC,
     BlockEvent,
     CheckpointEvent,
     Event,
     MissedEvents,
-    decode_events,
     receipt_head,
 )
 from qnet_actors.gateway.hub import Hub
@@ -300,18 +300,27 @@ class Gateway:
                     upstream.backend.poll(cursor, poll_ms),
                     poll_ms + self.settings.call_timeout_ms,
                 )
-                for event in decode_events(encoded):
-                    self._take(upstream, event)
             except QnetError:
                 await asyncio.sleep(max(upstream.retry_in_s, self.settings.retry_first_ms / 1_000))
             except Exception:
                 logger.exception("following validator %d failed", upstream.backend.index)
                 await asyncio.sleep(self.settings.retry_last_ms / 1_000)
+            else:
+                for event in encoded:
+                    self._take_one(upstream, event)
+
+    def _take_one(self, upstream: Upstream, encoded: bytes) -> None:
+        """Takes an event; a fault in it costs nobody the events behind it."""
+        try:
+            self._take(upstream, EVENT_CODEC.decode(encoded))
+        except Exception:
+            logger.exception("an event of validator %d was passed over", upstream.backend.index)
+            self.metrics.events_failed.inc()
+            self._missed()
 
     def _take(self, upstream: Upstream, event: Event) -> None:
         if isinstance(event, MissedEvents):
-            self.waits.wake_all()
-            self.hub.missed()
+            self._missed()
             return
         if isinstance(event, BlockEvent):
             upstream.height = max(upstream.height, event.header.height)
@@ -327,6 +336,11 @@ class Gateway:
         self.hub.changes(changes)
         self.metrics.height.set(self.tracker.height)
         self.metrics.final_height.set(self.tracker.final_height)
+
+    def _missed(self) -> None:
+        """Something was not heard of: whoever waits asks again, subscribers are told."""
+        self.waits.wake_all()
+        self.hub.missed()
 
 
 def _now_ms() -> int:

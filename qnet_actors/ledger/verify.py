@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors import light
 from qnet_actors.ledger.blocks import (
     Identity,
     Tip,
@@ -33,7 +34,7 @@ from qnet_actors.wire.blocks import (
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import Commit
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, Scheme
+from qnet_actors.wire.schemes import Scheme
 from qnet_actors.wire.transactions import transaction_id
 
 
@@ -111,34 +112,7 @@ def check_certificate(
     identity: Identity, committee: Committee, certificate: Certificate, verifier: Verifier
 ) -> None:
     """Raises `QnetError(BAD_CERTIFICATE)` unless a quorum of `committee` signed; CPU work."""
-    checkpoint = certificate.checkpoint
-    authors = [vote.author for vote in certificate.votes]
-    if (
-        checkpoint.chain_id != identity.chain_id
-        or checkpoint.committee != identity.committee
-        or checkpoint.epoch != committee.epoch
-        or checkpoint.version != BLOCK_VERSION
-    ):
-        raise QnetError(Code.BAD_CERTIFICATE, "of another network or epoch")
-    if authors != sorted(set(authors)) or any(author >= len(committee) for author in authors):
-        raise QnetError(Code.BAD_CERTIFICATE, "authors are unknown or do not rise")
-    if not committee.has_quorum(authors):
-        raise QnetError(Code.BAD_CERTIFICATE, "less than a quorum")
-    digest = checkpoint.digest()
-    by_scheme: dict[int, list[tuple[bytes, bytes]]] = {}
-    for vote in certificate.votes:
-        member = committee.members[vote.author]
-        by_scheme.setdefault(member.scheme, []).append((member.public_key, vote.signature))
-    for scheme, pairs in by_scheme.items():
-        good = verifier.verify(
-            [key for key, _ in pairs],
-            [digest] * len(pairs),
-            [signature for _, signature in pairs],
-            CONTEXT_CHECKPOINT,
-            Scheme(scheme),
-        )
-        if not good.all():
-            raise QnetError(Code.BAD_CERTIFICATE, "a signature does not verify")
+    light.check_certificate(identity.chain_id, committee, certificate, verifier)
 
 
 def _require(holds: bool, what: str) -> None:

@@ -1,7 +1,7 @@
-"""Accounts in memory, the authenticated tree over them, and proofs.
+"""Accounts in memory and the authenticated tree over them.
 
-`State` is what a ledger executes on and what admission and the gateway read; `verify_account` is
-all that a light client needs.
+`State` is what a ledger executes on and what admission and the gateway read.  Who checks a proof
+needs `light` alone.
 """
 
 from __future__ import annotations
@@ -14,27 +14,15 @@ if TYPE_CHECKING:
     from qnet_actors.state.partition import State, genesis_write_set, write_set_columns
     from qnet_actors.state.partitioned import AccountReplica, PartitionedState
     from qnet_actors.state.ports import PartitionServer, Port
-    from qnet_actors.state.proofs import (
-        Account,
-        AccountProof,
-        key_hash,
-        value_hash,
-        verify_account,
-    )
 
 __all__ = [
-    "Account",
-    "AccountProof",
     "AccountReplica",
     "PartitionServer",
     "PartitionedState",
     "Port",
     "State",
     "genesis_write_set",
-    "key_hash",
     "split_rows",
-    "value_hash",
-    "verify_account",
     "write_set_columns",
 ]
 
@@ -47,11 +35,6 @@ _MODULES: Final = {
     "genesis_write_set": "partition",
     "split_rows": "accounts",
     "write_set_columns": "partition",
-    "Account": "proofs",
-    "AccountProof": "proofs",
-    "key_hash": "proofs",
-    "value_hash": "proofs",
-    "verify_account": "proofs",
 }
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from qnet_actors.kernels import tree as kernels
 from qnet_actors.kernels.blake3 import MATERIAL, context_key
-from qnet_actors.state.proofs import AccountProof, OtherLeaf, bit
+from qnet_actors.light import AccountProof, OtherLeaf, bit
 from qnet_actors.state.tree import Kind, Subtree
 from qnet_actors.wire.hashing import STATE_LEAF, STATE_NODE, ZERO_DIGEST
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from qnet_actors.kernels.blake3 import hash_fixed, hash_short
 from qnet_actors.kernels.tree import account_messages
+from qnet_actors.light import Account, AccountProof, OtherLeaf, bit, key_hash
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.state.accounts import Accounts, split_rows
 from qnet_actors.state.fast_tree import FastTree
-from qnet_actors.state.proofs import Account, AccountProof, OtherLeaf, bit, key_hash
 from qnet_actors.state.tree import Kind, Subtree, combine
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code, QnetError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from qnet_actors.state.proofs import AccountProof, OtherLeaf, bit, leaf_hash, node_hash
+from qnet_actors.light import AccountProof, OtherLeaf, bit, leaf_hash, node_hash
 from qnet_actors.wire.hashing import ZERO_DIGEST
 
 

@@ -32,6 +32,7 @@ from qnet_actors.wire.limits import (
     BATCH_TRANSACTIONS_MAX,
     SHARDS_MAX,
 )
+from qnet_actors.wire.refs import BatchRef as BatchRef
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, SchemeSizes
 from qnet_actors.wire.transactions import Body, Transaction, Witness, decode_payload, payload_bytes
 
@@ -58,14 +59,6 @@ class BatchHeader(Struct, frozen=True):
     key_count: U32
     bodies_root: Digest
     witnesses_root: Digest
-
-
-class BatchRef(Struct, frozen=True):
-    """A batch as a DAG block names it."""
-
-    shard: U8
-    sequence: Unsigned
-    digest: Digest
 
 
 class _BatchParts(Struct, frozen=True):

@@ -63,6 +63,7 @@ class Code(IntEnum):
     BAD_CERTIFICATE = 303
     BAD_SEQUENCE = 304
     UNEXPECTED_MESSAGE = 305
+    BAD_PROOF = 306
 
     # The front door.
     NOT_FOUND = 400
@@ -168,6 +169,7 @@ DESCRIPTIONS: Final = {
     Code.BAD_CERTIFICATE: "The certificate does not carry a quorum of good signatures.",
     Code.BAD_SEQUENCE: "A sequence number was used for two different things.",
     Code.UNEXPECTED_MESSAGE: "The message was not asked for, or not now.",
+    Code.BAD_PROOF: "The proof does not lead to what a quorum certified; ask another gateway.",
     Code.NOT_FOUND: "Nothing with this name is known here.",
     Code.RATE_LIMITED: "Too many requests; wait for Retry-After.",
     Code.UNSUPPORTED_MEDIA_TYPE: "Send application/msgpack or application/json.",
@@ -210,7 +212,7 @@ _HUNDREDS: Final = {
     0: "In receipts: what became of an included transaction",
     1: "Form: facts of the bytes",
     2: "Admission: facts of the moment",
-    3: "What another validator sent",
+    3: "What another validator, or a gateway, sent",
     4: "The front door",
     5: "The node and its keys",
 }

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 import msgspec
 
-from qnet_actors.wire.batches import BatchRef
 from qnet_actors.wire.codec import U8, U16, Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.hashing import COMMIT, DAG_BLOCK, DAG_CONTENT, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import (
@@ -18,6 +17,7 @@ from qnet_actors.wire.limits import (
     DAG_BLOCK_SIZE_BYTES_MAX,
     DAG_BLOCK_VOTES_MAX,
 )
+from qnet_actors.wire.refs import BatchRef
 
 DAG_VERSION: Final = 1
 Signature = Annotated[bytes, msgspec.Meta(max_length=8_192)]

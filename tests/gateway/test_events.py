@@ -8,11 +8,11 @@ from qnet_actors.gateway.backend import BackendFrames, FramedBackend
 from qnet_actors.gateway.events import (
     EVENT_CODEC,
     POLL_EVENTS_MAX,
+    Event,
     EventLog,
     MissedEvents,
     StatusEvent,
     block_event,
-    decode_events,
 )
 from qnet_actors.gateway.queries import (
     AccountQuery,
@@ -32,6 +32,10 @@ def status(number: int) -> StatusEvent:
     return StatusEvent("batched", number.to_bytes(32, "big"))
 
 
+def decoded(events: list[bytes]) -> list[Event]:
+    return [EVENT_CODEC.decode(event) for event in events]
+
+
 def test_a_log_is_read_from_a_cursor():
     log = EventLog(first=100)
     assert log.read(0) == (100, [])
@@ -39,7 +43,7 @@ def test_a_log_is_read_from_a_cursor():
     log.append(status(2))
     cursor, events = log.read(100)
     assert cursor == log.cursor == 102
-    assert decode_events(events) == [status(1), status(2)]
+    assert decoded(events) == [status(1), status(2)]
     assert log.read(101) == (102, [encode(status(2))])
     assert log.read(102) == (102, [])
 
@@ -50,7 +54,7 @@ def test_a_reader_too_far_behind_is_told_and_gets_what_is_left():
     for number in range(5):
         log.append(status(number))
     cursor, events = log.read(1)
-    assert decode_events(events) == [MissedEvents(), status(2), status(3), status(4)]
+    assert decoded(events) == [MissedEvents(), status(2), status(3), status(4)]
     assert cursor == 6
 
 
@@ -59,8 +63,8 @@ def test_a_reader_of_a_validator_that_restarted_is_told():
     before.append(status(1))
     after.append(status(2))
     cursor, _ = before.read(10)
-    assert decode_events(after.read(cursor)[1])[0] == MissedEvents()
-    assert decode_events(EventLog(first=5).read(cursor)[1]) == [MissedEvents()]
+    assert decoded(after.read(cursor)[1])[0] == MissedEvents()
+    assert decoded(EventLog(first=5).read(cursor)[1]) == [MissedEvents()]
 
 
 def test_an_answer_is_bounded_and_the_next_goes_on():

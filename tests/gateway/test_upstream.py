@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 
-from qnet_actors.gateway.events import StatusEvent
+from qnet_actors.gateway.events import StatusEvent, block_event
 from qnet_actors.gateway.metrics import Metrics
 from qnet_actors.gateway.queries import AccountAnswer, StatusAnswer, StatusQuery
 from qnet_actors.gateway.settings import Settings
@@ -232,3 +233,29 @@ async def test_an_answer_of_the_wrong_kind_is_a_fault():
             await w.gateway.ask(StatusQuery(), AccountAnswer)
         assert refused.value.code == Code.INTERNAL
         assert isinstance(await w.gateway.ask(StatusQuery(), StatusAnswer), StatusAnswer)
+
+
+@pytest.mark.parametrize("fault", ["does not decode", "has columns that are too short"])
+async def test_a_fault_in_one_event_costs_nobody_the_events_behind_it(fault, caplog):
+    async with world() as w:
+        first, second = Wallet(0).transfer(0), Wallet(1).transfer(0)
+        for data in (first, second):
+            assert (await w.submit(data)).status_code == 202
+        waiting = asyncio.create_task(w.submit(first, wait="executed"))
+        await w.settle()
+        bad: Any = ("no event",)
+        if fault != "does not decode":
+            event = block_event(*w.ledger.execute([]))
+            bad = msgspec.structs.replace(event, ids=id_of(first))
+        w.backend.log.append(bad)
+        w.backend.execute()
+        await w.settle()
+        assert w.gateway.tracker.height == w.ledger.height
+        for data in (first, second):
+            tracked = w.gateway.tracker.status(id_of(data))
+            assert tracked is not None
+            assert tracked.status == "executed"
+        assert (await waiting).status_code in (200, 409)
+        text = (await w.http.get("/metrics")).text
+        assert "qnet_gateway_events_failed_total 1.0" in text
+    assert "was passed over" in caplog.text

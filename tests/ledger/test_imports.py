@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
     ("statement", "unwanted"),
     [
         ("import qnet_actors.ledger, qnet_actors.state", "numpy numba duckdb ray"),
-        ("from qnet_actors.state import verify_account", "numpy numba duckdb ray"),
+        ("from qnet_actors.light import verify_account", "numpy numba duckdb ray"),
         ("from qnet_actors.ledger import MemoryLog", "numba duckdb ray"),
         ("from qnet_actors.ledger import DuckLog", "numba ray"),
         ("from qnet_actors.ledger import LedgerCore, recover", "duckdb ray"),

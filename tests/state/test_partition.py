@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qnet_actors.state import State, key_hash, verify_account
+from qnet_actors.light import key_hash, verify_account
+from qnet_actors.state import State
 from qnet_actors.state.partition import genesis_write_set, write_set_columns
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code, QnetError

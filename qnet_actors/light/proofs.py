@@ -95,19 +95,26 @@ def bit(key: bytes, depth: int) -> int:
 def verify_account(
     root: bytes, address: bytes, account: Account | None, proof: AccountProof
 ) -> bool:
-    """Whether `proof` shows that under `root` the account is `account` (None: it is not there).
+    """Whether `proof` shows that under `root` the account is `account` (None: it is not there)."""
+    value = None
+    if account is not None:
+        value = value_hash(account.nonce, account.balance, account.key_id)
+    return verify_key(root, key_hash(address), value, proof)
+
+
+def verify_key(root: bytes, key: bytes, value: bytes | None, proof: AccountProof) -> bool:
+    """Whether under `root` the key hash has this value hash (None: it is not there).
 
     Every step is hashed: a proof holds no hint of what is a leaf or what rose, for honouring one
     would let whoever proves leave a subtree out.
     """
-    key = key_hash(address)
     depth = len(proof.siblings)
     if depth > DEPTH_MAX:
         return False
-    if account is not None:
+    if value is not None:
         if proof.other is not None:
             return False
-        current = leaf_hash(key, value_hash(account.nonce, account.balance, account.key_id))
+        current = leaf_hash(key, value)
     elif proof.other is None:
         current = ZERO_DIGEST
     else:

@@ -1,0 +1,102 @@
+"""What someone checks who trusts a genesis and nothing else: certificates, headers, proofs.
+
+`LightClient` holds to a genesis what a gateway answers.  Nothing here loads Ray, DuckDB, numba or
+numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from qnet_actors.light.checkpoints import (
+        HEADERS_MAX,
+        CertificateVerifier,
+        check_certificate,
+        check_headers,
+    )
+    from qnet_actors.light.client import FinalTransaction, LightClient, Signatures
+    from qnet_actors.light.evidence import (
+        PROVED_ACCOUNT_CODEC,
+        PROVED_TRANSACTION_CODEC,
+        ProvedAccount,
+        ProvedTransaction,
+        prove_transaction,
+    )
+    from qnet_actors.light.merkle import MerkleProof, merkle_proof, verify_leaf
+    from qnet_actors.light.proofs import (
+        ACCOUNT_PROOF_CODEC,
+        Account,
+        AccountProof,
+        OtherLeaf,
+        bit,
+        key_hash,
+        leaf_hash,
+        node_hash,
+        value_hash,
+        verify_account,
+        verify_key,
+    )
+
+_MODULES: Final = {
+    "checkpoints": ("HEADERS_MAX", "CertificateVerifier", "check_certificate", "check_headers"),
+    "client": ("FinalTransaction", "LightClient", "Signatures"),
+    "evidence": (
+        "PROVED_ACCOUNT_CODEC",
+        "PROVED_TRANSACTION_CODEC",
+        "ProvedAccount",
+        "ProvedTransaction",
+        "prove_transaction",
+    ),
+    "merkle": ("MerkleProof", "merkle_proof", "verify_leaf"),
+    "proofs": (
+        "ACCOUNT_PROOF_CODEC",
+        "Account",
+        "AccountProof",
+        "OtherLeaf",
+        "bit",
+        "key_hash",
+        "leaf_hash",
+        "node_hash",
+        "value_hash",
+        "verify_account",
+        "verify_key",
+    ),
+}
+_HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ACCOUNT_PROOF_CODEC",
+    "HEADERS_MAX",
+    "PROVED_ACCOUNT_CODEC",
+    "PROVED_TRANSACTION_CODEC",
+    "Account",
+    "AccountProof",
+    "CertificateVerifier",
+    "FinalTransaction",
+    "LightClient",
+    "MerkleProof",
+    "OtherLeaf",
+    "ProvedAccount",
+    "ProvedTransaction",
+    "Signatures",
+    "bit",
+    "check_certificate",
+    "check_headers",
+    "key_hash",
+    "leaf_hash",
+    "merkle_proof",
+    "node_hash",
+    "prove_transaction",
+    "value_hash",
+    "verify_account",
+    "verify_key",
+    "verify_leaf",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,122 @@
+"""A light client: from a genesis to what may be believed of a gateway's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from qnet_actors.light.checkpoints import check_certificate
+from qnet_actors.light.evidence import (
+    ProvedAccount,
+    ProvedTransaction,
+    check_account,
+    check_transaction,
+)
+from qnet_actors.light.proofs import Account
+from qnet_actors.wire.blocks import BlockHeader, Certificate, Checkpoint, Receipt
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.schemes import Scheme
+from qnet_actors.wire.transactions import Body
+
+
+class Signatures(Protocol):
+    """The part of a `crypto` provider that a light client needs."""
+
+    def verify_many(
+        self,
+        scheme: Scheme,
+        public_keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        signatures: Sequence[bytes],
+        context: bytes,
+    ) -> list[bool]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinalTransaction:
+    """A transaction that no validator can take back."""
+
+    header: BlockHeader
+    """Of its block."""
+    index: int
+    body: Body
+    receipt: Receipt
+
+
+class LightClient:
+    """Checks what it is shown against a genesis, and never goes back.
+
+    `height` is that of the newest checkpoint it has accepted: an older state, though truly
+    certified, is refused, so no gateway can show the past as the present.  How old the newest one
+    is that a gateway shows cannot be seen from a checkpoint; compare gateways where it matters.
+    """
+
+    def __init__(self, genesis: Genesis, signatures: Signatures) -> None:
+        """Raises `QnetError(CONFIGURATION_INVALID)` for a genesis without a valid committee."""
+        self.chain_id: Final = genesis.chain_id()
+        self._committee: Final = genesis.committee()
+        self._verifier: Final = _Rows(signatures)
+        self._newest: Checkpoint | None = None
+
+    @property
+    def height(self) -> int:
+        """Of the newest checkpoint accepted; 0: none."""
+        return 0 if self._newest is None else self._newest.height
+
+    def accept(self, certificate: Certificate) -> Checkpoint:
+        """The checkpoint, once a quorum of the committee proves to have signed it; CPU work.
+
+        Raises `QnetError`: BAD_CERTIFICATE; DIVERGED where a quorum signed two at one height.
+        """
+        checkpoint = certificate.checkpoint
+        if checkpoint == self._newest:
+            return checkpoint
+        check_certificate(self.chain_id, self._committee, certificate, self._verifier)
+        if self._newest is not None and checkpoint.height == self.height:
+            raise QnetError(
+                Code.DIVERGED, f"a quorum signed two checkpoints at height {checkpoint.height}"
+            )
+        if checkpoint.height > self.height:
+            self._newest = checkpoint
+        return checkpoint
+
+    def account(self, address: bytes, proved: ProvedAccount) -> tuple[Checkpoint, Account | None]:
+        """The checkpoint, and the account in its state; None: it does not exist there.
+
+        Raises `QnetError`: BAD_CERTIFICATE, BAD_PROOF, DIVERGED.
+        """
+        if proved.certificate.checkpoint.height < self.height:
+            raise QnetError(
+                Code.BAD_PROOF,
+                f"of height {proved.certificate.checkpoint.height}, {self.height} is certified",
+            )
+        check_account(address, proved)
+        return self.accept(proved.certificate), proved.account
+
+    def transaction(self, id_: bytes, proved: ProvedTransaction) -> FinalTransaction:
+        """The transaction with its place and receipt.
+
+        Raises `QnetError`: BAD_CERTIFICATE, BAD_PROOF, DIVERGED, MALFORMED, NON_CANONICAL.
+        """
+        header, body, receipt = check_transaction(id_, proved)
+        self.accept(proved.certificate)
+        return FinalTransaction(header, proved.transaction.index, body, receipt)
+
+
+class _Rows:
+    """A provider as the verifier of certificates, which has few rows of one scheme."""
+
+    def __init__(self, signatures: Signatures) -> None:
+        self._signatures = signatures
+
+    def verify(
+        self,
+        public_keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        signatures: Sequence[bytes],
+        context: bytes,
+        scheme: Scheme,
+    ) -> list[bool]:
+        return self._signatures.verify_many(scheme, public_keys, messages, signatures, context)
