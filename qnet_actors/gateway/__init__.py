@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from qnet_actors.gateway.backend import Backend, BackendFrames, FramedBackend, Result
+    from qnet_actors.gateway.calls import CallServer, Door
     from qnet_actors.gateway.events import (
         BlockEvent,
         CheckpointEvent,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _MODULES: Final = {
     "backend": ("Backend", "BackendFrames", "FramedBackend", "Result"),
+    "calls": ("CallServer", "Door"),
     "events": (
         "BlockEvent",
         "CheckpointEvent",
@@ -88,9 +90,11 @@ __all__ = [
     "BlockSummary",
     "BlocksAnswer",
     "BlocksQuery",
+    "CallServer",
     "CheckpointAnswer",
     "CheckpointEvent",
     "CheckpointQuery",
+    "Door",
     "Event",
     "EventLog",
     "FramedBackend",

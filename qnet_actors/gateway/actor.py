@@ -1,12 +1,13 @@
-"""The Gateway actor, and validators behind Ray actor handles."""
+"""The Gateway actor, which finds its validators by the names of their actors."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,8 @@ import uvloop
 from ray.exceptions import RayError
 
 from qnet_actors.gateway.app import create_app
-from qnet_actors.gateway.backend import Backend, FramedBackend
+from qnet_actors.gateway.backend import FramedBackend
+from qnet_actors.gateway.calls import CallClient, Door
 from qnet_actors.gateway.server import GatewayServer
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code, QnetError
@@ -24,23 +26,18 @@ _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 8.0
 
 
-async def _answer(index: int, call: Awaitable[bytes]) -> bytes:
+async def locate(index: int, handle: Any) -> Door:
+    """Where the validator behind an actor handle takes calls of gateways, now that it lives.
+
+    Raises `QnetError(NODE_UNREACHABLE)`.
+    """
     try:
-        return await call
+        door: Door = await handle.door.remote()
     except RayError as error:
         raise QnetError(
             Code.NODE_UNREACHABLE, f"validator {index}: {type(error).__name__}"
         ) from None
-
-
-def ray_backend(index: int, handle: Any) -> Backend:
-    """The validator behind an actor handle that has the methods of `backend.BackendFrames`."""
-    return FramedBackend(
-        index,
-        submit=lambda frame: _answer(index, handle.submit.remote(frame)),
-        query=lambda frame: _answer(index, handle.query.remote(frame)),
-        poll=lambda after, timeout_ms: _answer(index, handle.poll.remote(after, timeout_ms)),
-    )
+    return door
 
 
 class Gateway:
@@ -69,9 +66,10 @@ class Gateway:
             host=chosen.host if host is None else host,
             port=chosen.port if port is None else port,
         )
-        self._backends = [
-            ray_backend(index, ray.get_actor(name)) for index, name in validators.items()
-        ]
+        self._clients = {
+            index: CallClient(partial(locate, index, ray.get_actor(name)))
+            for index, name in validators.items()
+        }
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
@@ -105,7 +103,8 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         try:
-            server = GatewayServer(create_app(self._backends, self._settings), self._settings)
+            backends = [FramedBackend(index, one.call) for index, one in self._clients.items()]
+            server = GatewayServer(create_app(backends, self._settings), self._settings)
             await server.start()
         except QnetError as error:
             self._started.set_exception(error)
@@ -116,6 +115,8 @@ class Gateway:
         self._started.set_result(server.url)
         await self._ending.wait()
         await server.close()
+        for client in self._clients.values():
+            await client.close()
 
 
 GatewayActor: Any = ray.remote(Gateway)

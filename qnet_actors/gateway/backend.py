@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from enum import IntEnum
 from typing import Protocol
 
-from qnet_actors.gateway.events import POLL_CODEC, PollAnswer
+from qnet_actors.gateway.events import POLL_CODEC, POLL_FRAME_CODEC, PollAnswer, PollFrame
 from qnet_actors.gateway.queries import (
     ANSWER_CODEC,
     QUERY_CODEC,
@@ -24,8 +25,16 @@ Result = tuple[int, bytes, str]
 """(code, id, detail) of one submitted transaction."""
 
 
+class Call(IntEnum):
+    """The methods of a `Backend`, as they travel."""
+
+    SUBMIT = 1
+    QUERY = 2
+    POLL = 3
+
+
 class Backend(Protocol):
-    """One validator of the operator, in this process or behind an actor handle.
+    """One validator of the operator, in this process or behind a stream.
 
     Every method raises `QnetError`: NODE_UNREACHABLE where the validator does not answer, BUSY or
     NOT_READY where it is too loaded or not started, else what refused the request.
@@ -46,7 +55,7 @@ class Backend(Protocol):
 
 
 class BackendFrames:
-    """A backend behind frames: what the actor of a validator offers its gateways.
+    """A backend behind frames: what a validator offers its gateways.
 
     A refusal travels as a `Fault`.  Any other exception is the caller's to see: it is a fault of
     the node.
@@ -54,6 +63,17 @@ class BackendFrames:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+
+    async def answer(self, call: int, frame: bytes) -> bytes:
+        """What the method that `call` names answers to a frame."""
+        match call:
+            case Call.SUBMIT:
+                return await self.submit(frame)
+            case Call.QUERY:
+                return await self.query(frame)
+            case Call.POLL:
+                return await self.poll(frame)
+        return _fault(QnetError(Code.MALFORMED, f"no call has the number {call}"))
 
     async def submit(self, frame: bytes) -> bytes:
         """A `SubmitFrame` in, a `SubmitAnswer` or `Fault` out."""
@@ -71,33 +91,26 @@ class BackendFrames:
         except QnetError as error:
             return _fault(error)
 
-    async def poll(self, after: int, timeout_ms: int) -> bytes:
-        """A `PollAnswer` or `Fault`."""
+    async def poll(self, frame: bytes) -> bytes:
+        """A `PollFrame` in, a `PollAnswer` or `Fault` out."""
         try:
-            cursor, events = await self._backend.poll(after, timeout_ms)
+            request = POLL_FRAME_CODEC.decode(frame)
+            cursor, events = await self._backend.poll(request.after, request.timeout_ms)
         except QnetError as error:
             return _fault(error)
         return encode(PollAnswer(cursor, tuple(events)))
 
 
 class FramedBackend:
-    """The other end: a `Backend` over three calls that carry frames."""
+    """The other end: a `Backend` over something that carries a frame and brings its answer."""
 
-    def __init__(
-        self,
-        index: int,
-        submit: Callable[[bytes], Awaitable[bytes]],
-        query: Callable[[bytes], Awaitable[bytes]],
-        poll: Callable[[int, int], Awaitable[bytes]],
-    ) -> None:
+    def __init__(self, index: int, call: Callable[[Call, bytes], Awaitable[bytes]]) -> None:
         self.index = index
-        self._submit = submit
-        self._query = query
-        self._poll = poll
+        self._call = call
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         frame = encode(SubmitFrame(tuple(transactions)))
-        answer = SUBMIT_ANSWER_CODEC.decode(await self._submit(frame))
+        answer = SUBMIT_ANSWER_CODEC.decode(await self._call(Call.SUBMIT, frame))
         if isinstance(answer, Fault):
             raise _error(answer)
         if len(answer.results) != len(transactions):
@@ -105,13 +118,14 @@ class FramedBackend:
         return list(answer.results)
 
     async def query(self, request: Query) -> Answer:
-        answer = ANSWER_CODEC.decode(await self._query(encode(request)))
+        answer = ANSWER_CODEC.decode(await self._call(Call.QUERY, encode(request)))
         if isinstance(answer, Fault):
             raise _error(answer)
         return answer
 
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
-        answer = POLL_CODEC.decode(await self._poll(after, timeout_ms))
+        frame = encode(PollFrame(after, timeout_ms))
+        answer = POLL_CODEC.decode(await self._call(Call.POLL, frame))
         if isinstance(answer, Fault):
             raise _error(answer)
         return answer.cursor, list(answer.events)

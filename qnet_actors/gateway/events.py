@@ -16,6 +16,7 @@ from qnet_actors.wire.codec import Codec, Digest, Struct, Unsigned, encode
 LOG_SIZE_BYTES_MAX: Final = 32 * 1024 * 1024
 POLL_SIZE_BYTES_MAX: Final = 4 * 1024 * 1024
 POLL_EVENTS_MAX: Final = 1_024
+POLL_TIMEOUT_MS_MAX: Final = 3_600_000
 _EVENT_SIZE_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
@@ -53,6 +54,13 @@ class CheckpointEvent(Struct, frozen=True, tag=4):
 Event = MissedEvents | StatusEvent | BlockEvent | CheckpointEvent
 
 
+class PollFrame(Struct, frozen=True):
+    """Asks for events: see `EventLog.poll`."""
+
+    after: Unsigned
+    timeout_ms: Annotated[int, msgspec.Meta(ge=0, le=POLL_TIMEOUT_MS_MAX)]
+
+
 class PollAnswer(Struct, frozen=True, tag=1):
     cursor: Unsigned
     """What to pass as `after` next."""
@@ -60,6 +68,7 @@ class PollAnswer(Struct, frozen=True, tag=1):
 
 
 EVENT_CODEC: Final = Codec[Event](Event, _EVENT_SIZE_BYTES_MAX)
+POLL_FRAME_CODEC: Final = Codec[PollFrame](PollFrame, 64)
 POLL_CODEC: Final = Codec["PollAnswer | Fault"](PollAnswer | Fault, 16 * 1024 * 1024)
 
 # Receipts of the own ledger: the first three fields are wanted, the rest is only stepped over.

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from qnet_actors.links.handshake import Signer, Verifier
     from qnet_actors.links.links import Links
     from qnet_actors.links.settings import LinkSettings
-    from qnet_actors.links.stream import Stream
+    from qnet_actors.links.stream import Ended, Payload, Stream
     from qnet_actors.links.transport import Listener, TcpTransport, Transport
 
 _HOME = {
+    "Ended": "stream",
     "LinkSettings": "settings",
     "Links": "links",
     "Listener": "transport",
+    "Payload": "stream",
     "PeerCounters": "counters",
     "Reason": "counters",
     "Signer": "handshake",
@@ -38,9 +40,11 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Ended",
     "LinkSettings",
     "Links",
     "Listener",
+    "Payload",
     "PeerCounters",
     "Reason",
     "Signer",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from qnet_actors.crypto import development_key, require_development
-from qnet_actors.gateway import BackendFrames
+from qnet_actors.gateway import BackendFrames, CallServer, Door
 from qnet_actors.network.development import VALIDATOR
 from qnet_actors.network.directory import Endpoint
 from qnet_actors.network.host import ValidatorHost
@@ -41,7 +41,11 @@ class ValidatorActor:
         else:
             self._host = ValidatorHost(decoded, key, settings)
         self._frames = BackendFrames(self._host)
-        self._start = asyncio.get_running_loop().create_task(self._host.start())
+        self._calls = CallServer(self._host)
+        loop = asyncio.get_running_loop()
+        # Gateways are answered, if only that it is not ready, before recovery ends.
+        self._door = loop.create_task(self._calls.start(settings.link_host))
+        self._start = loop.create_task(self._host.start())
 
     async def start(self) -> Endpoint:
         """Where its links listen, once it is recovered."""
@@ -59,14 +63,13 @@ class ValidatorActor:
             raise TypeError("a packed validator has no other process")
         await self._host.receive(frame)
 
-    async def submit(self, frame: bytes) -> bytes:
-        return await self._frames.submit(frame)
+    async def door(self) -> Door:
+        """Where gateways call it."""
+        return await self._door
 
     async def query(self, frame: bytes) -> bytes:
+        """For who holds the handle and needs one answer; see `gateway.BackendFrames`."""
         return await self._frames.query(frame)
-
-    async def poll(self, after: int, timeout_ms: int) -> bytes:
-        return await self._frames.poll(after, timeout_ms)
 
     async def state_roots(self) -> list[tuple[int, bytes]]:
         return self._host.state_roots()
@@ -83,6 +86,7 @@ class ValidatorActor:
         return os.getpid()
 
     async def stop(self) -> None:
+        await self._calls.close()
         await self._host.stop()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ import ray
 
 from qnet_actors.client import Client
 from qnet_actors.gateway.actor import GatewayActor
-from qnet_actors.gateway.backend import BackendFrames
+from qnet_actors.gateway.calls import CallServer, Door
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code, QnetError
 from tests.gateway.fakes import FakeBackend, Wallet, make_backends
@@ -27,16 +28,11 @@ class Validator:
         (fake,) = make_backends(auto=True)
         fake.index = index
         self.fake: FakeBackend = fake
-        self.frames = BackendFrames(fake)
+        self.calls = CallServer(fake)
+        self.opened = asyncio.get_running_loop().create_task(self.calls.start("127.0.0.1"))
 
-    async def submit(self, frame: bytes) -> bytes:
-        return await self.frames.submit(frame)
-
-    async def query(self, frame: bytes) -> bytes:
-        return await self.frames.query(frame)
-
-    async def poll(self, after: int, timeout_ms: int) -> bytes:
-        return await self.frames.poll(after, timeout_ms)
+    async def door(self) -> Door:
+        return await self.opened
 
 
 @pytest.fixture(scope="module")

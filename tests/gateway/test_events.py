@@ -108,7 +108,7 @@ def test_a_block_event_has_the_columns_of_the_receipts():
 async def test_frames_carry_every_query_submission_and_refusal():
     (backend,) = make_backends()
     frames = BackendFrames(backend)
-    remote = FramedBackend(0, frames.submit, frames.query, frames.poll)
+    remote = FramedBackend(0, frames.answer)
     alice = Wallet(0)
     data = alice.transfer(0)
     assert await remote.submit([data, b"\x00"]) == [
@@ -146,12 +146,13 @@ async def test_frames_that_are_not_frames_are_refused_and_unknown_codes_are_inte
         return b"\x93\x00\xcd\x27\x0f\xa1x"
 
     assert b"malformed" not in await frames.query(b"\x00")
-    remote = FramedBackend(0, answer, frames.query, answer)
+    remote = FramedBackend(0, answer)
     for call in (remote.submit([b"x"]), remote.poll(0, 0)):
         with pytest.raises(QnetError) as refused:
             await call
         assert refused.value.code == Code.INTERNAL
-    broken = FramedBackend(0, frames.query, lambda frame: frames.query(b"\x00"), answer)
+    broken = FramedBackend(0, lambda call, _: frames.answer(call, b"\x00"))
     with pytest.raises(QnetError) as refused:
         await broken.query(StatusQuery())
     assert refused.value.code == Code.MALFORMED
+    assert b"no call has the number 9" in await frames.answer(9, b"")
