@@ -101,6 +101,10 @@ class AsyncClient:
         """The latest certified checkpoint."""
         return await self._run(self._flows.checkpoint())
 
+    async def evidence(self) -> models.Evidence:
+        """Proofs that validators signed two blocks for one slot."""
+        return await self._run(self._flows.evidence())
+
     async def account(self, address: AddressLike) -> models.Account:
         """An account in the newest executed state."""
         return await self._run(self._flows.account(address))

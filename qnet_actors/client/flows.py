@@ -44,6 +44,7 @@ _submission = decoder(models.Submission)
 _block = decoder(models.Block)
 _blocks = decoder(models.Blocks)
 _checkpoint = decoder(models.Checkpoint)
+_evidence = decoder(models.Evidence)
 _fees = decoder(models.Fees)
 message: Final = decoder(models.Message)
 
@@ -117,6 +118,9 @@ class Flows:
 
     def checkpoint(self) -> Flow[models.Checkpoint]:
         return self._get("/checkpoints/latest", _checkpoint)
+
+    def evidence(self) -> Flow[models.Evidence]:
+        return self._get("/evidence", _evidence)
 
     def account(self, address: AddressLike) -> Flow[models.Account]:
         text = yield from self._text(address)

@@ -196,6 +196,31 @@ class Checkpoint(msgspec.Struct, frozen=True):
     votes: list[CheckpointVote]
 
 
+class SignedSlot(msgspec.Struct, frozen=True):
+    digest: str
+    timestamp_ms: int
+    slot: bytes
+    """Canonical bytes of the wire's `Slot`."""
+    signature: bytes
+
+
+class Equivocation(msgspec.Struct, frozen=True):
+    """Two blocks that one validator signed for one slot."""
+
+    epoch: int
+    round: int
+    author: int
+    scheme: str
+    key_id: str
+    public_key: bytes
+    first: SignedSlot
+    second: SignedSlot
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    evidence: list[Equivocation]
+
+
 class Gas(msgspec.Struct, frozen=True):
     transfer: int
     payment: int

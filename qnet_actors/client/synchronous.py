@@ -101,6 +101,10 @@ class Client:
         """The latest certified checkpoint."""
         return self._run(self._flows.checkpoint())
 
+    def evidence(self) -> models.Evidence:
+        """Proofs that validators signed two blocks for one slot."""
+        return self._run(self._flows.evidence())
+
     def account(self, address: AddressLike) -> models.Account:
         """An account in the newest executed state."""
         return self._run(self._flows.account(address))

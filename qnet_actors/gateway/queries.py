@@ -11,6 +11,7 @@ import msgspec
 
 from qnet_actors.wire.blocks import BlockHeader, Certificate
 from qnet_actors.wire.codec import U8, U16, U32, Address, Codec, Digest, Struct, Unsigned
+from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.limits import (
     SUBMISSION_SIZE_BYTES_MAX,
     SUBMISSION_TRANSACTIONS_MAX,
@@ -74,6 +75,10 @@ class CheckpointQuery(Struct, frozen=True, tag=7):
     """The latest certified checkpoint; faults with NOT_FOUND before the first."""
 
 
+class EvidenceQuery(Struct, frozen=True, tag=20):
+    """The proofs of equivocations that the validator keeps."""
+
+
 Query = (
     StatusQuery
     | ValidatorsQuery
@@ -82,6 +87,7 @@ Query = (
     | BlockQuery
     | BlocksQuery
     | CheckpointQuery
+    | EvidenceQuery
 )
 
 
@@ -177,6 +183,18 @@ class CheckpointAnswer(Struct, frozen=True, tag=7):
     certificate: Certificate
 
 
+class EvidenceInfo(Struct, frozen=True):
+    """A proof, with the key that it is to be checked with."""
+
+    equivocation: Equivocation
+    scheme: U8
+    public_key: Annotated[bytes, msgspec.Meta(max_length=8_192)]
+
+
+class EvidenceAnswer(Struct, frozen=True, tag=20):
+    proofs: Annotated[tuple[EvidenceInfo, ...], msgspec.Meta(max_length=2 * VALIDATORS_MAX)]
+
+
 Answer = (
     StatusAnswer
     | ValidatorsAnswer
@@ -185,6 +203,7 @@ Answer = (
     | BlockAnswer
     | BlocksAnswer
     | CheckpointAnswer
+    | EvidenceAnswer
 )
 
 

@@ -23,6 +23,8 @@ from qnet_actors.gateway.queries import (
     BlocksQuery,
     CheckpointAnswer,
     CheckpointQuery,
+    EvidenceAnswer,
+    EvidenceQuery,
     StatusAnswer,
     StatusQuery,
     ValidatorsAnswer,
@@ -33,6 +35,7 @@ from qnet_actors.gateway.schema import (
     BlocksView,
     BlockView,
     CheckpointView,
+    EvidenceView,
     FeesView,
     NextNonceView,
     StatusView,
@@ -46,6 +49,7 @@ from qnet_actors.gateway.submission import BODY_SIZE_BYTES_MAX, media_type, read
 from qnet_actors.gateway.tracker import RECEIVED, Tracked
 from qnet_actors.gateway.views import (
     checkpoint_view,
+    evidence_view,
     fees_view,
     status_view,
     tracked_views,
@@ -377,6 +381,15 @@ def _add_network(router: APIRouter, gateway: Gateway) -> None:
         return json_response(
             checkpoint_view(await gateway.ask(CheckpointQuery(), CheckpointAnswer))
         )
+
+    @router.get(
+        "/evidence",
+        summary="Proofs that validators signed two blocks for one slot",
+        responses=answers({200: (EvidenceView,)}, Code.NOT_READY),
+    )
+    async def evidence() -> Response:
+        """As the validator keeps them that is furthest ahead, at most two for each author."""
+        return json_response(evidence_view(await gateway.ask(EvidenceQuery(), EvidenceAnswer)))
 
     @router.get(
         "/fees",

@@ -203,6 +203,32 @@ class CheckpointView(View, frozen=True):
     votes: list[CheckpointVoteView]
 
 
+class SignedSlotView(View, frozen=True):
+    digest: str
+    """Of the block: what is signed, under the context `qnet/dag/v1`."""
+    timestamp_ms: int
+    slot: bytes
+    """The canonical bytes of the slot, whose hash is the digest."""
+    signature: bytes
+
+
+class EquivocationView(View, frozen=True):
+    """Two blocks that one validator signed for one slot."""
+
+    epoch: str
+    round: str
+    author: int
+    scheme: str
+    key_id: str
+    public_key: bytes
+    first: SignedSlotView
+    second: SignedSlotView
+
+
+class EvidenceView(View, frozen=True):
+    evidence: list[EquivocationView]
+
+
 class GasView(View, frozen=True):
     transfer: str
     payment: str

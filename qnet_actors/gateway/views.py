@@ -10,6 +10,7 @@ from qnet_actors.gateway.queries import (
     BlockAnswer,
     BlockSummary,
     CheckpointAnswer,
+    EvidenceAnswer,
     StatusAnswer,
     TransactionAnswer,
     ValidatorsAnswer,
@@ -25,12 +26,15 @@ from qnet_actors.gateway.schema import (
     BodyView,
     CheckpointView,
     CheckpointVoteView,
+    EquivocationView,
     EventView,
+    EvidenceView,
     FeesView,
     GasView,
     HeaderView,
     PaymentView,
     ReceiptView,
+    SignedSlotView,
     StatusView,
     TransactionView,
     ValidatorsView,
@@ -39,7 +43,9 @@ from qnet_actors.gateway.schema import (
 from qnet_actors.gateway.tracker import Tracked
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.blocks import RECEIPT_CODEC, BlockHeader
+from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
+from qnet_actors.wire.evidence import SignedSlot
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.limits import (
     GAS_LIMIT_MAX,
@@ -48,7 +54,7 @@ from qnet_actors.wire.limits import (
     SUBMISSION_TRANSACTIONS_MAX,
     TRANSACTION_SIZE_BYTES_MAX,
 )
-from qnet_actors.wire.schemes import Scheme
+from qnet_actors.wire.schemes import Scheme, key_id
 from qnet_actors.wire.transactions import (
     BODY_CODEC,
     GAS_ACCESS_ENTRY,
@@ -157,6 +163,32 @@ def checkpoint_view(answer: CheckpointAnswer) -> CheckpointView:
         votes=[
             CheckpointVoteView(vote.author, vote.signature) for vote in answer.certificate.votes
         ],
+    )
+
+
+def evidence_view(answer: EvidenceAnswer) -> EvidenceView:
+    def signed(item: SignedSlot) -> SignedSlotView:
+        return SignedSlotView(
+            digest=item.slot.digest().hex(),
+            timestamp_ms=item.slot.timestamp_ms,
+            slot=encode(item.slot),
+            signature=item.signature,
+        )
+
+    return EvidenceView(
+        [
+            EquivocationView(
+                epoch=str(info.equivocation.epoch),
+                round=str(info.equivocation.round),
+                author=info.equivocation.author,
+                scheme=_scheme_name(info.scheme),
+                key_id=key_id(info.scheme, info.public_key).hex(),
+                public_key=info.public_key,
+                first=signed(info.equivocation.first),
+                second=signed(info.equivocation.second),
+            )
+            for info in answer.proofs
+        ]
     )
 
 

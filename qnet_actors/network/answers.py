@@ -22,6 +22,9 @@ from qnet_actors.gateway.queries import (
     BlockSummary,
     CheckpointAnswer,
     CheckpointQuery,
+    EvidenceAnswer,
+    EvidenceInfo,
+    EvidenceQuery,
     Query,
     StatusAnswer,
     StatusQuery,
@@ -126,6 +129,8 @@ class Answers:
                 return await asyncio.to_thread(self._blocks, before, count_max)
             case CheckpointQuery():
                 return await asyncio.to_thread(self._checkpoint)
+            case EvidenceQuery():
+                return self._evidence()
 
     def _status(self, ready: bool) -> StatusAnswer:
         consensus, latest = self._sources.consensus.status, self._latest
@@ -163,6 +168,15 @@ class Answers:
                 )
                 for index, member in enumerate(committee.members)
             ),
+        )
+
+    def _evidence(self) -> EvidenceAnswer:
+        members = self._sources.committee.members
+        return EvidenceAnswer(
+            tuple(
+                EvidenceInfo(proof, members[proof.author].scheme, members[proof.author].public_key)
+                for proof in self._sources.consensus.evidence.equivocations()
+            )
         )
 
     def _transaction(self, id_: bytes) -> TransactionAnswer:

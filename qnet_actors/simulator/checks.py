@@ -88,8 +88,8 @@ class Checks:
     """Holds all honest validators to one history and to their own word.
 
     Invariants by name: commit_fork, commit_order, block_fork, block_order, parent, state_root,
-    certificate, double_sign, executed_twice, nonce_order, supply, forgotten, lost, no_progress,
-    halt, exception, spinning, codec.  The first violation ends the run.
+    certificate, double_sign, executed_twice, nonce_order, supply, forgotten, lost, evidence,
+    no_progress, halt, exception, spinning, codec.  The first violation ends the run.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from qnet_actors.crypto import Provider
-from qnet_actors.network.node import Node, RoomKey
+from qnet_actors.network.node import VALIDATOR, Node, RoomKey
 from qnet_actors.rooms import Core, Storage
 from qnet_actors.simulator.adversary import Adversary
 from qnet_actors.simulator.checks import Checks
@@ -22,6 +22,7 @@ from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.scheduler import Scheduler, Stuck
 from qnet_actors.simulator.signing import Signing, SimSigner
 from qnet_actors.simulator.trace import Trace
+from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.blocks import BlockRecord
 from qnet_actors.wire.committee import Member
 from qnet_actors.wire.genesis import (
@@ -124,6 +125,8 @@ class Simulation:
             self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 24))
         )
         self.shards: Final = self.rng.choice(SHARDS)
+        self.consensus: Final[dict[int, ValidatorCore]] = {}
+        """The consensus room of each validator's present life."""
         self._rooms = rooms(self.genesis, members, signing.provider, self.shards)
         self._wrap = wrap
         self.hosts: Final = [
@@ -192,6 +195,9 @@ class Simulation:
 
     def _open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
         node, storages = self._rooms.open(index)
+        consensus = node.rooms[VALIDATOR]
+        if isinstance(consensus, ValidatorCore):
+            self.consensus[index] = consensus
         for key, core in node.rooms.items():
             wrapped = core if self._wrap is None else self._wrap(index, key, core)
             node.rooms[key] = self.checks.watch(index, key, wrapped)
@@ -264,8 +270,11 @@ class Simulation:
         quiet = 0
         while not self._over():
             heights = {checks.progress[index].height for index in checks.honest}
+            for innocent in frozenset().union(*self._proved()) - checks.byzantine:
+                checks.fail(innocent, "evidence", "there is evidence against this honest validator")
             # A promise made by now may have been made this very moment: look twice.
-            quiet = quiet + 1 if len(heights) == 1 and not checks.batched else 0
+            settled = len(heights) == 1 and not checks.batched and len(self._proved()) < 2
+            quiet = quiet + 1 if settled else 0
             if quiet > 2:
                 return
             if self.scheduler.now_ms >= end_ms:
@@ -277,9 +286,20 @@ class Simulation:
                 fill_ms += FILL_MS
                 self.workload.fill_gaps(checks.batched)
 
+    def _proved(self) -> set[frozenset[int]]:
+        """Whom the honest validators hold proofs against: one set where all hold the same."""
+        return {
+            frozenset(proof.author for proof in self.consensus[index].evidence.equivocations())
+            for index in self.checks.honest
+            if index in self.consensus
+        }
+
     def _unsettled(self) -> None:
         checks = self.checks
-        if checks.batched:
+        proved = self._proved()
+        if len(proved) > 1:
+            checks.fail(checks.honest[0], "evidence", f"not all hold the same: {list(proved)}")
+        elif checks.batched:
             id_, tellers = next(iter(checks.batched.items()))
             checks.fail(
                 min(tellers),

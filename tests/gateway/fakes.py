@@ -33,6 +33,9 @@ from qnet_actors.gateway.queries import (
     BlockSummary,
     CheckpointAnswer,
     CheckpointQuery,
+    EvidenceAnswer,
+    EvidenceInfo,
+    EvidenceQuery,
     Query,
     StatusAnswer,
     StatusQuery,
@@ -205,6 +208,7 @@ class FakeBackend:
         """Submissions wait for it."""
         self.fault: QnetError | Exception | None = None
         self.ready = True
+        self.evidence: tuple[EvidenceInfo, ...] = ()
         self.queries = 0
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
@@ -332,6 +336,8 @@ class FakeBackend:
                 if self.ledger.certificate is None:
                     raise QnetError(Code.NOT_FOUND, "there is no checkpoint yet")
                 return CheckpointAnswer(self.ledger.certificate)
+            case EvidenceQuery():
+                return EvidenceAnswer(self.evidence)
 
     def _status(self) -> StatusAnswer:
         record, hash_ = self.ledger.records[-1] if self.ledger.records else (None, CHAIN_ID)

@@ -19,6 +19,7 @@ from qnet_actors.gateway.queries import (
     BlockQuery,
     BlocksQuery,
     CheckpointQuery,
+    EvidenceQuery,
     StatusQuery,
     TransactionQuery,
     ValidatorsQuery,
@@ -127,6 +128,7 @@ async def test_frames_carry_every_query_submission_and_refusal():
         BlockQuery(backend.ledger.records[0][1]),
         BlocksQuery(None, 5),
         CheckpointQuery(),
+        EvidenceQuery(),
     ):
         assert await remote.query(query) == await backend.query(query)
     with pytest.raises(QnetError) as refused:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64decode
 from urllib.parse import quote
 
 import msgspec
@@ -10,10 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qnet_actors.gateway import schema
+from qnet_actors.gateway.queries import EvidenceInfo
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.dag import DagBlock, DagHeader, header_slot
+from qnet_actors.wire.evidence import equivocation_of
+from qnet_actors.wire.schemes import Scheme, key_id
 from qnet_actors.wire.transactions import MultiTransfer, Payment, RotateKey
 from tests.gateway.fakes import BALANCE, CHAIN_ID, Wallet, World, id_of, world
 from tests.gateway.test_submit import check_problem
@@ -190,6 +195,24 @@ async def test_the_rest_of_the_network():
         assert checkpoint["votes"] == [{"author": 0, "signature": "c2lnbmF0dXJl"}]
 
 
+async def test_evidence_of_an_equivocation():
+    one, other = (DagBlock(DagHeader(1, 0, 7, 3, at, (), (), ()), bytes([at]) * 5) for at in (1, 2))
+    proof = equivocation_of(one, other)
+    async with world(1) as w:
+        assert await get(w, "/evidence", schema.EvidenceView) == {"evidence": []}
+        w.backend.evidence = (EvidenceInfo(proof, Scheme.ML_DSA_65, b"key"),)
+        (found,) = (await get(w, "/evidence", schema.EvidenceView))["evidence"]
+    assert (found["author"], found["round"], found["epoch"]) == (3, "7", "0")
+    assert found["scheme"] == "ml_dsa_65"
+    assert found["key_id"] == key_id(Scheme.ML_DSA_65, b"key").hex()
+    in_order = sorted((one, other), key=lambda block: block.digest)
+    for name, block in zip(("first", "second"), in_order, strict=True):
+        assert found[name]["digest"] == block.digest.hex()
+        assert found[name]["timestamp_ms"] == block.header.timestamp_ms
+        assert b64decode(found[name]["slot"]) == encode(header_slot(block.header))
+        assert b64decode(found[name]["signature"]) == block.signature
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [
@@ -275,6 +298,7 @@ async def test_openapi_names_every_route_code_and_object():
             "GET /api/v1/status",
             "GET /api/v1/validators",
             "GET /api/v1/checkpoints/latest",
+            "GET /api/v1/evidence",
             "GET /api/v1/fees",
         }
         schemas = document["components"]["schemas"]

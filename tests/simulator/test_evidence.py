@@ -1,0 +1,33 @@
+"""An equivocator ends up with proofs against it at every honest validator."""
+
+import pytest
+
+from qnet_actors.crypto import BatchVerifier, simulator_provider
+from qnet_actors.simulator.faults import Fault
+from qnet_actors.simulator.result import Verdict
+from qnet_actors.simulator.rooms import RealRooms
+from qnet_actors.simulator.simulation import SimConfig, Simulation
+from qnet_actors.validators.checks import BlockRules
+
+LIES = SimConfig(
+    faults=frozenset({Fault.BYZANTINE}),
+    fault_start_ms=500,
+    fault_end_ms=4_000,
+    virtual_ms_min=6_000,
+    rounds_min=20,
+)
+
+
+@pytest.mark.parametrize("seed", [5, 19])
+def test_every_honest_validator_holds_proofs_against_an_equivocator(seed: int):
+    simulation = Simulation(seed, LIES, RealRooms)
+    result = simulation.run()
+    assert result.verdict == Verdict.PASS, result.reason
+    assert result.attacks["equivocate"] > 0
+    (liar,) = simulation.checks.byzantine
+    for index in simulation.checks.honest:
+        proofs = simulation.consensus[index].evidence.equivocations()
+        assert [proof.author for proof in proofs] == [liar, liar]
+        committee = simulation.genesis.committee()
+        rules = BlockRules(committee, BatchVerifier(simulator_provider()))
+        assert rules.proven(proofs) == list(proofs)
