@@ -64,7 +64,7 @@ def _mark(heads: Array, following: Array, marks: Array, node: Any, depth: Any) -
 
 @kernel(
     f"int64({_ROWS}, {_ROWS}, int64, int64, int32[::1], int32[::1], uint8[::1], int32[::1], "
-    "int32[::1], uint8[:, ::1], uint8[:, ::1], int32[::1], int64[::1])"
+    "int32[::1], uint8[:, ::1], uint8[:, ::1], int32[::1], uint8[:, ::1], int64[::1])"
 )
 def insert(
     keys: Array,
@@ -79,12 +79,14 @@ def insert(
     leaf_keys: Array,
     leaf_values: Array,
     dirty: Array,
+    overwritten: Array,
     counters: Array,
 ) -> Any:
     """Sets keys from row `start` on, marking what must be hashed again.
 
     Returns the row at which space ran out, with nothing of it done, or the number of rows.  `base`
-    is the depth of the root; `dirty` takes the nodes of the leaves that were set.
+    is the depth of the root; `dirty` takes the nodes of the leaves that were set, `overwritten` the
+    values that they had.
     """
     for row in range(start, len(keys)):
         if (
@@ -128,6 +130,7 @@ def insert(
                     _attach(left, right, counters, inner, other, node)
                     break
             _attach(left, right, counters, parent, side, leaf)
+        overwritten[counters[DIRTY_LEAVES]] = leaf_values[slot]
         leaf_values[slot] = values[row]
         dirty[counters[DIRTY_LEAVES]] = leaf
         counters[DIRTY_LEAVES] += 1

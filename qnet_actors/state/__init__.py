@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from qnet_actors.state.accounts import split_rows
     from qnet_actors.state.partition import State, genesis_write_set, write_set_columns
-    from qnet_actors.state.partitioned import AccountReplica, PartitionedState
+    from qnet_actors.state.partitioned import AccountReplica, PartitionedProofs, PartitionedState
     from qnet_actors.state.ports import PartitionServer, Port
 
 __all__ = [
     "AccountReplica",
     "PartitionServer",
+    "PartitionedProofs",
     "PartitionedState",
     "Port",
     "State",
@@ -29,6 +30,7 @@ __all__ = [
 _MODULES: Final = {
     "AccountReplica": "partitioned",
     "PartitionServer": "ports",
+    "PartitionedProofs": "partitioned",
     "PartitionedState": "partitioned",
     "Port": "ports",
     "State": "partition",

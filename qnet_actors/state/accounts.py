@@ -48,22 +48,39 @@ class Accounts:
 
     def write(self, addresses: Sequence[bytes], values: AccountColumns) -> npt.NDArray[np.int64]:
         """Sets accounts, of which each may stand once; returns their rows, which never change."""
+        rows = self.rows(addresses)
+        self.set(rows, addresses, values)
+        return rows
+
+    def set(
+        self, rows: npt.NDArray[np.int64], addresses: Sequence[bytes], values: AccountColumns
+    ) -> None:
+        """Sets the accounts of these rows, which `rows` gave for these addresses."""
+        self._addresses[rows] = np.frombuffer(b"".join(addresses), dtype=np.uint8).reshape(-1, 32)
+        self._nonces[rows] = values.nonces
+        self._balances[rows] = values.balances
+        self._key_ids[rows] = values.key_ids
+
+    def rows(self, addresses: Sequence[bytes]) -> npt.NDArray[np.int64]:
+        """The rows of accounts; those that do not exist get one, of zeros."""
         known = self._rows
         for address in addresses:
             if address not in known:
                 known[address] = len(known)
         self._reserve(len(known))
-        rows = np.fromiter(map(known.__getitem__, addresses), dtype=np.int64, count=len(addresses))
-        self._addresses[rows] = np.frombuffer(b"".join(addresses), dtype=np.uint8).reshape(-1, 32)
-        self._nonces[rows] = values.nonces
-        self._balances[rows] = values.balances
-        self._key_ids[rows] = values.key_ids
-        return rows
+        return np.fromiter(map(known.__getitem__, addresses), dtype=np.int64, count=len(addresses))
+
+    def row(self, address: bytes) -> int | None:
+        """The row of one account; None: it does not exist."""
+        return self._rows.get(address)
+
+    def values(self, rows: npt.NDArray[np.int64]) -> AccountColumns:
+        """Copies of the values of rows."""
+        return AccountColumns(self._nonces[rows], self._balances[rows], self._key_ids[rows])
 
     def at(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], AccountColumns]:
         """Copies of the addresses and values of rows."""
-        values = AccountColumns(self._nonces[rows], self._balances[rows], self._key_ids[rows])
-        return self._addresses[rows], values
+        return self._addresses[rows], self.values(rows)
 
     def columns(self) -> tuple[npt.NDArray[np.uint8], AccountColumns]:
         """Addresses and values of all accounts; copies."""

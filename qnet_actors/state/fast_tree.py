@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,13 +18,37 @@ from qnet_actors.wire.hashing import STATE_LEAF, STATE_NODE, ZERO_DIGEST
 _LEAVES_LEAST: Final = 512
 
 
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What an update overwrote.
+
+    Nodes are never used again for another purpose: an inner node stays one, a leaf keeps its key,
+    and a node is newer the higher its number.  So the tree before an update is made of the nodes
+    below `nodes`, with these hashes and values where they differ from those of now.
+    """
+
+    root: int
+    nodes: int
+    changed: npt.NDArray[np.int64]
+    """Nodes that were hashed anew, rising."""
+    hashes: npt.NDArray[np.uint8]
+    leaves: npt.NDArray[np.int64]
+    """Leaves that were set, as nodes, rising."""
+    values: npt.NDArray[np.uint8]
+
+
 class FastTree:
     """A compact sparse Merkle tree over keys that share their first `depth` bits.
 
-    Keys are only ever added or changed.  About 1.4 nodes a key, 130 bytes a node and key.
+    Keys are only ever added or changed.  About 1.4 nodes a key, 130 bytes a node and key.  The
+    trees before the last `kept` updates can still be proved from; each costs the hashes that the
+    update after it overwrote.
     """
 
-    def __init__(self, depth: int = 0) -> None:
+    def __init__(self, depth: int = 0, kept: int = 0) -> None:
+        self.version = 0
+        """How many updates there were."""
+        self._before: deque[_Before] = deque(maxlen=kept)
         self._depth: Final = depth
         nodes = 2 * _LEAVES_LEAST + kernels.NODES_PER_INSERT_MAX
         self._left = np.zeros(nodes, dtype=np.int32)
@@ -41,10 +67,12 @@ class FastTree:
         """Sets key hashes to value hashes, both uint8[n, 32]; each key may stand once."""
         if not len(keys):
             return
+        root, nodes = int(self._counters[kernels.ROOT]), int(self._counters[kernels.NODES])
         # Neighbours in the tree are looked up one after the other while they are cached.
         order = np.argsort(np.ascontiguousarray(keys[:, :8]).view(">u8").ravel())
         keys, values = keys[order], values[order]
         dirty = np.empty(len(keys), dtype=np.int32)
+        overwritten = np.empty((len(keys), 32), dtype=np.uint8)
         done = 0
         while True:
             done = kernels.insert(
@@ -60,11 +88,15 @@ class FastTree:
                 self._leaf_keys,
                 self._leaf_values,
                 dirty,
+                overwritten,
                 self._counters,
             )
             if done == len(keys):
                 break
             self._grow()
+        if self._before.maxlen:
+            self._before.append(self._overwritten(root, nodes, dirty, overwritten))
+        self.version += 1
         kernels.rehash(
             self._depth,
             self._left,
@@ -82,30 +114,92 @@ class FastTree:
             MATERIAL,
         )
 
-    def root(self) -> Subtree:
-        """The root of this tree; (EMPTY, zeros) where there is no key."""
-        node = int(self._counters[kernels.ROOT])
+    def root(self, version: int | None = None) -> Subtree:
+        """The root of this tree; (EMPTY, zeros) where there is no key.
+
+        Raises LookupError for a version that is not kept.
+        """
+        undo = self._undo(version)
+        node = undo[0].root if undo else int(self._counters[kernels.ROOT])
         if not node:
             return Subtree(Kind.EMPTY, ZERO_DIGEST)
         kind = Kind.LEAF if self._left[node] == kernels.LEAF else Kind.NODE
-        return Subtree(kind, self._hashes[node].tobytes())
+        return Subtree(kind, self._hash(node, undo))
 
-    def prove(self, key: bytes) -> AccountProof:
-        """The siblings below this tree's root, and the terminal where it is not `key`'s leaf."""
+    def prove(self, key: bytes, version: int | None = None) -> tuple[bool, AccountProof]:
+        """(whether `key` is there; the siblings below this tree's root, and the terminal where it
+        is not `key`'s leaf).
+
+        Raises LookupError for a version that is not kept.
+        """
+        undo = self._undo(version)
+        nodes = undo[0].nodes if undo else int(self._counters[kernels.NODES])
+        node = undo[0].root if undo else int(self._counters[kernels.ROOT])
         siblings: list[bytes] = []
-        node, depth = int(self._counters[kernels.ROOT]), self._depth
+        depth = self._depth
         while node and self._left[node] != kernels.LEAF:
-            children = (int(self._left[node]), int(self._right[node]))
+            children = [
+                self._standing(int(child[node]), nodes) for child in (self._left, self._right)
+            ]
             side = bit(key, depth)
-            siblings.append(self._hashes[children[1 - side]].tobytes())
+            siblings.append(self._hash(children[1 - side], undo))
             node, depth = children[side], depth + 1
-        other = None
-        if node:
-            slot = int(self._right[node])
-            found = self._leaf_keys[slot].tobytes()
-            if found != key:
-                other = OtherLeaf(found, self._leaf_values[slot].tobytes())
-        return AccountProof(tuple(siblings), other)
+        if not node:
+            return False, AccountProof(tuple(siblings), None)
+        found = self._leaf_keys[self._right[node]].tobytes()
+        if found == key:
+            return True, AccountProof(tuple(siblings), None)
+        other = OtherLeaf(found, self._value(node, undo))
+        return False, AccountProof(tuple(siblings), other)
+
+    def _undo(self, version: int | None) -> list[_Before]:
+        """What the updates since a version overwrote, the oldest first."""
+        back = 0 if version is None else self.version - version
+        if not 0 <= back <= len(self._before):
+            raise LookupError(f"version {version} of the tree is not kept")
+        return list(self._before)[len(self._before) - back :]
+
+    def _standing(self, node: int, nodes: int) -> int:
+        """What stood in the place of `node` when there were `nodes`; 0: nothing.
+
+        A newer node stands where there was at most one leaf, which went down below it.
+        """
+        waiting = [node]
+        while waiting:
+            node = waiting.pop()
+            if node < nodes:
+                if node:
+                    return node
+            elif self._left[node] != kernels.LEAF:
+                waiting += (int(self._left[node]), int(self._right[node]))
+        return 0
+
+    def _hash(self, node: int, undo: list[_Before]) -> bytes:
+        for before in undo:
+            if (place := _place(before.changed, node)) is not None:
+                return bytes(before.hashes[place])
+        return bytes(self._hashes[node])
+
+    def _value(self, leaf: int, undo: list[_Before]) -> bytes:
+        for before in undo:
+            if (place := _place(before.leaves, leaf)) is not None:
+                return bytes(before.values[place])
+        return bytes(self._leaf_values[self._right[leaf]])
+
+    def _overwritten(
+        self,
+        root: int,
+        nodes: int,
+        dirty: npt.NDArray[np.int32],
+        values: npt.NDArray[np.uint8],
+    ) -> _Before:
+        """What hashing is about to overwrite in the tree that had `nodes` nodes."""
+        order = np.argsort(dirty)
+        order = order[: np.searchsorted(dirty[order], nodes)]
+        leaves = dirty[order].astype(np.int64)
+        inner = np.flatnonzero(self._marks[:nodes].view(np.bool_))
+        changed = np.sort(np.concatenate([inner, leaves]))
+        return _Before(root, nodes, changed, self._hashes[changed], leaves, values[order])
 
     def _grow(self) -> None:
         """Doubles whichever columns ran out."""
@@ -119,6 +213,12 @@ class FastTree:
             self._marks = _doubled(self._marks)
             self._following = _doubled(self._following)
             self._hashes = _doubled(self._hashes)
+
+
+def _place(rising: npt.NDArray[np.int64], number: int) -> int | None:
+    """Where a number stands in a column of rising ones."""
+    place = int(np.searchsorted(rising, number))
+    return place if place < len(rising) and rising[place] == number else None
 
 
 def _doubled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:

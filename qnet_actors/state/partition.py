@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from threading import Lock
 from typing import Final
@@ -12,11 +14,12 @@ import numpy.typing as npt
 
 from qnet_actors.kernels.blake3 import hash_fixed, hash_short
 from qnet_actors.kernels.tree import account_messages
-from qnet_actors.light import Account, AccountProof, OtherLeaf, bit, key_hash
+from qnet_actors.light import Account, AccountProof, key_hash
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.state.accounts import Accounts, split_rows
 from qnet_actors.state.fast_tree import FastTree
-from qnet_actors.state.tree import Kind, Subtree, combine
+from qnet_actors.state.proving import levels_of, prove_through
+from qnet_actors.state.tree import Subtree
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
@@ -28,34 +31,107 @@ _ROW_BYTES: Final = 32 + 8 + 8 + 32
 
 Changed = tuple[npt.NDArray[np.uint8], AccountColumns]
 """Addresses and values of accounts."""
+Overwritten = tuple[int, npt.NDArray[np.int64], AccountColumns]
+"""The number of a write, the rows that it set, and what they held before."""
+
+
+CHECKPOINTS_KEPT: Final = 8
+"""How many of the newest roots can be proved under: a certificate comes within a second or two of
+its checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a partition's tree is brought up to."""
+
+    height: int
+    writes: int
+    """How many writes there were until then."""
+    changed: Changed | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    height: int
+    writes: int
+    tree: int
+    """The version of the tree."""
 
 
 class Partition:
-    """Accounts whose key hash begins with one prefix, with the part of the tree over them."""
+    """Accounts whose key hash begins with one prefix, with the part of the tree over them.
+
+    What a write overwrites is kept for as long as a checkpoint before it can be proved under.
+    """
 
     def __init__(self, depth: int) -> None:
         self.accounts = Accounts()
-        self.tree = FastTree(depth)
+        self.tree = FastTree(depth, CHECKPOINTS_KEPT)
         self._changed: list[npt.NDArray[np.int64]] = []
+        self._checkpoints: deque[_Checkpoint] = deque(maxlen=CHECKPOINTS_KEPT)
+        self._overwritten: deque[Overwritten] = deque()
+        self._writes = 0
 
     def write(self, addresses: list[bytes], values: AccountColumns) -> None:
-        self._changed.append(self.accounts.write(addresses, values))
+        rows = self.accounts.rows(addresses)
+        self._writes += 1
+        self._overwritten.append((self._writes, rows, self.accounts.values(rows)))
+        self.accounts.set(rows, addresses, values)
+        self._changed.append(rows)
 
-    def take_changed(self) -> Changed | None:
+    def cut(self, height: int) -> Cut:
         """Copies of the accounts that were written since this was asked last."""
-        if not self._changed:
-            return None
-        rows = np.unique(np.concatenate(self._changed))
-        self._changed.clear()
-        return self.accounts.at(rows)
+        # The next checkpoint pushes out the oldest one.
+        full = len(self._checkpoints) == CHECKPOINTS_KEPT
+        oldest = self._checkpoints[1].writes if full else 0
+        if not self._checkpoints:
+            oldest = self._writes
+        while self._overwritten and self._overwritten[0][0] <= oldest:
+            self._overwritten.popleft()
+        changed = None
+        if self._changed:
+            changed = self.accounts.at(np.unique(np.concatenate(self._changed)))
+            self._changed.clear()
+        return Cut(height, self._writes, changed)
 
-    def update(self, changed: Changed | None) -> Subtree:
-        """Brings the tree up to `changed`; returns its root.  Costs about 2 us an account."""
-        if changed is not None:
-            addresses, values = changed
+    def update(self, cut: Cut) -> Subtree:
+        """Brings the tree up to `cut`; returns its root.  Costs about 2 us an account."""
+        if cut.changed is not None:
+            addresses, values = cut.changed
             rows, lengths = account_messages(values.nonces, values.balances, values.key_ids)
             self.tree.update(key_hashes(addresses), hash_short(STATE_VALUE, rows, lengths))
+        if self._checkpoints and self._checkpoints[-1].height == cut.height:
+            self._checkpoints.pop()
+        self._checkpoints.append(_Checkpoint(cut.height, cut.writes, self.tree.version))
         return self.tree.root()
+
+    def root_at(self, height: int) -> Subtree:
+        """The root at a checkpoint.  Raises `QnetError(NOT_FOUND)` where it is not kept."""
+        return self.tree.root(self._checkpoint(height).tree)
+
+    def prove_at(self, key: bytes, height: int) -> tuple[bool, AccountProof]:
+        """(whether the key hash was there, its proof below this partition's root).
+
+        Raises `QnetError(NOT_FOUND)`.
+        """
+        return self.tree.prove(key, self._checkpoint(height).tree)
+
+    def account_at(self, address: bytes, height: int) -> Account:
+        """An account at a checkpoint; zeros for none.  Raises `QnetError(NOT_FOUND)`."""
+        writes = self._checkpoint(height).writes
+        row = self.accounts.row(address)
+        if row is None:
+            return Account(0, 0, ZERO_DIGEST)
+        for number, rows, values in self._overwritten:
+            if number > writes and len(places := np.flatnonzero(rows == row)):
+                return _account(values, int(places[0]))
+        return _account(self.accounts.values(np.array([row])), 0)
+
+    def _checkpoint(self, height: int) -> _Checkpoint:
+        for checkpoint in self._checkpoints:
+            if checkpoint.height == height:
+                return checkpoint
+        raise QnetError(Code.NOT_FOUND, f"no proof can be made at height {height} here any more")
 
 
 class State:
@@ -110,21 +186,30 @@ class State:
         self._write(height, accounts)
 
     def root(self) -> bytes:
-        """The state root at the present height."""
+        """The state root at the present height, under which `prove` proves for a while."""
         with self._tree_lock:
             with self._lock:
-                changed = [partition.take_changed() for partition in self._partitions]
-            return self._levels(changed)[0][0].hash
+                cuts = [partition.cut(self.height) for partition in self._partitions]
+            pairs = zip(self._partitions, cuts, strict=True)
+            return levels_of([partition.update(cut) for partition, cut in pairs])[0][0].hash
 
-    def prove(self, address: bytes) -> tuple[bytes, Account | None, AccountProof]:
-        """(root, account or None, proof) at the present height."""
+    def prove(self, address: bytes, height: int) -> tuple[bytes, Account | None, AccountProof]:
+        """(root, account or None, proof) at one of the last heights that `root` was asked at.
+
+        Raises `QnetError(NOT_FOUND)` for another height.
+        """
         key = key_hash(address)
+        owner = self._partitions[self._index(key)]
         with self._tree_lock:
             with self._lock:
-                changed = [partition.take_changed() for partition in self._partitions]
-                account = self._account(address, key)
-            levels = self._levels(changed)
-            return levels[0][0].hash, account, self._prove(key, levels)
+                account = owner.account_at(address, height)
+            root, proof = prove_through(
+                key,
+                [partition.root_at(height) for partition in self._partitions],
+                lambda index: self._partitions[index].prove_at(key, height)[1],
+            )
+            exists, _ = owner.prove_at(key, height)
+        return root, account if exists else None, proof
 
     def snapshot(self) -> WriteSet:
         """All accounts at the present height, sorted by address."""
@@ -138,35 +223,6 @@ class State:
             balances=np.concatenate([v.balances for _, v in parts])[order].astype("<u8").tobytes(),
             key_ids=np.concatenate([v.key_ids for _, v in parts])[order].tobytes(),
         )
-
-    def _prove(self, key: bytes, levels: list[list[Subtree]]) -> AccountProof:
-        """A proof through the combined roots, then through one partition's tree."""
-        siblings: list[bytes] = []
-        depth = index = 0
-        while levels[depth][index].kind == Kind.NODE and depth < self._depth:
-            index = 2 * index + bit(key, depth)
-            depth += 1
-            siblings.append(levels[depth][index ^ 1].hash)
-        found = levels[depth][index]
-        other: OtherLeaf | None = None
-        if found.kind == Kind.NODE:
-            below = self._partitions[index].tree.prove(key)
-            siblings.extend(below.siblings)
-            other = below.other
-        elif found.kind == Kind.LEAF:
-            # The leaf rose: it is the only one of the partitions below this point.
-            while depth < self._depth:
-                index = 2 * index + (levels[depth + 1][2 * index].kind == Kind.EMPTY)
-                depth += 1
-            other = self._partitions[index].tree.prove(key).other
-        return AccountProof(tuple(siblings), other)
-
-    def _account(self, address: bytes, key: bytes) -> Account | None:
-        values = self._partitions[self._index(key)].accounts.read([address])
-        account = Account(
-            int(values.nonces[0]), int(values.balances[0]), values.key_ids[0].tobytes()
-        )
-        return None if account == Account(0, 0, ZERO_DIGEST) else account
 
     def _index(self, key: bytes) -> int:
         return key[0] >> (8 - self._depth)
@@ -208,14 +264,11 @@ class State:
         for index in np.unique(owners).tolist():
             yield index, np.flatnonzero(owners == index)
 
-    def _levels(self, changed: list[Changed | None]) -> list[list[Subtree]]:
-        """The combined roots from the whole state (one) down to the partitions."""
-        pairs = zip(self._partitions, changed, strict=True)
-        levels = [[partition.update(part) for partition, part in pairs]]
-        while len(levels[0]) > 1:
-            below = levels[0]
-            levels.insert(0, [combine(below[i], below[i + 1]) for i in range(0, len(below), 2)])
-        return levels
+
+def _account(values: AccountColumns, row: int) -> Account:
+    return Account(
+        int(values.nonces[row]), int(values.balances[row]), values.key_ids[row].tobytes()
+    )
 
 
 def key_hashes(addresses: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

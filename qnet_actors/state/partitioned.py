@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.light import Account, AccountProof, key_hash
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.state.accounts import Accounts, split_rows
 from qnet_actors.state.partition import PARTITIONS_MAX, key_hashes, write_set_columns
@@ -15,20 +16,23 @@ from qnet_actors.state.ports import (
     Answer,
     Everything,
     Port,
+    Prove,
     Put,
     Read,
     Request,
     Reset,
     Root,
+    RootAt,
     account_columns,
     accounts_of,
     ask,
     column_bytes,
     done,
+    proved_of,
     root_of,
     values_of,
 )
-from qnet_actors.state.tree import combine
+from qnet_actors.state.proving import levels_of, prove_through
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code, QnetError
 
@@ -88,10 +92,8 @@ class PartitionedState:
 
     def root(self) -> bytes:
         """The state root at the present height."""
-        level = [root_of(answer) for answer in self._ask_all(Root())]
-        while len(level) > 1:
-            level = [combine(level[i], level[i + 1]) for i in range(0, len(level), 2)]
-        return level[0].hash
+        roots = [root_of(answer) for answer in self._ask_all(Root(self.height))]
+        return levels_of(roots)[0][0].hash
 
     def snapshot(self) -> WriteSet:
         """All accounts at the present height, sorted by address."""
@@ -131,6 +133,29 @@ class PartitionedState:
         owners = key_hashes(addresses)[:, 0].astype(np.uint16) >> (8 - self._depth)
         for index in np.unique(owners).tolist():
             yield index, np.flatnonzero(owners == index)
+
+
+class PartitionedProofs:
+    """Proofs from the partitions of a `PartitionedState`, whichever process that lives in."""
+
+    def __init__(self, partitions: Sequence[Port]) -> None:
+        self._ports: Final = tuple(partitions)
+        self._depth: Final = len(self._ports).bit_length() - 1
+
+    def prove(self, address: bytes, height: int) -> tuple[bytes, Account | None, AccountProof]:
+        """(root, account or None, proof) at one of the last heights that had a root.
+
+        Raises `QnetError(NOT_FOUND)` for another height.
+        """
+        key = key_hash(address)
+        waits = [ask(port, RootAt(height)) for port in self._ports]
+        owner = proved_of(ask(self._ports[key[0] >> (8 - self._depth)], Prove(address, height))())
+        root, proof = prove_through(
+            key,
+            [root_of(wait()) for wait in waits],
+            lambda index: proved_of(ask(self._ports[index], Prove(address, height))()).proof,
+        )
+        return root, owner.account, proof
 
 
 class AccountReplica:

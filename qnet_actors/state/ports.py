@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.light import Account, AccountProof, key_hash
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.state.accounts import split_rows
 from qnet_actors.state.partition import Partition
@@ -48,11 +49,26 @@ class Put(Struct, frozen=True, tag=3):
 
 
 class Root(Struct, frozen=True, tag=4):
-    """Brings the tree up to date; answered by `RootAnswer`."""
+    """Brings the tree up to date, which is the one of `height`; answered by `RootAnswer`."""
+
+    height: int
 
 
 class Everything(Struct, frozen=True, tag=5):
     """Answered by an `AllAccounts` in no particular order."""
+
+
+class RootAt(Struct, frozen=True, tag=6):
+    """Answered by the `RootAnswer` that `Root` had at one of the last heights."""
+
+    height: int
+
+
+class Prove(Struct, frozen=True, tag=7):
+    """Answered by `Proved`, at one of the last heights that `Root` named."""
+
+    address: bytes
+    height: int
 
 
 class Done(Struct, frozen=True, tag=10):
@@ -76,8 +92,14 @@ class AllAccounts(Struct, frozen=True, tag=13):
     accounts: WriteSet
 
 
-Request = Reset | Read | Put | Root | Everything
-Answer = Done | Values | RootAnswer | AllAccounts
+class Proved(Struct, frozen=True, tag=14):
+    account: Account | None
+    proof: AccountProof
+    """Below this partition's root."""
+
+
+Request = Reset | Read | Put | Root | Everything | RootAt | Prove
+Answer = Done | Values | RootAnswer | AllAccounts | Proved
 
 _REQUEST: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _ANSWER: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
@@ -90,7 +112,10 @@ class PartitionServer:
         self._partition = Partition(0)
 
     def handle(self, frame: bytes) -> bytes:
-        """The answer to a request, both as frames."""
+        """The answer to a request, both as frames.
+
+        Raises `QnetError(NOT_FOUND)` for a height of which no proof can be made any more.
+        """
         return encode(self._answer(_REQUEST.decode(frame)))
 
     def call(self, request: bytes) -> Callable[[], bytes]:
@@ -110,9 +135,16 @@ class PartitionServer:
                 addresses_, values = account_columns(accounts)
                 self._partition.write(split_rows(addresses_), values)
                 return Done()
-            case Root():
-                root = self._partition.update(self._partition.take_changed())
+            case Root(height=height):
+                root = self._partition.update(self._partition.cut(height))
                 return RootAnswer(root.kind, root.hash)
+            case RootAt(height=height):
+                root = self._partition.root_at(height)
+                return RootAnswer(root.kind, root.hash)
+            case Prove(address=address, height=height):
+                exists, proof = self._partition.prove_at(key_hash(address), height)
+                account = self._partition.account_at(address, height)
+                return Proved(account if exists else None, proof)
             case Everything():
                 return AllAccounts(column_bytes(*self._partition.accounts.columns()))
 
@@ -143,6 +175,12 @@ def root_of(answer: Answer) -> Subtree:
     if not isinstance(answer, RootAnswer):
         raise _unexpected(answer)
     return Subtree(Kind(answer.kind), answer.hash)
+
+
+def proved_of(answer: Answer) -> Proved:
+    if not isinstance(answer, Proved):
+        raise _unexpected(answer)
+    return answer
 
 
 def accounts_of(answer: Answer) -> WriteSet:

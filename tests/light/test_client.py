@@ -50,8 +50,8 @@ def proved_account(raw: bytes, number: int = -1) -> ProvedAccount:
     state.load(0, genesis_write_set(GENESIS))
     for record in records()[: certificate.checkpoint.height]:
         state.apply(record.header.height, record.write_set)
-    root, account, proof = state.prove(raw)
-    assert root == certificate.checkpoint.state_root
+    assert state.root() == certificate.checkpoint.state_root
+    _, account, proof = state.prove(raw, state.height)
     return ProvedAccount(certificate, account, proof)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from qnet_actors.state.fast_tree import FastTree
@@ -25,8 +26,36 @@ def test_roots_and_proofs_equal_the_specification(batches):
         slow.update(list(batch.items()))
         fast.update(columns(list(batch)), columns(list(batch.values())))
         assert fast.root() == slow.root()
+    held = {key for batch in batches for key in batch}
     for key in asked:
-        assert fast.prove(key) == slow.prove(key)
+        assert fast.prove(key) == (key in held, slow.prove(key))
+
+
+@settings(max_examples=150, deadline=None)
+@given(batches)
+def test_earlier_versions_are_proved_from_as_they_were(batches):
+    slow, fast = StateTree(), FastTree(kept=3)
+    asked = [key for batch in batches for key in batch] + [bytes(32), b"\xff" * 32]
+    held: set[bytes] = set()
+    then = [(fast.root(), {key: (False, slow.prove(key)) for key in asked})]
+    for batch in batches:
+        slow.update(list(batch.items()))
+        fast.update(columns(list(batch)), columns(list(batch.values())))
+        held |= batch.keys()
+        if batch:
+            then.append((fast.root(), {key: (key in held, slow.prove(key)) for key in asked}))
+    assert fast.version == len(then) - 1
+    for version, (root, proofs) in enumerate(then):
+        if version < fast.version - 3:
+            with pytest.raises(LookupError):
+                fast.root(version)
+            with pytest.raises(LookupError):
+                fast.prove(bytes(32), version)
+            continue
+        assert fast.root(version) == root
+        assert {key: fast.prove(key, version) for key in asked} == proofs
+    with pytest.raises(LookupError):
+        fast.root(fast.version + 1)
 
 
 def test_grows_through_deep_chains():

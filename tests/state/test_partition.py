@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qnet_actors.light import key_hash, verify_account
+from qnet_actors.light import Account, AccountProof, key_hash, verify_account
 from qnet_actors.state import State
-from qnet_actors.state.partition import genesis_write_set, write_set_columns
+from qnet_actors.state.partition import CHECKPOINTS_KEPT, genesis_write_set, write_set_columns
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import ZERO_DIGEST
@@ -69,11 +69,51 @@ def test_proofs_through_partitions(partitions, count):
     state = State(partitions)
     held = {rng.randbytes(32): (1, n + 1, ZERO_DIGEST) for n in range(count)}
     state.apply(1, write_set(held))
+    expected = state.root()
     for address in [*held, *(rng.randbytes(32) for _ in range(30))]:
-        root, account, proof = state.prove(address)
-        assert root == state.root()
+        root, account, proof = state.prove(address, 1)
+        assert root == expected
         assert (account is not None) == (address in held)
         assert verify_account(root, address, account, proof)
+
+
+def test_an_account_of_zeros_is_there_all_the_same():
+    state = State()
+    state.apply(1, write_set({bytes(32): (0, 0, ZERO_DIGEST)}))
+    root = state.root()
+    assert state.prove(bytes(32), 1) == (root, Account(0, 0, ZERO_DIGEST), AccountProof((), None))
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.dictionaries(addresses, values, max_size=10), st.booleans()), max_size=24
+    ),
+    st.sampled_from([0, 1, 3]),
+)
+def test_proofs_under_the_last_checkpoints(made, depth):
+    """Blocks go on while proofs are made under the checkpoints that were cut on the way."""
+    state = State(1 << depth)
+    held: dict[bytes, tuple[int, int, bytes]] = {}
+    then: dict[int, tuple[bytes, dict[bytes, tuple[int, int, bytes]]]] = {}
+    for height, (changed, checkpoint) in enumerate(made, 1):
+        state.apply(height, write_set(changed))
+        held.update(changed)
+        if checkpoint:
+            then[height] = (state.root(), dict(held))
+    kept = list(then)[-CHECKPOINTS_KEPT:]
+    for height in range(1, len(made) + 2):
+        for address in (n.to_bytes(32, "big") for n in (0, 1, 2, 20, 40, 41)):
+            if height not in kept:
+                with pytest.raises(QnetError) as refused:
+                    state.prove(address, height)
+                assert refused.value.code is Code.NOT_FOUND
+                continue
+            root, account, proof = state.prove(address, height)
+            assert root == then[height][0]
+            value = then[height][1].get(address)
+            assert account == (None if value is None else Account(*value))
+            assert verify_account(root, address, account, proof)
 
 
 def test_snapshot_restores_the_same_root():

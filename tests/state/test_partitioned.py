@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qnet_actors.state import AccountReplica, PartitionedState, PartitionServer, State
+from qnet_actors.state import (
+    AccountReplica,
+    PartitionedProofs,
+    PartitionedState,
+    PartitionServer,
+    State,
+)
 from qnet_actors.wire.codes import Code, QnetError
 from tests.state.test_partition import columns, write_set
 
@@ -35,6 +41,23 @@ def test_equals_the_state_of_one_process(made, count):
         assert split.root() == whole.root()
     assert split.snapshot() == whole.snapshot()
     assert split.height == whole.height == replica.height
+
+
+@settings(max_examples=40)
+@given(blocks, st.sampled_from([1, 2, 4, 64]))
+def test_proofs_equal_those_of_one_process(made, count):
+    servers = [PartitionServer() for _ in range(count)]
+    whole, split, proofs = State(), PartitionedState(servers), PartitionedProofs(servers)
+    for height, accounts in enumerate(made, 1):
+        for state in (whole, split):
+            state.apply(height, write_set(accounts))
+            state.root()
+    for height in range(1, len(made) + 1):
+        for address in (*ADDRESSES[::7], b"\x77" * 32):
+            assert proofs.prove(address, height) == whole.prove(address, height)
+    with pytest.raises(QnetError) as caught:
+        proofs.prove(ADDRESSES[0], len(made) + 1)
+    assert caught.value.code == Code.NOT_FOUND
 
 
 def test_a_new_state_empties_its_partitions():
