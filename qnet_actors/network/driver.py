@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -23,6 +20,7 @@ from qnet_actors.network.node import (
     Stop,
     Write,
 )
+from qnet_actors.network.worker import Completions, Done, Worker
 from qnet_actors.rooms import Room, Storage
 from qnet_actors.wire.messages import Message
 
@@ -78,11 +76,13 @@ class Driver:
         self._peers: Peers | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._done = Completions(self._loop, self._on_done)
         self._workers = {
-            key: _thread(key, "run", VERIFY_NICENESS if key.room == Room.MEMPOOL else 0)
+            key: self._thread(key, "run", VERIFY_NICENESS if key.room == Room.MEMPOOL else 0)
             for key in node.rooms
         }
-        self._writers = {key: _thread(key, "write") for key in storages}
+        self._writers = {key: self._thread(key, "write") for key in storages}
         self._closed = False
 
     def start(self, peers: Peers) -> None:
@@ -108,21 +108,27 @@ class Driver:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        pools = [*self._workers.values(), *self._writers.values()]
-        await asyncio.gather(*(asyncio.to_thread(pool.shutdown, True) for pool in pools))
+        for worker in (*self._workers.values(), *self._writers.values()):
+            await asyncio.to_thread(worker.close)
         for storage in self._storages.values():
             await asyncio.to_thread(storage.close)
+
+    def _thread(self, key: RoomKey, kind: str, niceness: int = 0) -> Worker:
+        name = f"{key.room.name.lower()}-{key.shard}-{kind}"
+        return Worker(name, self._done, niceness)
 
     def _tick(self) -> None:
         self._timer = None
         self._drive(self.node.tick)
 
-    def _drive(self, step: Callable[[int], Sequence[Action]]) -> None:
-        """Takes a step of the node and carries out what comes of it; a fault stops the node."""
-        if self._closed:
-            return
+    def _drive(self, *steps: Callable[[int], Sequence[Action]]) -> None:
+        """Takes steps of the node and carries out what comes of them; a fault stops the node."""
         try:
-            self._carry_out(step(self.clock.now_ms()))
+            for step in steps:
+                if self._closed:
+                    return
+                self._carry_out(step(self.clock.now_ms()))
+            self._schedule()
         except Exception as error:
             logger.exception("the node failed")
             self._stop(f"{type(error).__name__}: {error}")
@@ -139,13 +145,12 @@ class Driver:
                         raise RuntimeError(f"no room {key} in this process")
                     self._on_forward(key, event)
                 case Start(key=key, call=call):
-                    self._when_done(self._workers[key].submit(call), partial(self.node.ran, action))
+                    self._workers[key].put(call, partial(self.node.ran, action))
                 case Write(key=key, writes=writes):
-                    future = self._writers[key].submit(self._storages[key].write, writes)
-                    self._when_done(future, partial(self._persisted, key))
+                    write = partial(self._storages[key].write, writes)
+                    self._writers[key].put(write, partial(self._persisted, key))
                 case Stop(reason=reason):
                     self._stop(reason)
-        self._schedule()
 
     def _send(self, message: Message, peers: tuple[int, ...] | None) -> None:
         if self._peers is None:
@@ -159,24 +164,13 @@ class Driver:
     def _persisted(self, key: RoomKey, _: None, now_ms: int) -> Sequence[Action]:
         return self.node.persisted(key, now_ms)
 
-    def _when_done(self, future: Future[Any], then: Callable[[Any, int], Sequence[Action]]) -> None:
-        """Calls `then` with (result, time) on the loop; a failure stops the node, never hides."""
-
-        def on_loop() -> None:
-            if self._closed:
-                return
-            error = future.exception()
-            if error is not None:
-                logger.error("a job of the node failed", exc_info=error)
-                self._stop(f"{type(error).__name__}: {error}")
-                return
-            self._drive(lambda now_ms: then(future.result(), now_ms))
-
-        def from_thread(_: Future[Any]) -> None:
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(on_loop)
-
-        future.add_done_callback(from_thread)
+    def _on_done(self, done: Sequence[Done]) -> None:
+        """What threads have done since the last time; a failure stops the node, never hides."""
+        for one in done:
+            if one.error is not None and not self._closed:
+                logger.error("a job of the node failed", exc_info=one.error)
+                self._stop(f"{type(one.error).__name__}: {one.error}")
+        self._drive(*(partial(one.then, one.result) for one in done))
 
     def _stop(self, reason: str) -> None:
         if not self._closed:
@@ -186,26 +180,11 @@ class Driver:
             self._on_stop(reason)
 
     def _schedule(self) -> None:
+        """A timer that is set too early is left: it costs less than setting one at each event."""
         wake_ms = None if self._closed else self.node.wake_ms()
+        if wake_ms is None or (self._timer is not None and self._timer_ms <= wake_ms):
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if wake_ms is not None:
-            delay = max(0, wake_ms - self.clock.now_ms()) / 1000
-            self._timer = self._loop.call_later(delay, self._tick)
-
-
-def _thread(key: RoomKey, kind: str, niceness: int = 0) -> ThreadPoolExecutor:
-    """A thread of a room; Linux keeps a priority for each thread, so the others keep theirs."""
-    name = f"{key.room.name.lower()}-{key.shard}-{kind}"
-    return ThreadPoolExecutor(
-        max_workers=1,
-        thread_name_prefix=name,
-        initializer=partial(_be_nice, niceness),
-    )
-
-
-def _be_nice(niceness: int) -> None:
-    """Lowers the priority of this thread alone."""
-    if niceness:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        delay = max(0, wake_ms - self.clock.now_ms()) / 1000
+        self._timer, self._timer_ms = self._loop.call_later(delay, self._tick), wake_ms
