@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from qnet_actors.network.node import Action
 
+NICENESS_MAX: Final = 19
 Then = Callable[[Any, int], Sequence[Action]]
 
 
@@ -80,7 +81,10 @@ class Worker:
 
     def _run(self) -> None:
         if self._niceness:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+            thread = threading.get_native_id()
+            # Relative to the process's own: nobody may raise a priority without a privilege.
+            niceness = os.getpriority(os.PRIO_PROCESS, thread) + self._niceness
+            os.setpriority(os.PRIO_PROCESS, thread, min(niceness, NICENESS_MAX))
         while (entry := self._jobs.get()) is not None:
             self._completions.add(_do(*entry))
             # A batch is megabytes, and the next job may be long in coming.
