@@ -8,17 +8,19 @@ all that follows it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 
-from qnet_actors.mempool.entries import Entry, entry_of
-from qnet_actors.mempool.keys import KeyStore, KeyTable
+from qnet_actors.mempool.entries import Entry, signature_rows
+from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.metrics import MempoolMetrics
 from qnet_actors.mempool.pool import Pool
-from qnet_actors.mempool.senders import Account
+from qnet_actors.mempool.reading import Candidates, Reading, Result
+from qnet_actors.mempool.senders import Account, AccountRows
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.validity import Verifier
 from qnet_actors.rooms import (
@@ -34,36 +36,13 @@ from qnet_actors.rooms import (
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.messages import PublicKey
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, SCHEME_SIZES, Scheme
-from qnet_actors.wire.transactions import (
-    TRANSACTION_CODEC,
-    TRANSACTION_VERSION,
-    Payload,
-    Transaction,
-    check_terms,
-    check_witness,
-)
-
-Result = tuple[int, bytes, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The candidates of one scheme: what a job makes columns of."""
-
-    scheme: Scheme
-    places: list[int]
-    keys: KeyTable
-    ids: list[bytes]
-    signatures: list[bytes]
 
 
 @dataclass(slots=True)
 class _Submission:
     request: int
     results: list[Result | None]
-    places: list[int] = field(default_factory=list)
-    """Which transaction of the request each candidate is."""
-    entries: list[Entry] = field(default_factory=list)
+    candidates: Candidates
     size_bytes: int = 0
     verdicts: list[bool] | None = None
 
@@ -83,8 +62,7 @@ class Admission:
         settings: MempoolSettings,
         metrics: MempoolMetrics,
     ) -> None:
-        self._chain_id = chain_id
-        self._schemes = schemes
+        self._reading = Reading(chain_id=chain_id, schemes=schemes, pool=pool, keys=keys)
         self._pool = pool
         self._keys = keys
         self._reader = reader
@@ -116,84 +94,98 @@ class Admission:
         over = self._line_size_bytes + size_bytes > self._settings.verifying_size_bytes_max
         if busy or (over and self._line):
             return self._refuse_all(event, Code.BUSY)
-        submission = _Submission(event.request, [None] * count, size_bytes=size_bytes)
-        for place, data in enumerate(event.transactions):
-            try:
-                entry = self._decode(data, height)
-            except QnetError as error:
-                submission.results[place] = (error.code, b"", error.detail)
-                continue
-            if isinstance(entry, Entry):
-                submission.places.append(place)
-                submission.entries.append(entry)
-            else:
-                submission.results[place] = entry
-        self._check_accounts(submission)
-        groups = self._groups(submission)
-        if not groups:
+        results: list[Result | None] = [None] * count
+        candidates = self._reading.read(event.transactions, height, results)
+        candidates = self._check_accounts(candidates, results)
+        submission = _Submission(event.request, results, candidates, size_bytes)
+        if not candidates.entries:
             return self._answer(submission, [])
         self._line.append(submission)
         self._line_size_bytes += size_bytes
-        for entry in submission.entries:
-            nonces = self._under_way.setdefault(entry.sender, {})
-            nonces[entry.nonce] = nonces.get(entry.nonce, 0) + 1
-            if entry.rotates_to:
-                self._rotating[entry.sender] += 1
-        call = partial(_verify, self._verifier, groups, len(submission.entries))
+        call = partial(_verify, self._verifier, candidates)
         return [Run(call, partial(self._verified, submission))]
 
-    def _decode(self, data: bytes, height: int) -> Entry | Result:
-        """An entry that keeps all rules that need no state; raises `QnetError` or refuses."""
-        transaction: Transaction = TRANSACTION_CODEC.decode(data)
-        body = transaction.body
-        if body.version != TRANSACTION_VERSION:
-            raise QnetError(Code.UNSUPPORTED_VERSION, f"transaction version {body.version}")
-        if body.chain_id != self._chain_id:
-            raise QnetError(Code.WRONG_CHAIN)
-        entry = entry_of(transaction, data)
-        try:
-            if body.valid_until and body.valid_until <= height:
-                raise QnetError(Code.EXPIRED, f"block {height} is executed already")
-            if entry.id in self._pool:
-                raise QnetError(Code.DUPLICATE)
-            check_terms(body.gas_limit, body.gas_price, Payload(body.access, body.action))
-            check_witness(body, transaction.witness, self._schemes)
-        except QnetError as error:
-            return (error.code, entry.id, error.detail)
-        return entry
+    def _check_accounts(self, given: Candidates, results: list[Result | None]) -> Candidates:
+        """The candidates that neither the pool nor the accounts are against already.
 
-    def _check_accounts(self, submission: _Submission) -> None:
-        """Drops the candidates that the pool and the accounts are against already."""
-        entries, places = submission.entries, submission.places
-        accounts = self.accounts(entries)
+        They are noted as under way.
+        """
+        entries: list[Entry] = []
+        places: list[int] = []
+        if not given.entries:
+            return given
+        rows, under_way = self._accounts(given.entries), self._under_way
+        queue_of = self._pool.queue
+        sender_max = self._settings.sender_transactions_max
+        room = self._pool.has_room(1, max([entry.size_bytes for entry in given.entries]))
         ends: dict[bytes, int] = {}
-        rotating: set[bytes] = set()
-        brought = {entry.key_id: entry.public_key for entry in entries if entry.public_key}
-        submission.entries, submission.places = [], []
-        for place, entry, account in zip(places, entries, accounts, strict=True):
-            end = ends.get(entry.sender)
+        brought: dict[bytes, bytes] | None = None
+        columns = zip(
+            given.places, given.entries, rows.nonces, rows.balances, rows.current, strict=True
+        )
+        for row, (place, entry, next_nonce, balance, current) in enumerate(columns):
+            sender, nonce = entry.sender, entry.nonce
+            queue, nonces, end = queue_of(sender), under_way.get(sender), ends.get(sender)
             if end is None:
-                end = self._end_of(entry.sender, self._pool.end_of(entry.sender, account.nonce))
-            refused = self._pool.refusal(entry, account, end)
-            if (
-                refused is not None
-                and refused[0] == Code.KEY_NOT_CURRENT
-                and (entry.sender in rotating or self._rotating[entry.sender])
+                end = next_nonce if queue is None else self._pool.end_of(sender, next_nonce)
+                if nonces is not None:
+                    end = self._end_of(sender, end)
+            # The common case, in line, of what `Pool.refusal` says of the first nonce missing.
+            if not (
+                room
+                and current
+                and nonce == end
+                and entry.public_key
+                and (
+                    entry.cost <= balance
+                    if queue is None
+                    else not queue.rotations
+                    and len(queue.entries) < sender_max
+                    and queue.cost_from(next_nonce) + entry.cost <= balance
+                )
             ):
-                refused = None
-            if refused is None and not self._finds_key(entry, brought):
-                refused = Code.UNKNOWN_KEY, ""
-            if refused is not None:
-                ends[entry.sender] = end
-                submission.results[place] = (refused[0], entry.id, refused[1])
-                continue
-            if entry.nonce == end:
-                end = self._end_of(entry.sender, self._pool.end_of(entry.sender, end + 1))
-            ends[entry.sender] = end
+                if brought is None:
+                    brought = {e.key_id: e.public_key for e in given.entries if e.brings_key}
+                refused = self._refusal(entry, rows.account(row), end, brought)
+                if refused is not None:
+                    ends[sender] = end
+                    results[place] = (refused[0], entry.id, refused[1])
+                    continue
+            if nonces is None:
+                under_way[sender] = {nonce: 1}
+            else:
+                nonces[nonce] = nonces.get(nonce, 0) + 1
             if entry.rotates_to:
-                rotating.add(entry.sender)
-            submission.places.append(place)
-            submission.entries.append(entry)
+                self._rotating[sender] += 1
+            if nonce == end:
+                end += 1
+                if queue is not None and end in queue.entries:
+                    end = self._pool.end_of(sender, end)
+                if nonces is not None and end in nonces:
+                    end = self._end_of(sender, end)
+            ends[sender] = end
+            places.append(place)
+            entries.append(entry)
+        return Candidates(given.data, given.starts, places, entries)
+
+    def _refusal(
+        self, entry: Entry, account: Account, end: int, brought: dict[bytes, bytes]
+    ) -> tuple[Code, str] | None:
+        """Why a candidate is not worth a look at its signature; None: it is.
+
+        `end` is the first nonce that its sender has nowhere, `brought` the keys that came along.
+        """
+        refused = self._pool.refusal(entry, account, end)
+        # Until a rotation is in the pool or refused, nobody can say which key is the sender's.
+        if (
+            refused is not None
+            and refused[0] == Code.KEY_NOT_CURRENT
+            and self._rotating[entry.sender]
+        ):
+            refused = None
+        if refused is None and not self._finds_key(entry, brought):
+            refused = Code.UNKNOWN_KEY, ""
+        return refused
 
     def _finds_key(self, entry: Entry, brought: dict[bytes, bytes]) -> bool:
         """Gives `entry` its key, from the store or from a transaction that came with it."""
@@ -220,40 +212,14 @@ class Admission:
 
     def accounts(self, entries: Sequence[Entry]) -> list[Account]:
         """The senders' accounts, read at once."""
-        if not entries:
-            return []
-        senders = np.frombuffer(b"".join([entry.sender for entry in entries]), dtype=np.uint8)
-        columns = self._reader.read(senders.reshape(len(entries), 32))
-        key_ids = np.ascontiguousarray(columns.key_ids).tobytes()
-        return [
-            Account(nonce, balance, key_ids[32 * row : 32 * row + 32])
-            for row, (nonce, balance) in enumerate(
-                zip(columns.nonces.tolist(), columns.balances.tolist(), strict=True)
-            )
-        ]
+        rows = self._accounts(entries)
+        return [rows.account(row) for row in range(len(entries))]
 
-    def _groups(self, submission: _Submission) -> list[_Group]:
-        """The candidates' signatures as columns, scheme by scheme."""
-        by_scheme: dict[int, list[int]] = {}
-        for place, entry in enumerate(submission.entries):
-            by_scheme.setdefault(entry.scheme, []).append(place)
-        groups = []
-        for scheme, places in by_scheme.items():
-            entries = [submission.entries[place] for place in places]
-            brought = {entry.key_id: entry.public_key for entry in entries}
-            keys = self._keys.table(scheme, [entry.key_id for entry in entries], brought)
-            if not isinstance(keys, KeyTable):
-                raise QnetError(Code.INTERNAL, "a candidate has no key")
-            groups.append(
-                _Group(
-                    Scheme(scheme),
-                    places,
-                    keys,
-                    [entry.id for entry in entries],
-                    [entry.signature for entry in entries],
-                )
-            )
-        return groups
+    def _accounts(self, entries: Sequence[Entry]) -> AccountRows:
+        senders = [entry.sender for entry in entries]
+        column = np.frombuffer(b"".join(senders), dtype=np.uint8).reshape(len(entries), 32)
+        read = self._reader.read(column)
+        return AccountRows(read, senders, [entry.key_id for entry in entries])
 
     def _verified(self, submission: _Submission, verdicts: list[bool], now_ms: int) -> list[Effect]:
         """Releases the submissions whose turn it is."""
@@ -268,30 +234,51 @@ class Admission:
 
     def _release(self, submission: _Submission, verdicts: list[bool]) -> list[Effect]:
         """Adds to the pool what is signed well, after a new look at the state."""
-        for entry in submission.entries:
+        results, places = submission.results, submission.candidates.places
+        entries = submission.candidates.entries
+        for entry in entries:
             self._leave(entry)
-        accounts = self.accounts(submission.entries)
+        if not all(verdicts):
+            rows = list(zip(places, entries, verdicts, strict=True))
+            for place, entry, valid in rows:
+                if not valid:
+                    results[place] = (Code.BAD_SIGNATURE, entry.id, "")
+            places = [place for place, _, valid in rows if valid]
+            entries = [entry for _, entry, valid in rows if valid]
+        if not entries:
+            return self._answer(submission, [])
+        others = self._pool.add_rows(entries, self._accounts(entries))
         ended: dict[str, list[bytes]] = {}
-        rows = zip(submission.places, submission.entries, accounts, verdicts, strict=True)
-        for place, entry, account, valid in rows:
-            if not valid:
-                submission.results[place] = (Code.BAD_SIGNATURE, entry.id, "")
-                continue
-            added = self._pool.add(entry, account)
-            submission.results[place] = (added.code, entry.id, added.detail)
-            if added.code == Code.SUCCESS and entry.brings_key:
-                key = PublicKey(entry.scheme, entry.public_key)
-                if self._keys.add(key):
-                    self.learned.append(key)
+        for row, added in others.items():
+            results[places[row]] = (added.code, entries[row].id, added.detail)
             if added.replaced is not None:
                 ended.setdefault(Code.REPLACED.label, []).append(added.replaced.id)
             for evicted in added.evicted:
                 ended.setdefault(Code.EVICTED.label, []).append(evicted.id)
+        success = int(Code.SUCCESS)
+        for place, entry in zip(places, entries, strict=True):
+            if results[place] is None:
+                results[place] = (success, entry.id, "")
+        self._learn(
+            entry
+            for place, entry in zip(places, entries, strict=True)
+            if entry.brings_key and (result := results[place]) and result[0] == success
+        )
         effects: list[Effect] = []
         for status, ids in ended.items():
             self._metrics.transactions_dropped[status] += len(ids)
             effects.append(ToRoom(Room.GATEWAY, StatusChanged(status, tuple(ids))))
         return self._answer(submission, effects)
+
+    def _learn(self, entries: Iterable[Entry]) -> None:
+        """Keeps the keys that transactions in the pool brought."""
+        for entry in entries:
+            held = self._keys.get(entry.key_id)
+            if held is not None and held.public_key is entry.public_key:
+                continue
+            key = PublicKey(entry.scheme, entry.public_key)
+            if self._keys.add(key):
+                self.learned.append(key)
 
     def _leave(self, entry: Entry) -> None:
         if entry.rotates_to:
@@ -311,32 +298,47 @@ class Admission:
         return [ToRoom(Room.GATEWAY, SubmitResult(event.request, results))]
 
     def _answer(self, submission: _Submission, effects: list[Effect]) -> list[Effect]:
-        results: list[Result] = []
-        for result in submission.results:
-            if result is None:
-                raise QnetError(Code.INTERNAL, "a transaction was neither refused nor verified")
-            code = int(result[0])
-            if code == Code.SUCCESS:
-                self._metrics.admitted += 1
-            else:
-                self._metrics.refused[code] += 1
-            results.append((code, result[1], result[2]))
-        answer = SubmitResult(submission.request, tuple(results))
+        results = tuple(submission.results)
+        if None in results:
+            raise QnetError(Code.INTERNAL, "a transaction was neither refused nor verified")
+        codes = Counter([int(result[0]) for result in results if result is not None])
+        self._metrics.admitted += codes.pop(int(Code.SUCCESS), 0)
+        self._metrics.refused.update(codes)
+        answer = SubmitResult(submission.request, cast("tuple[Result, ...]", results))
         return [*effects, ToRoom(Room.GATEWAY, answer)]
 
 
-def _verify(verifier: Verifier, groups: Sequence[_Group], count: int) -> list[bool]:
-    """One verdict a candidate, in their order."""
-    verdicts = [False] * count
-    for group in groups:
-        rows = len(group.places)
-        valid = verifier.verify_columns(
-            (group.keys.keys, group.keys.index),
-            np.frombuffer(b"".join(group.ids), dtype=np.uint8).reshape(rows, 32),
-            np.frombuffer(b"".join(group.signatures), dtype=np.uint8).reshape(rows, -1),
-            CONTEXT_TRANSACTION,
-            group.scheme,
-        )
-        for place, verdict in zip(group.places, valid.tolist(), strict=True):
-            verdicts[place] = verdict
+def _verify(verifier: Verifier, candidates: Candidates) -> list[bool]:
+    """One verdict a candidate, in their order; raises nothing for whatever clients sent."""
+    entries = candidates.entries
+    schemes = {entry.scheme for entry in entries}
+    if len(schemes) == 1:
+        return _verify_scheme(verifier, candidates, entries, candidates.places)
+    verdicts = [False] * len(entries)
+    for scheme in sorted(schemes):
+        rows = [row for row, entry in enumerate(entries) if entry.scheme == scheme]
+        places = [candidates.places[row] for row in rows]
+        found = _verify_scheme(verifier, candidates, [entries[row] for row in rows], places)
+        for row, verdict in zip(rows, found, strict=True):
+            verdicts[row] = verdict
+    return verdicts
+
+
+def _verify_scheme(
+    verifier: Verifier, candidates: Candidates, entries: list[Entry], places: list[int]
+) -> list[bool]:
+    """Verdicts on entries of one scheme, which stand at `places` of the submission."""
+    count, scheme = len(entries), entries[0].scheme
+    named = [entry.key_id for entry in entries]
+    keys = dict(zip(named, [entry.public_key for entry in entries], strict=True))
+    place_of = dict(zip(keys, range(len(keys)), strict=True))
+    index = np.fromiter(map(place_of.__getitem__, named), np.intp, count)
+    ends = np.array([entry.payload_end for entry in entries], dtype=np.int64)
+    verdicts: list[bool] = verifier.verify_columns(
+        (tuple(keys.values()), index),
+        np.frombuffer(b"".join([entry.id for entry in entries]), dtype=np.uint8).reshape(count, 32),
+        signature_rows(candidates.data, candidates.starts[places] + ends, scheme),
+        CONTEXT_TRANSACTION,
+        Scheme(scheme),
+    ).tolist()
     return verdicts

@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from qnet_actors.mempool.entries import PENDING, Entry
+from qnet_actors.kernels.submissions import cut_bodies, join
+from qnet_actors.mempool.entries import PENDING, Entry, signature_rows
 from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.settings import MempoolSettings
@@ -110,7 +111,7 @@ class Batcher:
             if entry.brings_key and entry.key_id in brought:
                 size_bytes -= len(entry.public_key)
             gas += entry.gas_limit
-            payload_bytes += len(entry.payload)
+            payload_bytes += entry.payload_end - entry.payload_at
             # The first always fits: no transaction reaches any of these bounds.
             if entries and (
                 size_bytes > settings.batch_size_bytes_max
@@ -122,9 +123,7 @@ class Batcher:
                 brought.add(entry.key_id)
             ready.pop()
             entries.append(entry)
-        for entry, ticket in blocked:
-            entry.ticket = ticket
-            ready.add(entry)
+        ready.put_back(blocked)
         return entries
 
 
@@ -138,22 +137,13 @@ def assemble(
     sequence: int,
 ) -> Batch:
     """The batch of `entries`, of one scheme: `wire.batches.build_batch` without rows to encode."""
-    offsets = np.zeros(len(entries) + 1, dtype="<u4")
-    np.cumsum([len(entry.payload) for entry in entries], out=offsets[1:])
-    bodies = b"".join(
-        [
-            *[entry.sender for entry in entries],
-            *[entry.key_id for entry in entries],
-            np.array([entry.nonce for entry in entries], dtype="<u8").tobytes(),
-            np.array([entry.valid_until for entry in entries], dtype="<u8").tobytes(),
-            np.array([entry.gas_limit for entry in entries], dtype="<u4").tobytes(),
-            np.array([entry.gas_price for entry in entries], dtype="<u4").tobytes(),
-            offsets.tobytes(),
-            *[entry.payload for entry in entries],
-        ]
-    )
+    data, starts = join([entry.data for entry in entries])
+    payloads = np.array([entry.payload_at for entry in entries], dtype=np.int64)
+    payload_ends = np.array([entry.payload_end for entry in entries], dtype=np.int64)
+    bodies = b"".join(cut_bodies(data, starts, payloads, payload_ends))
+    signatures = signature_rows(data, starts[:-1] + payload_ends, entries[0].scheme)
     keys = dict.fromkeys([entry.public_key for entry in entries if entry.brings_key])
-    witnesses = b"".join([*[entry.signature for entry in entries], *keys])
+    witnesses = b"".join([signatures.tobytes(), *keys])
     header = BatchHeader(
         version=BATCH_VERSION,
         chain_id=chain_id,

@@ -8,13 +8,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.kernels.submissions import gather
 from qnet_actors.wire.batches import Batch
+from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.expand import Expanded
-from qnet_actors.wire.schemes import key_id
+from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, key_id
 from qnet_actors.wire.transactions import (
     RotateKey,
     Transaction,
+    Witness,
     amount_total,
     transaction_id,
 )
@@ -28,6 +31,8 @@ SEEN: Final = 2
 
 # Of a batch: its row of the columns, with the payload's offset.
 ROW_BYTES: Final = 32 + 32 + 8 + 8 + 4 + 4 + 4
+_ARRAY_OF_TWO: Final = b"\x92"
+_BIN_8: Final = 0xC4
 
 
 class Entry(msgspec.Struct, eq=False, gc=False):
@@ -41,9 +46,11 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     valid_until: int
     gas_limit: int
     gas_price: int
-    payload: bytes
-    """Canonical access and action, as a batch's bodies section holds them."""
-    signature: bytes
+    data: bytes
+    """The transaction's canonical bytes, out of which a batch is cut."""
+    payload_at: int
+    payload_end: int
+    """Where access and action stand in `data`, as a batch's bodies section holds them."""
     public_key: bytes
     """Empty where it is not at hand."""
     brings_key: bool
@@ -66,6 +73,19 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     seen: bool = False
     """It was left to another author's batch once; it is not a second time."""
 
+    @property
+    def payload(self) -> bytes:
+        """Canonical access and action."""
+        return self.data[self.payload_at : self.payload_end]
+
+    @property
+    def signature(self) -> bytes:
+        at = self.payload_end + 1 + _unsigned_bytes(self.scheme)
+        if self.data[at] == _BIN_8:
+            return self.data[at + 2 : at + 2 + self.data[at + 1]]
+        size = int.from_bytes(self.data[at + 1 : at + 3], "big")
+        return self.data[at + 3 : at + 3 + size]
+
 
 def entry_of(transaction: Transaction, data: bytes) -> Entry:
     """The entry of a transaction whose canonical bytes are `data`.
@@ -79,9 +99,9 @@ def entry_of(transaction: Transaction, data: bytes) -> Entry:
         + _binary_bytes(len(witness.signature))
         + _binary_bytes(len(witness.public_key))
     )
-    body_bytes = data[1 : len(data) - witness_bytes]
-    head_bytes = (
-        1
+    payload_end = len(data) - witness_bytes
+    payload_at = (
+        2
         + _unsigned_bytes(body.version)
         + 3 * _binary_bytes(32)
         + _unsigned_bytes(body.nonce)
@@ -90,9 +110,8 @@ def entry_of(transaction: Transaction, data: bytes) -> Entry:
         + _unsigned_bytes(body.gas_price)
     )
     action = body.action
-    payload = body_bytes[head_bytes:]
     return Entry(
-        transaction_id(body_bytes),
+        transaction_id(data[1:payload_end]),
         witness.scheme,
         body.sender,
         body.key_id,
@@ -100,12 +119,13 @@ def entry_of(transaction: Transaction, data: bytes) -> Entry:
         body.valid_until,
         body.gas_limit,
         body.gas_price,
-        payload,
-        witness.signature,
+        data,
+        payload_at,
+        payload_end,
         witness.public_key,
         bool(witness.public_key),
         amount_total(action) + body.gas_limit * body.gas_price,
-        ROW_BYTES + len(payload) + len(witness.signature) + len(witness.public_key),
+        ROW_BYTES + payload_end - payload_at + len(witness.signature) + len(witness.public_key),
         action.key_id if isinstance(action, RotateKey) else b"",
     )
 
@@ -125,8 +145,10 @@ def entries_of_batch(batch: Batch, expanded: Expanded) -> list[Entry]:
         opened = expanded.payloads.get(row)
         action = None if opened is None else opened.action
         amount = int(expanded.amounts[row]) if action is None else amount_total(action)
-        payload, public_key = columns.row_payload(row), keys.get(key_ids[row], b"")
+        payload_size = int(columns.payload_offsets[row + 1] - columns.payload_offsets[row])
+        public_key, body = keys.get(key_ids[row], b""), expanded.body(row)
         signature = signatures[row].tobytes()
+        witness = encode(Witness(header.scheme, signature, b""))
         entries.append(
             Entry(
                 ids[row],
@@ -137,12 +159,13 @@ def entries_of_batch(batch: Batch, expanded: Expanded) -> list[Entry]:
                 int(columns.valid_until[row]),
                 gas_limit,
                 gas_price,
-                payload,
-                signature,
+                _ARRAY_OF_TWO + body + witness,
+                1 + len(body) - payload_size,
+                1 + len(body),
                 public_key,
                 bool(public_key),
                 amount + gas_limit * gas_price,
-                ROW_BYTES + len(payload) + len(signature) + len(public_key),
+                ROW_BYTES + payload_size + len(signature) + len(public_key),
                 action.key_id if isinstance(action, RotateKey) else b"",
                 state=BATCHED,
                 batch=batch.digest,
@@ -174,3 +197,16 @@ def _unsigned_bytes(value: int) -> int:
 def _binary_bytes(length: int) -> int:
     """The size of `length` bytes (below 2^16) in canonical MessagePack."""
     return length + (2 if length <= 0xFF else 3)
+
+
+def signature_rows(
+    data: npt.NDArray[np.uint8], payload_ends: npt.NDArray[np.int64], scheme: int
+) -> npt.NDArray[np.uint8]:
+    """uint8[n, size of the scheme]: signatures of transactions side by side in `data`.
+
+    `payload_ends` are places in `data`; the transactions have witnesses of `scheme`'s sizes.
+    """
+    size = SCHEME_SIZES[Scheme(scheme)].signature
+    # An array of three, the scheme, and the header of the signature.
+    head = 1 + _unsigned_bytes(scheme) + _binary_bytes(size) - size
+    return gather(data, payload_ends + head, size)

@@ -7,12 +7,12 @@ kinds of entries: pending, batched by this validator, and seen in another author
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
 from qnet_actors.mempool.ready import Ready
-from qnet_actors.mempool.senders import Account, SenderQueue
+from qnet_actors.mempool.senders import Account, AccountRows, SenderQueue
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.hashing import ZERO_DIGEST
@@ -53,6 +53,9 @@ class Pool:
 
     def __contains__(self, id_: bytes) -> bool:
         return id_ in self._by_id
+
+    def has_none_of(self, ids: Iterable[bytes]) -> bool:
+        return self._by_id.keys().isdisjoint(ids)
 
     def get(self, id_: bytes) -> Entry | None:
         return self._by_id.get(id_)
@@ -149,6 +152,77 @@ class Pool:
             self._insert(queue, entry)
         return Added(Code.SUCCESS, "", old, tuple(evicted))
 
+    def add_rows(self, entries: Sequence[Entry], accounts: AccountRows) -> dict[int, Added]:
+        """`add` of verified entries in order; what it did, of those that were not simply added.
+
+        The common case is done here, in line: room for all, and a nonce that is the first one
+        missing.  Tests hold it to `add`.
+        """
+        others: dict[int, Added] = {}
+        settings = self._settings
+        sender_max = settings.sender_transactions_max
+        room = self.has_room(len(entries), sum([entry.size_bytes for entry in entries]))
+        rows = zip(entries, accounts.nonces, accounts.balances, accounts.current, strict=True)
+        for row, (entry, next_nonce, balance, current) in enumerate(rows):
+            nonce, queue = entry.nonce, self._queues.get(entry.sender)
+            simple = room and current and nonce >= next_nonce and not entry.rotates_to
+            if not simple:
+                pass
+            elif queue is None:
+                simple = nonce == next_nonce and entry.cost <= balance
+                if simple:
+                    queue = SenderQueue(entry.sender, accounts.account(row))
+                    self._queues[entry.sender] = queue
+            else:
+                simple = (
+                    nonce == queue.frontier
+                    and not queue.rotations
+                    and len(queue.entries) < sender_max
+                    and queue.cost_from(next_nonce) + entry.cost <= balance
+                )
+            if simple and queue is not None:
+                self._append(queue, entry)
+                continue
+            added = self.add(entry, accounts.account(row))
+            if added.code != Code.SUCCESS or added.replaced is not None or added.evicted:
+                others[row] = added
+        return others
+
+    def has_room(self, count: int, size_bytes: int) -> bool:
+        """Whether so much more fits without displacing anything."""
+        settings = self._settings
+        return (
+            self._worst is None
+            and len(self._by_id) + count <= settings.pool_transactions_max
+            and self.size_bytes + size_bytes <= settings.pool_size_bytes_max
+        )
+
+    def _append(self, queue: SenderQueue, entry: Entry) -> None:
+        """`_insert` of an entry that is pending, at the frontier, where nothing is evictable."""
+        nonce, entries = entry.nonce, queue.entries
+        before = entries.get(nonce - 1)
+        rank = entry.gas_price
+        if before is not None and before.ticket and before.rank < rank:
+            rank = before.rank
+        self._by_id[entry.id] = entry
+        entries[nonce] = entry
+        queue.cost += entry.cost
+        queue.frontier = nonce + 1
+        if nonce < queue.ahead_nonce:
+            queue.ahead_nonce = 0
+        self.size_bytes += entry.size_bytes
+        if entry.valid_until:
+            self._expire(entry)
+        self._order = entry.order = self._order + 1
+        self._ticket = entry.ticket = self._ticket + 1
+        entry.rank = rank
+        ready = self.ready.get(entry.scheme)
+        if ready is None:
+            ready = self.ready[entry.scheme] = Ready()
+        ready.add(entry)
+        if nonce + 1 in entries:
+            self._expose(queue)
+
     def adopt(self, entry: Entry, account: Account) -> bool:
         """Takes back an entry of an own batch after a restart, whatever the bounds; False: spent.
 
@@ -237,13 +311,16 @@ class Pool:
         if entry.rotates_to:
             queue.rotations[entry.nonce] = entry.rotates_to
         if entry.valid_until:
-            heapq.heappush(self._expiring, (entry.valid_until, entry.id))
-            if len(self._expiring) > 2 * len(self._by_id) + _STALE_SPARE:
-                self._expiring = [(e.valid_until, e.id) for e in self._by_id.values()]
-                self._expiring = [item for item in self._expiring if item[0]]
-                heapq.heapify(self._expiring)
+            self._expire(entry)
         if entry.state == PENDING:
             self._make_evictable(entry)
+
+    def _expire(self, entry: Entry) -> None:
+        heapq.heappush(self._expiring, (entry.valid_until, entry.id))
+        if len(self._expiring) > 2 * len(self._by_id) + _STALE_SPARE:
+            self._expiring = [(e.valid_until, e.id) for e in self._by_id.values()]
+            self._expiring = [item for item in self._expiring if item[0]]
+            heapq.heapify(self._expiring)
 
     def _make_evictable(self, entry: Entry) -> None:
         # A number of its own each time: what an earlier one left in the heap stays without effect.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from qnet_actors.mempool.entries import Entry
@@ -14,14 +16,19 @@ class Ready:
     """The ready entries of one scheme by falling rank, then by rising ticket.
 
     An entry's rank is never above, and its ticket never below, that of the sender's entry before
-    it, so entries come out in nonce order.  Leaving costs nothing: what stays in the heap without
-    an entry is passed over, and the heap is built anew once that outweighs the rest.
+    it, so entries come out in nonce order.  Tickets of one rank stand in a line: most pools hold
+    few ranks, and a line costs less than a heap.  Leaving costs nothing: a ticket that stays in its
+    line without an entry is passed over, and all is built anew once those outweigh the rest.
     """
 
-    __slots__ = ("_heap", "_waiting", "size_bytes")
+    __slots__ = ("_lines", "_ranks", "_tickets", "_waiting", "size_bytes")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int]] = []
+        self._lines: dict[int, deque[int]] = {}
+        self._ranks: list[int] = []
+        """A heap of the negated ranks that have a line."""
+        self._tickets = 0
+        """How many stand in the lines."""
         self._waiting: dict[int, Entry] = {}
         self.size_bytes = 0
 
@@ -29,24 +36,49 @@ class Ready:
         return len(self._waiting)
 
     def add(self, entry: Entry) -> None:
-        """`entry` with its rank and a ticket that no other has had."""
+        """`entry` with its rank and a ticket above all that were given out."""
         self._waiting[entry.ticket] = entry
         self.size_bytes += entry.size_bytes
-        heapq.heappush(self._heap, (-entry.rank, entry.ticket))
+        self._tickets += 1
+        line = self._lines.get(entry.rank)
+        if line is None:
+            line = self._line(entry.rank)
+        line.append(entry.ticket)
+
+    def _line(self, rank: int) -> deque[int]:
+        heapq.heappush(self._ranks, -rank)
+        line = self._lines[rank] = deque()
+        return line
+
+    def put_back(self, entries: Iterable[tuple[Entry, int]]) -> None:
+        """Entries with the tickets that `pop` gave, in the order in which it took them out."""
+        for entry, ticket in reversed(list(entries)):
+            entry.ticket = ticket
+            self._waiting[ticket] = entry
+            self.size_bytes += entry.size_bytes
+            self._tickets += 1
+            line = self._lines.get(entry.rank)
+            (self._line(entry.rank) if line is None else line).appendleft(ticket)
 
     def remove(self, entry: Entry) -> None:
         del self._waiting[entry.ticket]
         self.size_bytes -= entry.size_bytes
         entry.ticket = 0
-        if len(self._heap) > 2 * len(self._waiting) + _STALE_SPARE:
-            self._heap = [(-e.rank, e.ticket) for e in self._waiting.values()]
-            heapq.heapify(self._heap)
+        if self._tickets > 2 * len(self._waiting) + _STALE_SPARE:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        self._lines, self._ranks, self._tickets = {}, [], len(self._waiting)
+        for ticket in sorted(self._waiting):
+            rank = self._waiting[ticket].rank
+            line = self._lines.get(rank)
+            (self._line(rank) if line is None else line).append(ticket)
 
     def pop(self) -> int:
         """Takes out what `first` has just found; the ticket that it had."""
-        entry = self._waiting[heapq.heappop(self._heap)[1]]
-        ticket = entry.ticket
-        self.remove(entry)
+        ticket = self._lines[-self._ranks[0]].popleft()
+        self._tickets -= 1
+        self.remove(self._waiting[ticket])
         return ticket
 
     def replace(self, old: Entry, new: Entry) -> None:
@@ -58,10 +90,14 @@ class Ready:
 
     def first(self) -> Entry | None:
         """The entry that is batched next."""
-        heap, waiting = self._heap, self._waiting
-        while heap:
-            entry = waiting.get(heap[0][1])
-            if entry is not None:
-                return entry
-            heapq.heappop(heap)
+        waiting = self._waiting
+        while self._ranks:
+            line = self._lines[-self._ranks[0]]
+            while line:
+                entry = waiting.get(line[0])
+                if entry is not None:
+                    return entry
+                line.popleft()
+                self._tickets -= 1
+            del self._lines[-heapq.heappop(self._ranks)]
         return None

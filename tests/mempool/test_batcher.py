@@ -122,7 +122,7 @@ def test_a_key_that_left_the_store_is_brought_along() -> None:
     ("fields", "fit"),
     [
         ({"gas_limit": GAS_LIMIT_MAX}, BATCH_GAS_MAX // GAS_LIMIT_MAX),
-        ({"payload": bytes(60_000)}, BATCH_PAYLOAD_BYTES_MAX // 60_000),
+        ({"payload_end": 60_000}, BATCH_PAYLOAD_BYTES_MAX // 60_000),
     ],
 )
 def test_the_limits_of_the_wire_end_a_batch(fields: dict, fit: int) -> None:

@@ -39,8 +39,9 @@ def entry(sender: bytes, nonce: int, price: int, **fields) -> Entry:
         "valid_until": 0,
         "gas_limit": 1,
         "gas_price": price,
-        "payload": b"",
-        "signature": b"",
+        "data": b"",
+        "payload_at": 0,
+        "payload_end": 0,
         "public_key": b"",
         "brings_key": False,
         "cost": price,
@@ -399,4 +400,4 @@ def test_leftovers_of_many_replacements_are_cleared() -> None:
         pool.remove(e)
         assert len(pool) == 0, round_
     assert len(pool._expiring) < 3_000
-    assert len(pool.ready[255]._heap) < 3_000
+    assert pool.ready[255]._tickets < 3_000
