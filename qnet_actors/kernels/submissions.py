@@ -50,6 +50,13 @@ class Read:
     """int64[n + 1]; rows that are not plain have no bytes here."""
 
 
+# Copies go from slice to slice: a loop over offsets that might be negative is not vectorised.
+@kernel(f"void({_BYTES}, uint8[::1])", inline="always")
+def _copy(source: Array, target: Array) -> None:
+    for k in range(len(target)):
+        target[k] = source[k]
+
+
 @kernel(f"int64({_BYTES}, int64, int64, {_U64})")
 def _read_unsigned(data: Array, at: int, end: int, value: Array) -> int:
     """Reads a shortest unsigned integer at `at`; the place after it, or -1 where none is."""
@@ -129,9 +136,9 @@ def _read_row(
                 if data[at + 2 + k] != chain_id[k]:
                     return False
         elif digest == 1:
-            senders[row] = data[at + 2 : at + 34]
+            _copy(data[at + 2 : at + 34], senders[row])
         else:
-            key_ids[row] = data[at + 2 : at + 34]
+            _copy(data[at + 2 : at + 34], key_ids[row])
         at += 34
     for term in range(4):
         at = _read_unsigned(data, at, end, value)
@@ -234,8 +241,7 @@ def _read(
             plain[row] = 1
             # The body begins behind the outer array's header.
             size = spans[1, row] - 1
-            for k in range(size):
-                bodies[put + k] = data[start + 1 + k]
+            _copy(data[start + 1 : start + 1 + size], bodies[put : put + size])
             put += size
         body_offsets[row + 1] = put
     return put
@@ -246,7 +252,7 @@ def _gather(data: Array, starts: Array, out: Array) -> None:
     width = out.shape[1]
     for row in range(len(starts)):
         start = starts[row]
-        out[row] = data[start : start + width]
+        _copy(data[start : start + width], out[row])
 
 
 @kernel(
@@ -271,8 +277,8 @@ def _cut(
         start = starts[row]
         # Behind two array headers and the version, of a byte each, stands the chain id.
         at = start + 3 + 34
-        senders[row] = data[at + 2 : at + 34]
-        key_ids[row] = data[at + 36 : at + 68]
+        _copy(data[at + 2 : at + 34], senders[row])
+        _copy(data[at + 36 : at + 68], key_ids[row])
         at += 68
         for term in range(4):
             at = _read_unsigned(data, at, starts[row + 1], value)
@@ -282,8 +288,7 @@ def _cut(
         if at != start + payloads[row]:
             return False
         size = payload_ends[row] - payloads[row]
-        for k in range(size):
-            out[put + k] = data[at + k]
+        _copy(data[at : at + size], out[put : put + size])
         put += size
         offsets[row + 1] = put
     return True
