@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,6 +74,29 @@ def validate(senders: SendersOption = 1_024, as_json: JsonOption = False) -> Non
 
         result = run_validate_bench(ValidateOptions(senders=senders), say)
         emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+
+
+@app.command("recovery")
+def recovery(
+    senders: SendersOption = 1_024,
+    seconds: Annotated[float, typer.Option(min=15, help="Of the load.")] = 30.0,
+    provider: Annotated[
+        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
+    ] = "auto",
+    rate: Annotated[float, typer.Option(min=0, help="Offered; 0: half of the maximum.")] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill a validator of four under load, and measure the latency of the others' clients."""
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+        from qnet_actors.experiments.recovery import RecoveryOptions, run_recovery
+
+        options = RecoveryOptions(senders=senders, seconds=seconds, provider=provider, rate=rate)
+        # Ray prints a death of its processes to standard output, which is the result's.
+        with redirect_stdout(sys.stderr):
+            result = run_recovery(options, Path(directory), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        if result.lost:
+            raise typer.Exit(FAILED)
 
 
 def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:

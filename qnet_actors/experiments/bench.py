@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 
+from qnet_actors.crypto import KeyPair, provider, select_provider
 from qnet_actors.experiments.demonstration import percentile
 from qnet_actors.experiments.load import LoadPlan, LoadResult, run_load
 from qnet_actors.experiments.processes import cpu_seconds, memory_bytes
@@ -27,6 +28,7 @@ from qnet_actors.network.development import VALIDATOR, development_genesis, deve
 from qnet_actors.network.launch import Network, agreed_root
 from qnet_actors.network.settings import NetworkSettings
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
 
 SAMPLE_TRANSACTIONS: Final = 1_024
@@ -115,14 +117,23 @@ class BenchResult(msgspec.Struct, frozen=True):
         return self.roots_equal and phases_good and self.half_load.valid
 
 
-def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
-    """Runs both phases on a fresh network in `directory`; raises `QnetError` where it cannot."""
+class Supply(msgspec.Struct, frozen=True):
+    """A genesis, and transactions signed for it."""
+
+    genesis: Genesis
+    keys: list[KeyPair]
+    folder: Path
+    count: int
+    raw_verifications_per_second: float
+    """Before the network is there."""
+
+
+def prepare(options: BenchOptions, say: Say) -> Supply:
+    """Signs what two phases of `options.seconds` may take, or finds it in the cache."""
     say("loading compiled kernels")
     warm()
     progress = Progress(say)
     keys = benchmark_keys(options.senders, progress)
-    from qnet_actors.crypto import provider, select_provider
-
     library = provider("auto")
     genesis = development_genesis(
         development_keys(VALIDATOR, options.validators, library),
@@ -134,28 +145,44 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
     sample = sign_all(
         Workload(chain_id, options.senders, SAMPLE_TRANSACTIONS), keys, folder, progress
     )
-    raw_before = raw_verifications(sample, options.provider)
-    limit = raw_before / options.validators
-    say(f"raw limit: {raw_before:.0f} verifications a second, {limit:.0f} transactions")
+    raw = raw_verifications(sample, options.provider)
+    limit = raw / options.validators
+    say(f"raw limit: {raw:.0f} verifications a second, {limit:.0f} transactions")
     planned = min(limit, PLANNED_PER_SECOND_MAX)
     count = int(1.8 * options.seconds * planned) + options.senders
     sign_all(Workload(chain_id, options.senders, count), keys, folder, progress)
+    return Supply(genesis, keys, sample, count, raw)
 
-    settings = NetworkSettings(
+
+def window(raw_verifications_per_second: float, validators: int) -> int:
+    """How much may be under way in a closed loop."""
+    limit = min(raw_verifications_per_second / validators, PLANNED_PER_SECOND_MAX)
+    return max(1_000, int(WINDOW_SECONDS * limit))
+
+
+def settings_of(options: BenchOptions, directory: Path) -> NetworkSettings:
+    """The network that is measured."""
+    return NetworkSettings(
         directory=directory,
         validators=options.validators,
         provider=options.provider,
         gateway_port=0,
     )
-    network = Network(genesis, settings, say)
+
+
+def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
+    """Runs both phases on a fresh network in `directory`; raises `QnetError` where it cannot."""
+    supply = prepare(options, say)
+    genesis, raw_before = supply.genesis, supply.raw_verifications_per_second
+    network = Network(genesis, settings_of(options, directory), say)
     with network:
-        runner = _Runner(network, sample, options.senders, count, say)
-        full = runner.run(options.seconds, 0.0, max(1_000, int(WINDOW_SECONDS * planned)))
+        runner = Runner(network, supply.folder, options.senders, supply.count, say)
+        full = runner.run(options.seconds, 0.0, window(raw_before, options.validators))
         rate = options.rate or 0.5 * full.executed_per_second
         half = runner.run(options.seconds, rate, 0)
         memory = memory_bytes()
         roots_equal = agreed_root(network, runner.height())[1] is not None
-    raw = (raw_before + raw_verifications(sample, options.provider)) / 2
+    raw = (raw_before + raw_verifications(supply.folder, options.provider)) / 2
     return BenchResult(
         offered_per_second=full.offered_per_second,
         achieved_per_second=full.achieved_per_second,
@@ -179,7 +206,7 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
     )
 
 
-class _Runner:
+class Runner:
     """Runs phases one after the other on one network and one supply of transactions."""
 
     def __init__(self, network: Network, folder: Path, senders: int, count: int, say: Say) -> None:
@@ -195,7 +222,8 @@ class _Runner:
         statuses = self._network.statuses()
         return max((status.height for status in statuses if status is not None), default=0)
 
-    def run(self, seconds: float, rate: float, window: int) -> Phase:
+    def load(self, seconds: float, rate: float, window: int) -> LoadResult:
+        """Offers the next transactions: at a rate, or where that is 0 as `window` allows."""
         plan = LoadPlan(
             url=self._network.gateway_urls[0],
             folder=self._folder,
@@ -212,10 +240,15 @@ class _Runner:
             raise QnetError(Code.INVALID_PARAMETER, "no signed transactions are left; more seconds")
         what = f"{rate:.0f} a second" if rate else f"as fast as they are taken, {window} under way"
         self._say(f"load for {seconds:.0f} s: {what}")
-        processes = self._network.process_ids()
-        cpu, sent_bytes = cpu_seconds(processes), self._link_bytes()
         result = run_load(plan)
         self._sent += result.sent
+        return result
+
+    def run(self, seconds: float, rate: float, window: int) -> Phase:
+        """One phase, with what it cost."""
+        processes = self._network.process_ids()
+        cpu, sent_bytes = cpu_seconds(processes), self._link_bytes()
+        result = self.load(seconds, rate, window)
         spent = {
             name: seconds - cpu[name]
             for name, seconds in cpu_seconds(processes).items()

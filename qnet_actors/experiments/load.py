@@ -73,6 +73,12 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, int]
     seconds: float
     latency_ms: list[float]
+    intended: list[float]
+    """time.time() at which each of those was meant to be sent."""
+    ids: bytes
+    """32 bytes for each of those."""
+    lost_ids: bytes
+    """32 bytes for each that was lost."""
     started: float
     """time.time() of the measured time's beginning."""
     ended: float
@@ -86,8 +92,8 @@ class _Pending:
     executed: int = 0
     failed: int = 0
     executed_at: list[float] = field(default_factory=list)
-    latencies: list[tuple[float, float]] = field(default_factory=list)
-    """(intended, latency) in seconds."""
+    latencies: list[tuple[float, float, bytes]] = field(default_factory=list)
+    """(intended, latency) in seconds, and the id."""
 
 
 def run_load(plan: LoadPlan) -> LoadResult:
@@ -125,7 +131,7 @@ class _Generator:
         self._pending = _Pending()
         self._refused: dict[str, int] = {}
         self._accepted = 0
-        self._dropped = 0
+        self._dropped: list[bytes] = []
         self._sent = 0
         self._primed = 0
         self._offered = 0
@@ -249,7 +255,7 @@ class _Generator:
             if code in _RETRIED:
                 self._retries.append((retry_at, intended, signed))
             else:
-                self._dropped += 1
+                self._dropped.append(signed.id)
                 self._pending.intended.pop(signed.id, None)
 
     async def _follow(self, subscribed: asyncio.Event) -> None:
@@ -270,12 +276,13 @@ class _Generator:
         now = time.monotonic()
         pending = self._pending
         for transaction in transactions:
-            intended = pending.intended.pop(bytes.fromhex(transaction["id"]), None)
+            id_ = bytes.fromhex(transaction["id"])
+            intended = pending.intended.pop(id_, None)
             if intended is None:
                 continue
             pending.failed += transaction["code"] != Code.SUCCESS.label
             pending.executed_at.append(now)
-            pending.latencies.append((intended, now - intended))
+            pending.latencies.append((intended, now - intended, id_))
 
     async def _drain(
         self, client: Any, slots: asyncio.Semaphore, tasks: set[asyncio.Task[None]]
@@ -298,16 +305,20 @@ class _Generator:
     def _result(self, ended: float, wall_offset: float) -> LoadResult:
         pending = self._pending
         start = self._measured_from
+        measured = [one for one in pending.latencies if one[0] >= start]
         return LoadResult(
             sent=self._sent,
             offered=self._offered,
             accepted=self._accepted,
             executed=sum(start <= at < ended for at in pending.executed_at),
             failed=pending.failed,
-            lost=len(pending.intended) + self._dropped,
+            lost=len(pending.intended) + len(self._dropped),
             refused=self._refused,
             seconds=max(ended - start, 1e-9),
-            latency_ms=[late * 1_000 for at, late in pending.latencies if at >= start],
+            latency_ms=[late * 1_000 for _, late, _ in measured],
+            intended=[at + wall_offset for at, _, _ in measured],
+            ids=b"".join(id_ for _, _, id_ in measured),
+            lost_ids=b"".join([*pending.intended, *self._dropped]),
             started=start + wall_offset,
             ended=ended + wall_offset,
         )

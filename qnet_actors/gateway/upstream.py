@@ -206,6 +206,12 @@ def _fail(entry: _Entry, error: QnetError) -> None:
         entry.done.set_exception(error)
 
 
+def home(sender: bytes, count: int) -> tuple[int, int]:
+    """Which of `count` validators a sender's transactions go to, and what is left of its hash."""
+    turn, position = divmod(int.from_bytes(hash32(HOME, sender)[:8], "big"), count)
+    return position, turn
+
+
 class Upstreams:
     """All validators of the operator."""
 
@@ -220,8 +226,7 @@ class Upstreams:
         By hash over all; where that one is dead, by the rest of the hash over the living, so a
         death moves its own senders alone.  Raises `QnetError(NOT_READY)` where none lives.
         """
-        point = int.from_bytes(hash32(HOME, sender)[:8], "big")
-        turn, position = divmod(point, len(self.all))
+        position, turn = home(sender, len(self.all))
         if self.all[position].live:
             return self.all[position]
         living = self.living()
