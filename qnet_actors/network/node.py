@@ -148,6 +148,7 @@ class Node:
         self._pending: deque[tuple[RoomKey, Any]] = deque()
         # A room's `wake_ms` changes by what the room takes in, so it is asked once after that.
         self._wakes: dict[RoomKey, int | None] = {}
+        self._soonest: int | None = None
 
     def start(self, now_ms: int) -> list[Action]:
         """The first call: every room does what is due at once."""
@@ -212,8 +213,10 @@ class Node:
             return None
         if self._pending:
             return 0
-        times = [wake for key in self.rooms if (wake := self._wake_ms(key)) is not None]
-        return min(times, default=None)
+        if len(self._wakes) < len(self.rooms):
+            times = [wake for key in self.rooms if (wake := self._wake_ms(key)) is not None]
+            self._soonest = min(times, default=None)
+        return self._soonest
 
     def _wake_ms(self, key: RoomKey) -> int | None:
         if key not in self._wakes:

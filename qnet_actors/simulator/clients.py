@@ -121,7 +121,7 @@ class Workload:
         kind = rng.random()
         if kind < 0.75:
             self._submit(
-                client, client.home, [self._next(client) for _ in range(rng.randrange(1, 5))]
+                client, client.home, [self._next(client) for _ in range(rng.randrange(1, 9))]
             )
         elif kind < 0.87:
             # Two transactions with one nonce, through two validators.

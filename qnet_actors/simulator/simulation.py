@@ -159,7 +159,7 @@ class Simulation:
             clients,
             self.genesis.chain_id(),
             self.shards,
-            (10, self.rng.randrange(40, 120)),
+            (20, self.rng.randrange(80, 240)),
             lambda: len(self.checks.expected.blocks),
         )
 

@@ -66,6 +66,8 @@ class _Tally:
 
     def extend(self, blocks: Sequence[DagBlock], says: _Says, stakes: Sequence[int]) -> _Tally:
         """Counts what stands in `blocks` behind those counted before."""
+        if len(blocks) == self._length:
+            return self
         for block in blocks[self._length :]:
             said, author = says(block), block.ref.author
             if (said, author) not in self._counted:

@@ -126,6 +126,9 @@ class ValidatorCore:
         self._halted = False
         self._now_ms = 0
         self._wake_ms: int | None = 0
+        self._stirred = True
+        """More came since the last tick than blocks to check."""
+        self._due: int | None = None
         self._first: list[Effect] = []
         """Effects of the recovery, for the first tick."""
         self._recover(recovered, executed_index)
@@ -166,10 +169,13 @@ class ValidatorCore:
         self._now_ms = self._wake_ms = now_ms
         out: list[Effect] = []
         match event:
+            case FromPeer(peer=peer, message=DagBlocks(blocks=blocks)) if peer in self._peers:
+                self._intake.add(peer, blocks)
+                return out
+        self._stirred = True
+        match event:
             case FromPeer(peer=peer, message=message) if peer in self._peers:
                 match message:
-                    case DagBlocks(blocks=blocks):
-                        self._intake.add(peer, blocks)
                     case DagRequest(refs=refs):
                         answer = self._peers.serve(peer, refs, now_ms)
                         out += [ToPeers(part, (peer,)) for part in answer]
@@ -207,9 +213,13 @@ class ValidatorCore:
             return []
         self._now_ms = now_ms
         out, self._first = self._first, []
+        self._check(out)
+        out += self._evidence.check()
+        if not self._stirred and (self._due is None or now_ms < self._due):
+            self._wake_ms = self._due
+            return out
+        self._stirred = False
         try:
-            self._check(out)
-            out += self._evidence.check()
             self._order(out)
             self._certify(out)
         except (BrokenAssumption, Diverged) as broken:
@@ -222,7 +232,7 @@ class ValidatorCore:
         self._report(out)
         if self._journal.is_due:
             out += self._journal.flush()
-        self._wake_ms = self._due_ms()
+        self._wake_ms = self._due = self._due_ms()
         return out
 
     def wake_ms(self) -> int | None:
@@ -256,7 +266,7 @@ class ValidatorCore:
         out.append(Run(partial(self._rules.check, received, scope), self._checked))
 
     def _checked(self, verdicts: list[Checked], now_ms: int) -> Sequence[Effect]:
-        self._checking = False
+        self._checking, self._stirred = False, True
         self._now_ms = self._wake_ms = now_ms
         out: list[Effect] = []
         for verdict in verdicts:
@@ -359,7 +369,7 @@ class ValidatorCore:
         def signed(signature: bytes, now_ms: int) -> Sequence[Effect]:
             vote = CheckpointVote(checkpoint.height, digest, signature)
             self._checkpoints.signed(self._own, vote)
-            self._wake_ms = now_ms
+            self._wake_ms, self._stirred = now_ms, True
             return []
 
         out.append(Run(partial(self._signer.sign, digest, CONTEXT_CHECKPOINT), signed))
@@ -425,7 +435,7 @@ class ValidatorCore:
 
     def _signed(self, header: DagHeader, signature: bytes, now_ms: int) -> Sequence[Effect]:
         """The own block is signed: journal it with all it stands on, then send it."""
-        self._signing = False
+        self._signing, self._stirred = False, True
         self._now_ms = self._wake_ms = now_ms
         if self._halted or self._guard.lost or header.round <= self._dag.gc_round:
             # Nobody has seen it; it is as if it had never been made.
