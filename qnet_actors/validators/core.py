@@ -215,7 +215,8 @@ class ValidatorCore:
         out, self._first = self._first, []
         self._check(out)
         out += self._evidence.check()
-        if not self._stirred and (self._due is None or now_ms < self._due):
+        is_due = self._journal.is_due or (self._due is not None and now_ms >= self._due)
+        if not (self._stirred or is_due):
             self._wake_ms = self._due
             return out
         self._stirred = False
