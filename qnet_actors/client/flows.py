@@ -12,9 +12,17 @@ from qnet_actors.client import models
 from qnet_actors.client.building import Signed, TransactionSigner, build, sign, signer_key_id
 from qnet_actors.client.calls import API, Call, Flow, decoder, exchange
 from qnet_actors.client.nonces import Nonces
+from qnet_actors.light import (
+    PROVED_ACCOUNT_CODEC,
+    PROVED_TRANSACTION_CODEC,
+    FinalTransaction,
+    LightClient,
+)
 from qnet_actors.wire.address import decode_address, encode_address
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import GENESIS_CODEC
+from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.transactions import (
     TRANSACTION_CODEC,
     Action,
@@ -38,6 +46,7 @@ _ATTEMPTS: Final = 3
 _status = decoder(models.Status)
 _validators = decoder(models.Validators)
 _account = decoder(models.Account)
+_proof = decoder(models.Proof)
 _next_nonce = decoder(models.NextNonce)
 _transaction = decoder(models.Transaction)
 _submission = decoder(models.Submission)
@@ -82,9 +91,16 @@ class SendOptions:
 class Flows:
     """The state of a client, and its operations as flows."""
 
-    def __init__(self, retries: int, chain_id: bytes | None) -> None:
+    def __init__(
+        self, retries: int, chain_id: bytes | None, light: LightClient | None = None
+    ) -> None:
+        """Raises `QnetError(WRONG_CHAIN)` where `light` is of another network than `chain_id`."""
+        if light is not None and chain_id not in (None, light.chain_id):
+            raise QnetError(Code.WRONG_CHAIN, "the light client is of another network")
         self._retries = retries
-        self._chain_id = chain_id
+        self._chain_id = chain_id if light is None else light.chain_id
+        self._light = light
+        self._pinned = self._chain_id is not None
         self._development: bool | None = None
         self._nonces = Nonces()
         self._known_keys: set[bytes] = set()
@@ -122,9 +138,47 @@ class Flows:
     def evidence(self) -> Flow[models.Evidence]:
         return self._get("/evidence", _evidence)
 
-    def account(self, address: AddressLike) -> Flow[models.Account]:
+    def account(self, address: AddressLike, prove: bool = False) -> Flow[models.Account]:
         text = yield from self._text(address)
-        return (yield from self._get(f"/accounts/{text}", _account))
+        if not prove:
+            return (yield from self._get(f"/accounts/{text}", _account))
+        raw = yield from self._raw(address)
+        light = yield from self._trusted()
+        # What is certified is never older than what was shown before.
+        params = {"min_height": str(light.height)}
+        answer = yield from self._get(f"/accounts/{text}/proof", _proof, params)
+        checkpoint, held = light.account(raw, PROVED_ACCOUNT_CODEC.decode(answer.proof))
+        if held is None:
+            return models.Account(text, checkpoint.height, 0, 0, proved=True)
+        key_id = None if held.key_id == ZERO_DIGEST else held.key_id.hex()
+        return models.Account(text, checkpoint.height, held.balance, held.nonce, key_id, True)
+
+    def final_transaction(self, id_: bytes | str) -> Flow[FinalTransaction]:
+        text = _hex(id_)
+        light = yield from self._trusted()
+        answer = yield from self._get(f"/tx/{text}/proof", _proof)
+        proved = PROVED_TRANSACTION_CODEC.decode(answer.proof)
+        return light.transaction(bytes.fromhex(text), proved)
+
+    def _trusted(self) -> Flow[LightClient]:
+        """The light client, over the genesis that the caller's chain id names.
+
+        Raises `QnetError`: CONFIGURATION_INVALID where the caller named none, for a gateway cannot
+        vouch for itself; WRONG_CHAIN for another genesis.
+        """
+        if self._light is None:
+            if not self._pinned:
+                raise QnetError(
+                    Code.CONFIGURATION_INVALID,
+                    "proofs are checked against a network that you name; give a chain_id",
+                )
+            genesis = yield from self._get("/genesis", GENESIS_CODEC.decode)
+            if genesis.chain_id() != self._chain_id:
+                raise QnetError(Code.WRONG_CHAIN, "the gateway's genesis is another network's")
+            from qnet_actors.crypto import select_provider
+
+            self._light = LightClient(genesis, select_provider().provider)
+        return self._light
 
     def balance(self, address: AddressLike) -> Flow[int]:
         return (yield from self.account(address)).balance

@@ -54,6 +54,14 @@ class Account(msgspec.Struct, frozen=True):
     balance: int
     nonce: int
     key_id: str | None = None
+    proved: bool = False
+    """Whether a proof was checked that a quorum certified it at this height."""
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What is to be checked: canonical MessagePack, see docs/reference/proofs.md."""
+
+    proof: bytes
 
 
 class Place(msgspec.Struct, frozen=True):

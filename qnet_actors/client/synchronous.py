@@ -34,6 +34,7 @@ from qnet_actors.client.flows import (
     message,
     subscription,
 )
+from qnet_actors.light import FinalTransaction, LightClient
 from qnet_actors.wire.transactions import Action
 
 T = TypeVar("T")
@@ -54,12 +55,15 @@ class Client:
         timeout_s: float = 10.0,
         retries: int = 2,
         chain_id: bytes | None = None,
+        light: LightClient | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`url` None: QNET_URL.  `retries`: how often a busy gateway is asked again."""
+        """`url` None: QNET_URL.  `retries`: how often a busy gateway is asked again.  `light`
+        checks proofs; None: one over the genesis that hashes to `chain_id`, once it is needed.
+        """
         self.url = check_url(url or default_url())
         self._timeout_s = timeout_s
-        self._flows = Flows(retries, chain_id)
+        self._flows = Flows(retries, chain_id, light)
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout_s,
@@ -105,9 +109,13 @@ class Client:
         """Proofs that validators signed two blocks for one slot."""
         return self._run(self._flows.evidence())
 
-    def account(self, address: AddressLike) -> models.Account:
-        """An account in the newest executed state."""
-        return self._run(self._flows.account(address))
+    def account(self, address: AddressLike, *, prove: bool = False) -> models.Account:
+        """An account in the newest executed state.
+
+        With `prove` it is that of the newest certified checkpoint, about a second old, and believed
+        only with a proof.  That needs `chain_id` or `light`; raises BAD_PROOF, BAD_CERTIFICATE.
+        """
+        return self._run(self._flows.account(address, prove))
 
     def balance(self, address: AddressLike) -> int:
         """The balance in the smallest unit."""
@@ -120,6 +128,13 @@ class Client:
     def transaction(self, id_: bytes | str) -> models.Transaction:
         """What is known of a transaction; raises `QnetError(NOT_FOUND)`."""
         return self._run(self._flows.transaction(id_))
+
+    def final_transaction(self, id_: bytes | str) -> FinalTransaction:
+        """A transaction that a quorum certified, with its block and receipt, checked by proof.
+
+        Needs `chain_id` or `light`; raises NOT_FOUND until it is final, BAD_PROOF, BAD_CERTIFICATE.
+        """
+        return self._run(self._flows.final_transaction(id_))
 
     def wait(
         self, id_: bytes | str, target: Target = "final", timeout_ms: int = WAIT_TIMEOUT_MS

@@ -20,6 +20,7 @@ from qnet_actors.gateway.explorer import add_explorer
 from qnet_actors.gateway.front import Front
 from qnet_actors.gateway.openapi import docs_page, openapi_document
 from qnet_actors.gateway.problems import problem_response
+from qnet_actors.gateway.proofs import create_proof_router
 from qnet_actors.gateway.queries import StatusAnswer, StatusQuery
 from qnet_actors.gateway.routes import create_router, json_response
 from qnet_actors.gateway.service import Gateway
@@ -70,6 +71,7 @@ def create_app(backends: Sequence[Backend], settings: Settings | None = None) ->
     )
     app.state.gateway = gateway
     app.include_router(create_router(gateway))
+    app.include_router(create_proof_router(gateway))
     app.include_router(create_socket_router(gateway))
     _add_operations(app, gateway)
     _add_documentation(app)

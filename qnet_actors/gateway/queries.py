@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from qnet_actors.light import ProvedAccount, ProvedTransaction
 from qnet_actors.wire.blocks import BlockHeader, Certificate
 from qnet_actors.wire.codec import U8, U16, U32, Address, Codec, Digest, Struct, Unsigned
 from qnet_actors.wire.evidence import Equivocation
@@ -18,6 +19,8 @@ from qnet_actors.wire.limits import (
     VALIDATORS_MAX,
 )
 
+GENESIS_SIZE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of a genesis that is served; a larger one goes from hand to hand."""
 PAGE_BLOCKS_MAX: Final = 100
 PAGE_TRANSACTIONS_MAX: Final = 1_000
 PAGE_SIZE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -75,6 +78,26 @@ class CheckpointQuery(Struct, frozen=True, tag=7):
     """The latest certified checkpoint; faults with NOT_FOUND before the first."""
 
 
+class AccountProofQuery(Struct, frozen=True, tag=8):
+    """An account under the newest certified checkpoint.
+
+    Faults with NOT_FOUND where that one is below `height_min`, or its tree is not kept.
+    """
+
+    address: Address
+    height_min: Unsigned = 0
+
+
+class TransactionProofQuery(Struct, frozen=True, tag=9):
+    """A transaction under a certified checkpoint; faults with NOT_FOUND until it is final."""
+
+    id: Digest
+
+
+class GenesisQuery(Struct, frozen=True, tag=10):
+    """The network's genesis; faults with TOO_LARGE."""
+
+
 class EvidenceQuery(Struct, frozen=True, tag=20):
     """The proofs of equivocations that the validator keeps."""
 
@@ -87,6 +110,9 @@ Query = (
     | BlockQuery
     | BlocksQuery
     | CheckpointQuery
+    | AccountProofQuery
+    | TransactionProofQuery
+    | GenesisQuery
     | EvidenceQuery
 )
 
@@ -191,6 +217,19 @@ class EvidenceInfo(Struct, frozen=True):
     public_key: Annotated[bytes, msgspec.Meta(max_length=8_192)]
 
 
+class AccountProofAnswer(Struct, frozen=True, tag=8):
+    proved: ProvedAccount
+
+
+class TransactionProofAnswer(Struct, frozen=True, tag=9):
+    proved: ProvedTransaction
+
+
+class GenesisAnswer(Struct, frozen=True, tag=10):
+    genesis: bytes
+    """Canonical; hashes to the chain id."""
+
+
 class EvidenceAnswer(Struct, frozen=True, tag=20):
     proofs: Annotated[tuple[EvidenceInfo, ...], msgspec.Meta(max_length=2 * VALIDATORS_MAX)]
 
@@ -203,6 +242,9 @@ Answer = (
     | BlockAnswer
     | BlocksAnswer
     | CheckpointAnswer
+    | AccountProofAnswer
+    | TransactionProofAnswer
+    | GenesisAnswer
     | EvidenceAnswer
 )
 

@@ -55,6 +55,30 @@ class AccountView(View, frozen=True):
     """Absent: the account has no key yet, its address is the only valid key id."""
 
 
+class AccountProofView(View, frozen=True):
+    """An account at the newest certified checkpoint; whoever does not check `proof` trusts the
+    gateway for the rest."""
+
+    address: str
+    height: str
+    exists: bool
+    balance: str
+    nonce: str
+    proof: bytes
+    """A `ProvedAccount`: docs/reference/proofs.md."""
+    key_id: str | None = None
+
+
+class TransactionProofView(View, frozen=True):
+    """Where a final transaction stands."""
+
+    id: str
+    height: str
+    index: int
+    proof: bytes
+    """A `ProvedTransaction`: docs/reference/proofs.md."""
+
+
 class NextNonceView(View, frozen=True):
     address: str
     next_nonce: str

@@ -203,6 +203,21 @@ class DuckLog:
     def newest_certificate(self) -> Certificate | None:
         return self._certificate
 
+    def certificate_from(self, height: int) -> Certificate | None:
+        """See `BlockQueries`; certificates are written by rising height, so the first will do."""
+        newest = self._certificate
+        if newest is None or newest.checkpoint.height < height:
+            return None
+        with self._tables:
+            start = max(0, self._position(height))
+            sequences = [part.sequence for part in self._ranges[start:]]
+        for sequence in sequences[:_CERTIFICATE_SEGMENTS]:
+            with self._files:
+                found = self._segment(sequence).certificate_from(height)
+            if found is not None:
+                return found
+        return None
+
     def height_of(self, block_hash: bytes) -> int | None:
         with self._tables:
             unindexed = sorted(self._recent, reverse=True)

@@ -87,6 +87,11 @@ class MemoryLog:
         held = self._held().certificates
         return held[max(held)] if held else None
 
+    def certificate_from(self, height: int) -> Certificate | None:
+        held = self._held().certificates
+        heights = [at for at in held if at >= height]
+        return held[min(heights)] if heights else None
+
     def snapshots(self) -> Iterator[SnapshotWrite]:
         return iter(list(self._held().snapshots))
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qnet_actors.ledger.writes import BlockQueries, Place
+from qnet_actors.light import HEADERS_MAX, ProvedTransaction, prove_transaction
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.wire.blocks import (
     BLOCK_HEADER_CODEC,
@@ -21,6 +22,7 @@ from qnet_actors.wire.blocks import (
     BlockRecord,
     Certificate,
 )
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import BLOCK, hash32
 
 PAGE_BLOCKS_MAX = 100
@@ -98,6 +100,25 @@ class LedgerQueries:
             record.bodies[place.position],
             record.receipts[place.position],
         )
+
+    def proved_transaction(self, id_: bytes) -> ProvedTransaction | None:
+        """An included transaction with its proof; None where it is in no durable block.
+
+        Raises `QnetError(NOT_FOUND)` where no certificate covers its block yet.
+        """
+        place = self._log.find_transaction(id_)
+        record = self.block(place.height) if place else None
+        if place is None or record is None:
+            return None
+        certificate = self._log.certificate_from(place.height)
+        if certificate is None:
+            raise QnetError(Code.NOT_FOUND, "the transaction is not final yet; wait for it")
+        count = certificate.checkpoint.height - place.height + 1
+        headers = self._log.headers(place.height, min(count, HEADERS_MAX))
+        if len(headers) != count:
+            raise QnetError(Code.NOT_FOUND, "no certificate near its block is kept here")
+        decoded = [BLOCK_HEADER_CODEC.decode(header) for header in headers]
+        return prove_transaction(certificate, decoded, record, place.position)
 
     def account(self, address: bytes) -> FoundAccount:
         """An account in the newest executed state."""

@@ -187,6 +187,14 @@ class Segment:
         )
         return CERTIFICATE_CODEC.decode(rows[0][0]) if rows else None
 
+    def certificate_from(self, height: int) -> Certificate | None:
+        """The certificate of the lowest checkpoint at or above `height` that this file holds."""
+        rows = self._read(
+            "SELECT certificate FROM certificates WHERE height >= ? ORDER BY height LIMIT 1",
+            [height],
+        )
+        return CERTIFICATE_CODEC.decode(rows[0][0]) if rows else None
+
     def close(self) -> None:
         self._connection.close()
 

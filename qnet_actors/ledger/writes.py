@@ -55,6 +55,9 @@ class BlockQueries(Protocol):
 
     def newest_certificate(self) -> Certificate | None: ...
 
+    def certificate_from(self, height: int) -> Certificate | None:
+        """The certificate of the lowest checkpoint at or above `height` that has one."""
+
     def headers(self, first_height: int, count_max: int) -> list[bytes]:
         """Canonical headers of consecutive blocks."""
 

@@ -11,8 +11,11 @@ from typing import Final, TypeVar
 from qnet_actors import __version__
 from qnet_actors.gateway.events import BlockEvent, CheckpointEvent, StatusEvent
 from qnet_actors.gateway.queries import (
+    GENESIS_SIZE_BYTES_MAX,
     PAGE_SIZE_BYTES_MAX,
     AccountAnswer,
+    AccountProofAnswer,
+    AccountProofQuery,
     AccountQuery,
     Answer,
     BlockAnswer,
@@ -25,10 +28,14 @@ from qnet_actors.gateway.queries import (
     EvidenceAnswer,
     EvidenceInfo,
     EvidenceQuery,
+    GenesisAnswer,
+    GenesisQuery,
     Query,
     StatusAnswer,
     StatusQuery,
     TransactionAnswer,
+    TransactionProofAnswer,
+    TransactionProofQuery,
     TransactionQuery,
     ValidatorInfo,
     ValidatorsAnswer,
@@ -36,14 +43,17 @@ from qnet_actors.gateway.queries import (
 )
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
 from qnet_actors.ledger import LedgerQueries
+from qnet_actors.light import Account, AccountProof, ProvedAccount
 from qnet_actors.links import Links
 from qnet_actors.network.compose import Validator
 from qnet_actors.validators import ValidatorCore
+from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 
 T = TypeVar("T")
+Proof = tuple[bytes, Account | None, AccountProof]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,11 @@ class Sources:
     ledger: LedgerQueries
     """Its calls may wait, and are made in threads."""
     account: Callable[[bytes], Awaitable[AccountAnswer]]
+    prove: Callable[[bytes, int], Proof]
+    """(root, account or None, proof) of an address at a checkpoint; may wait.
+
+    Raises `QnetError(NOT_FOUND)`.
+    """
     pool_transactions: Callable[[], int]
 
 
@@ -78,6 +93,7 @@ def packed_sources(validator: Validator) -> Sources:
         consensus=validator.consensus,
         ledger=ledger,
         account=account,
+        prove=validator.state.prove,
         pool_transactions=lambda: sum(shard.metrics.pool_transactions for shard in shards),
     )
 
@@ -129,6 +145,12 @@ class Answers:
                 return await asyncio.to_thread(self._blocks, before, count_max)
             case CheckpointQuery():
                 return await asyncio.to_thread(self._checkpoint)
+            case AccountProofQuery(address=address, height_min=height_min):
+                return await asyncio.to_thread(self._account_proof, address, height_min)
+            case TransactionProofQuery(id=id_):
+                return await asyncio.to_thread(self._transaction_proof, id_)
+            case GenesisQuery():
+                return await asyncio.to_thread(self._genesis_answer)
             case EvidenceQuery():
                 return self._evidence()
 
@@ -225,6 +247,28 @@ class Answers:
         if certificate is None:
             raise QnetError(Code.NOT_FOUND, "no checkpoint is certified yet")
         return CheckpointAnswer(certificate)
+
+    def _account_proof(self, address: bytes, height_min: int) -> AccountProofAnswer:
+        certificate = self._checkpoint().certificate
+        height = certificate.checkpoint.height
+        if height < height_min:
+            raise QnetError(Code.NOT_FOUND, f"height {height} is the newest that is certified here")
+        root, account, proof = self._sources.prove(address, height)
+        if root != certificate.checkpoint.state_root:
+            raise QnetError(Code.DIVERGED)
+        return AccountProofAnswer(ProvedAccount(certificate, account, proof))
+
+    def _transaction_proof(self, id_: bytes) -> TransactionProofAnswer:
+        proved = self._ledger.proved_transaction(id_)
+        if proved is None:
+            raise QnetError(Code.NOT_FOUND, f"no transaction {id_.hex()} is in a block here")
+        return TransactionProofAnswer(proved)
+
+    def _genesis_answer(self) -> GenesisAnswer:
+        encoded = encode(self._genesis)
+        if len(encoded) > GENESIS_SIZE_BYTES_MAX:
+            raise QnetError(Code.TOO_LARGE, "the genesis is too large to be served")
+        return GenesisAnswer(encoded)
 
     def _is_final(self, height: int) -> bool:
         return height <= self._tracker.final_height

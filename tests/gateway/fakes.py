@@ -24,6 +24,8 @@ from qnet_actors.gateway.events import (
 )
 from qnet_actors.gateway.queries import (
     AccountAnswer,
+    AccountProofAnswer,
+    AccountProofQuery,
     AccountQuery,
     Answer,
     BlockAnswer,
@@ -36,10 +38,14 @@ from qnet_actors.gateway.queries import (
     EvidenceAnswer,
     EvidenceInfo,
     EvidenceQuery,
+    GenesisAnswer,
+    GenesisQuery,
     Query,
     StatusAnswer,
     StatusQuery,
     TransactionAnswer,
+    TransactionProofAnswer,
+    TransactionProofQuery,
     TransactionQuery,
     ValidatorInfo,
     ValidatorsAnswer,
@@ -48,6 +54,7 @@ from qnet_actors.gateway.queries import (
 from qnet_actors.gateway.service import Gateway
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.tracker import Tracker
+from qnet_actors.light import ProvedAccount, ProvedTransaction
 from qnet_actors.wire.blocks import (
     BLOCK_VERSION,
     BlockHeader,
@@ -60,6 +67,7 @@ from qnet_actors.wire.blocks import (
 )
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme
 from qnet_actors.wire.transactions import (
@@ -101,6 +109,9 @@ class Ledger:
     keys: dict[bytes, bytes] = field(default_factory=dict)
     """Public keys by key id, as far as they were ever brought."""
     certificate: Certificate | None = None
+    proved_accounts: dict[bytes, ProvedAccount] = field(default_factory=dict)
+    proved_transactions: dict[bytes, ProvedTransaction] = field(default_factory=dict)
+    genesis: Genesis | None = None
     development: bool = True
     genesis_ms: int = 1_700_000_000_000
 
@@ -336,13 +347,27 @@ class FakeBackend:
                 if self.ledger.certificate is None:
                     raise QnetError(Code.NOT_FOUND, "there is no checkpoint yet")
                 return CheckpointAnswer(self.ledger.certificate)
+            case AccountProofQuery(address=address, height_min=height_min):
+                account = self.ledger.proved_accounts.get(address)
+                if account is None or account.certificate.checkpoint.height < height_min:
+                    raise QnetError(Code.NOT_FOUND)
+                return AccountProofAnswer(account)
+            case TransactionProofQuery(id=id_):
+                transaction = self.ledger.proved_transactions.get(id_)
+                if transaction is None:
+                    raise QnetError(Code.NOT_FOUND)
+                return TransactionProofAnswer(transaction)
+            case GenesisQuery():
+                if self.ledger.genesis is None:
+                    raise QnetError(Code.TOO_LARGE)
+                return GenesisAnswer(encode(self.ledger.genesis))
             case EvidenceQuery():
                 return EvidenceAnswer(self.evidence)
 
     def _status(self) -> StatusAnswer:
         record, hash_ = self.ledger.records[-1] if self.ledger.records else (None, CHAIN_ID)
         return StatusAnswer(
-            chain_id=CHAIN_ID,
+            chain_id=self.ledger.genesis.chain_id() if self.ledger.genesis else CHAIN_ID,
             name="test",
             development=self.ledger.development,
             index=self.index,

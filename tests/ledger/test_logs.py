@@ -74,6 +74,7 @@ def test_an_empty_log(kept):
         assert log.records(1, 10, 10**6) == log.headers(1, 10) == []
         assert log.newest_certificate() is None
         assert log.certificate_within(1, 10) is None
+        assert log.certificate_from(0) is None
         assert log.find_transaction(bytes(32)) is None
         assert log.height_of(bytes(32)) is None
         assert list(log.snapshots()) == []
@@ -136,6 +137,9 @@ def test_certificates(kept):
         assert log.certificate_within(heights[2], heights[2]) is None
         assert log.certificate_within(heights[1], heights[1]) == made[1]
         assert log.certificate_within(1, 24) == stored[-1]
+        for height in range(25):
+            above = [c for c in stored if c.checkpoint.height >= height]
+            assert log.certificate_from(height) == (above[0] if above else None)
 
 
 def test_heights_follow_one_another(kept):

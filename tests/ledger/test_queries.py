@@ -5,26 +5,34 @@ from __future__ import annotations
 import pytest
 
 from qnet_actors.ledger import DuckLog, LedgerQueries, LogOptions, MemoryLog, recover
-from qnet_actors.ledger.writes import receipt_id
+from qnet_actors.ledger.writes import CertificateWrite, receipt_id
+from qnet_actors.light import LightClient
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.transactions import BODY_CODEC
-from tests.ledger.chain import blocks, chain_genesis
+from tests.ledger.chain import blocks, certificates, chain_genesis
+from tests.ledger.rig import PROVIDER
 from tests.ledger.world import address
 
 GENESIS = chain_genesis()
 
 
 @pytest.fixture(params=["memory", "disk"])
-def queries(request, tmp_path):
-    log: MemoryLog | DuckLog
+def log(request, tmp_path):
+    made: MemoryLog | DuckLog
     if request.param == "memory":
-        log = MemoryLog()
+        made = MemoryLog()
     else:
-        log = DuckLog(
+        made = DuckLog(
             tmp_path, GENESIS.chain_id(), LogOptions(fsync=False, segment_size_bytes=9_000)
         )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queries(log):
     log.write(blocks()[:20])
-    yield LedgerQueries(log, recover(log, GENESIS).state)
-    log.close()
+    return LedgerQueries(log, recover(log, GENESIS).state)
 
 
 def test_blocks_by_height_hash_and_latest(queries):
@@ -71,6 +79,25 @@ def test_transactions_by_id(queries):
             assert (found.body, found.receipt) == (block.record.bodies[position], receipt)
             assert BODY_CODEC.decode(found.body).nonce >= 0
     assert queries.transaction(receipt_id(blocks()[22].record.receipts[0])) is None
+
+
+def test_proofs_of_final_transactions(log):
+    light, queries = LightClient(GENESIS, PROVIDER), LedgerQueries(log)
+    final = [c for c in certificates() if c.checkpoint.height <= 20]
+    for height, block in enumerate(blocks()[:20], 1):
+        log.write([block])
+        with pytest.raises(QnetError) as refused:
+            queries.proved_transaction(receipt_id(block.record.receipts[0]))
+        assert refused.value.code is Code.NOT_FOUND
+        log.write([CertificateWrite(c) for c in final if c.checkpoint.height == height])
+    for block in blocks()[: final[-1].checkpoint.height]:
+        for position, receipt in enumerate(block.record.receipts):
+            id_ = receipt_id(receipt)
+            proved = queries.proved_transaction(id_)
+            assert proved is not None
+            found = light.transaction(id_, proved)
+            assert (found.header, found.index) == (block.record.header, position)
+    assert queries.proved_transaction(bytes(32)) is None
 
 
 def test_accounts_of_the_newest_state(queries):

@@ -25,6 +25,7 @@ class Running:
     network: object
     url: str
     accounts: list[KeyPair]
+    chain_id: bytes
 
     def signers(self, first: int, count: int) -> list[Signer]:
         return [Signer(key, provider("auto")) for key in self.accounts[first : first + count]]
@@ -45,4 +46,4 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         directory=tmp_path_factory.mktemp("network"), validators=VALIDATORS, gateway_port=0
     )
     with Network(genesis, settings, lambda _: None) as network:
-        yield Running(network, network.gateway_urls[0], accounts)
+        yield Running(network, network.gateway_urls[0], accounts, genesis.chain_id())

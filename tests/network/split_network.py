@@ -98,13 +98,18 @@ def main(directory: Path) -> dict[str, Any]:
                 sys.stderr.write(f"{error}\n")
         height = max(status.height for status in network.statuses() if status is not None)
         _, root = agreed_root(network, height)
-        with Client(url) as client:
+        with Client(url, chain_id=genesis.chain_id()) as client:
             nonces = [client.account(signer.key_id).nonce for signer in signers]
+            sent = client.transfer(signers[0], bytes(32), 1, wait="final", timeout_ms=60_000)
+            proved = [client.account(signer.key_id, prove=True).nonce for signer in signers]
+            receipt = client.final_transaction(sent.id).receipt
         equivocations = [m.get("equivocations") for m in network.measurements()]
     return {
         "executed_before": before,
         "executed_after": after,
         "nonces": nonces,
+        "proved_nonces": proved,
+        "final": receipt.status == 0,
         "roots_equal": root is not None,
         "equivocations": equivocations,
         "processes": len({host, victim, *pids}),

@@ -45,6 +45,22 @@ def test_transfers_are_executed_and_final(running: Running) -> None:
         assert client.balance(bob.key_id) == before + 250
 
 
+def test_accounts_and_transactions_are_proved(running: Running) -> None:
+    alice, bob = running.signers(5, 2)
+    with Client(running.url, chain_id=running.chain_id) as client:
+        sent = client.transfer(alice, bob.key_id, 11, wait="final", timeout_ms=30_000)
+        assert sent.block is not None
+        for address in (alice.key_id, bob.key_id):
+            shown, proved = client.account(address), client.account(address, prove=True)
+            assert proved.proved
+            assert proved.height >= sent.block.height
+            assert (proved.balance, proved.nonce) == (shown.balance, shown.nonce)
+        assert not client.account(b"\x05" * 32, prove=True).balance
+        final = client.final_transaction(sent.id)
+        assert (final.header.height, final.index) == (sent.block.height, sent.block.index)
+        assert final.receipt.status == 0
+
+
 def test_several_payments_at_once(running: Running) -> None:
     alice, bob, carol = running.signers(0, 3)
     action = MultiTransfer((Payment(bob.key_id, 3), Payment(carol.key_id, 4)))

@@ -28,6 +28,8 @@ def test_a_split_network_agrees_and_survives_the_death_of_a_room():
     assert found["executed_before"] == 24
     assert found["executed_after"] == 6
     assert found["nonces"] == [5] * 6
+    assert found["proved_nonces"] == [6, *[5] * 5]
+    assert found["final"]
     assert found["roots_equal"]
     assert found["equivocations"] == [0, 0]
     assert found["processes"] == 6

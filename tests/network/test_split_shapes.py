@@ -150,6 +150,7 @@ def test_gateways_read_the_log_through_frames():
     assert remote.headers(1, 9) == split.log.headers(1, 9)
     assert remote.records(2, 9, 10**9) == split.log.records(2, 9, 10**9)
     assert remote.newest_certificate() is None
+    assert remote.certificate_from(1) is None
     first = split.blocks()[0]
     assert remote.height_of(first.block_hash) == 1
     assert remote.height_of(bytes(32)) is None

@@ -21,7 +21,7 @@ from qnet_actors.gateway.queries import AccountAnswer
 from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import Links
 from qnet_actors.mempool import shard_of
-from qnet_actors.network.answers import Answers, Sources
+from qnet_actors.network.answers import Answers, Proof, Sources
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
 from qnet_actors.network.driver import Driver
@@ -36,11 +36,12 @@ from qnet_actors.network.split.actors import (
     receiver_of,
     shard_name,
 )
-from qnet_actors.network.split.calls import caller, die, received_async
+from qnet_actors.network.split.calls import RayPort, caller, die, received_async
 from qnet_actors.network.split.channel import Channel, Receiver
 from qnet_actors.network.split.events import EventEncoder, SendToPeers, Stopped, decode_event
-from qnet_actors.network.split.ledger import RemoteLog
+from qnet_actors.network.split.ledger import PortFault, RemoteLog
 from qnet_actors.rooms import Room
+from qnet_actors.state import PartitionedProofs
 from qnet_actors.validators import FileJournal, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
 from qnet_actors.wire.codec import encode
@@ -77,6 +78,7 @@ class SplitHost:
         self._asked: Final = AskedBatches()
         self._encoder: Final = EventEncoder()
         self._shards: list[Any] = []
+        self._partitions: list[Any] = []
         self._children: list[Any] = []
         self._channels: dict[str, Channel] = {}
         self._receiver: Receiver | None = None
@@ -150,7 +152,7 @@ class SplitHost:
             self._children.append(child)
             return child
 
-        partitions = [
+        self._partitions = partitions = [
             start(ServerActor, f"partition-{n}", "partition") for n in range(settings.partitions)
         ]
         # A single executor in another process would only add a call: the ledger is it.
@@ -189,11 +191,20 @@ class SplitHost:
             answer: bytes = ray.get(ledger.read.remote(frame), timeout=READ_TIMEOUT_SECONDS)
             return answer
 
+        proofs = PartitionedProofs([RayPort(handle) for handle in self._partitions])
+
+        def prove(address: bytes, height: int) -> Proof:
+            try:
+                return proofs.prove(address, height)
+            except PortFault as fault:
+                raise QnetError(Code.NOT_READY, f"a partition does not answer: {fault}") from None
+
         sources = Sources(
             committee=self._committee,
             consensus=consensus,
             ledger=LedgerQueries(RemoteLog(read)),
             account=self._account,
+            prove=prove,
             pool_transactions=lambda: self._pool_transactions,
         )
         return Answers(self._genesis, self.index, sources, links)

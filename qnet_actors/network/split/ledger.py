@@ -190,6 +190,10 @@ class RemoteLog:
         certificate: Certificate | None = self._ask("newest_certificate")
         return certificate
 
+    def certificate_from(self, height: int) -> Certificate | None:
+        certificate: Certificate | None = self._ask("certificate_from", height)
+        return certificate
+
     def headers(self, first_height: int, count_max: int) -> list[bytes]:
         headers: list[bytes] = self._ask("headers", first_height, count_max)
         return headers
@@ -216,6 +220,7 @@ _RESULTS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
     "last_height": msgspec.msgpack.Decoder(int),
     "records": msgspec.msgpack.Decoder(list[bytes]),
     "newest_certificate": msgspec.msgpack.Decoder(Certificate | None),
+    "certificate_from": msgspec.msgpack.Decoder(Certificate | None),
     "headers": msgspec.msgpack.Decoder(list[bytes]),
     "height_of": msgspec.msgpack.Decoder(int | None),
     "find_transaction": msgspec.msgpack.Decoder(Place | None),
