@@ -44,7 +44,19 @@ payments = st.builds(transactions.Payment, payee=digests, amount=u64)
 transfers = st.builds(transactions.Transfer, payee=digests, amount=u64)
 multi_transfers = st.builds(transactions.MultiTransfer, payments=tuples(payments, 1))
 rotations = st.builds(transactions.RotateKey, key_id=digests)
-actions: SearchStrategy[transactions.Action] = transfers | multi_transfers | rotations
+registry_actions: SearchStrategy[transactions.Action] = st.one_of(
+    st.builds(
+        transactions.RegisterValidator,
+        scheme=st.just(255),
+        public_key=st.binary(min_size=32, max_size=32),
+        stake=u64,
+    ),
+    st.builds(transactions.Stake, amount=u64),
+    st.builds(transactions.Unstake, amount=u64),
+)
+actions: SearchStrategy[transactions.Action] = st.one_of(
+    transfers, multi_transfers, rotations, registry_actions
+)
 accesses = st.builds(
     transactions.Access, contract=digests, key=st.binary(max_size=256), write=st.booleans()
 )
@@ -234,9 +246,9 @@ geneses = st.builds(
     timestamp_ms=u64,
     schemes=st.just((int(Scheme.ED25519), int(Scheme.KEYED_HASH))),
     parameters=st.builds(genesis.Parameters),
-    members=st.lists(members(), min_size=1, max_size=4, unique_by=lambda m: m.public_key).map(
-        tuple
-    ),
+    members=st.lists(
+        members(), min_size=1, max_size=4, unique_by=(lambda m: m.public_key, lambda m: m.reward)
+    ).map(tuple),
     accounts=st.lists(
         st.builds(genesis.GenesisAccount, address=digests, balance=st.integers(0, 2**50)),
         max_size=4,

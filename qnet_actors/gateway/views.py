@@ -64,8 +64,12 @@ from qnet_actors.wire.transactions import (
     Action,
     Body,
     MultiTransfer,
+    RegisterValidator,
+    ReportEquivocation,
     RotateKey,
+    Stake,
     Transfer,
+    Unstake,
     transaction_id,
 )
 
@@ -254,6 +258,16 @@ class Views:
                 )
             case RotateKey():
                 return ActionView("rotate_key", key_id=action.key_id.hex())
+            case RegisterValidator():
+                name = key_id(action.scheme, action.public_key).hex()
+                return ActionView("register_validator", key_id=name, amount=str(action.stake))
+            case Stake():
+                return ActionView("stake", amount=str(action.amount))
+            case Unstake():
+                return ActionView("unstake", amount=str(action.amount))
+            case ReportEquivocation():
+                name = key_id(action.scheme, action.public_key).hex()
+                return ActionView("report_equivocation", key_id=name)
 
     def body(self, body: Body) -> BodyView:
         return BodyView(

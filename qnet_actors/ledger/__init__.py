@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.memory_log import MemoryLog
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
+    from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
+    from qnet_actors.ledger.registry import committee_of
     from qnet_actors.ledger.segment import LogOptions
     from qnet_actors.ledger.writes import BlockLog, BlockQueries, BlockReader, Place
 
@@ -35,7 +37,9 @@ __all__ = [
     "MemoryLog",
     "LogOptions",
     "Place",
+    "REGISTRY_HEAD",
     "Recovered",
+    "committee_of",
     "recover",
 ]
 
@@ -53,7 +57,9 @@ _MODULES: Final = {
     "MemoryLog": "memory_log",
     "LogOptions": "segment",
     "Place": "writes",
+    "REGISTRY_HEAD": "registry",
     "Recovered": "recovery",
+    "committee_of": "registry",
     "recover": "recovery",
 }
 

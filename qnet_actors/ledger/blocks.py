@@ -13,20 +13,25 @@ from typing import Final, NamedTuple
 
 from qnet_actors.ledger.execute import Execute, OpenBatch, execute, payments_of
 from qnet_actors.ledger.outcome import LedgerState, Outcome
+from qnet_actors.ledger.reference import Terms
+from qnet_actors.ledger.registry import ends_epoch
 from qnet_actors.ledger.roots import receipts_root, transactions_root
 from qnet_actors.ledger.writes import BlockWrite
-from qnet_actors.wire.blocks import BLOCK_VERSION, BlockHeader, BlockRecord, Checkpoint
+from qnet_actors.wire.blocks import BLOCK_VERSION, BlockHeader, BlockRecord, Checkpoint, WriteSet
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import GENESIS_COMMIT_DIGEST, Commit
 from qnet_actors.wire.genesis import Genesis, Parameters
 from qnet_actors.wire.limits import BLOCK_TRANSACTIONS_MAX
+from qnet_actors.wire.transactions import RegistryAction
 
 _SECOND_MS: Final = 1_000
 # What a transaction adds to a record besides its body: a receipt, two length prefixes, its sender.
 _ROW_BYTES: Final = 48 + 80
 _WRITE_BYTES: Final = 80
+# An action on the validators writes a key in pieces of 32 bytes, and a few accounts besides.
+_REGISTRY_WRITES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,12 @@ def is_checkpoint(previous_ms: int, timestamp_ms: int) -> bool:
     return timestamp_ms // _SECOND_MS > previous_ms // _SECOND_MS
 
 
+def has_checkpoint(tip: Tip, header: BlockHeader, written: WriteSet) -> bool:
+    """Whether the block after `tip` carries a checkpoint: it is one, or the last of its epoch."""
+    is_last = ends_epoch(header.epoch, written)
+    return is_last or is_checkpoint(tip.timestamp_ms, header.timestamp_ms)
+
+
 class Weight(NamedTuple):
     """What limits a block; bounds that follow from the batches' bytes, before execution."""
 
@@ -88,7 +99,10 @@ def weight_of(batch: OpenBatch) -> Weight:
     """The weight of a batch; gas is the intrinsic gas, which is what native actions use."""
     expanded = batch.expanded
     payees = batch.count - len(expanded.payloads)
-    payees += sum(len(payments_of(payload.action)) for payload in expanded.payloads.values())
+    for payload in expanded.payloads.values():
+        payees += len(payments_of(payload.action))
+        if isinstance(payload.action, RegistryAction):
+            payees += _REGISTRY_WRITES
     size = int(expanded.body_offsets[-1]) + _ROW_BYTES * batch.count
     return Weight(batch.count, size + _WRITE_BYTES * (payees + 1), int(expanded.gas.sum()))
 
@@ -320,14 +334,20 @@ def make_block(
     draft: Draft,
     state: LedgerState,
     run: Execute = execute,
+    terms: Terms | None = None,
 ) -> tuple[BuiltBlock, Tip]:
-    """Executes a draft on `state`, which then stands at the new height; CPU work."""
+    """Executes a draft on `state`, which then stands at the new height; CPU work.
+
+    `terms` without the commit, which is the draft's last one.
+    """
     rewards = [committee.members[batch.author].reward for batch in draft.batches]
-    outcome = run(tip.height + 1, draft.batches, rewards, state)
+    if terms is not None:
+        terms = replace(terms, commit=draft.commits[-1] if draft.commits else None)
+    outcome = run(tip.height + 1, draft.batches, rewards, state, terms)
     header = build_header(identity, tip, draft, outcome)
     state.apply(header.height, outcome.write_set)
     checkpoint = None
-    if is_checkpoint(tip.timestamp_ms, header.timestamp_ms):
+    if has_checkpoint(tip, header, outcome.write_set):
         checkpoint = build_checkpoint(identity, header, state.root())
     record = build_record(header, draft, outcome, checkpoint)
     block = BuiltBlock(

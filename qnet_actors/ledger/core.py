@@ -21,6 +21,7 @@ from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batch
 from qnet_actors.ledger.outcome import LedgerState
 from qnet_actors.ledger.pipeline import OutOfOrder, Pipeline
 from qnet_actors.ledger.recovery import Recovered, trim_commits
+from qnet_actors.ledger.reference import Terms
 from qnet_actors.ledger.serving import Serving
 from qnet_actors.ledger.verify import CheckedRecord, Verifier
 from qnet_actors.ledger.writes import (
@@ -92,6 +93,7 @@ class LedgerCore:
         self._parameters: Final = genesis.parameters
         self._state: Final[LedgerState] = recovered.state
         self._run: Final = run
+        self._terms: Final = Terms(genesis, verifier)
         self._tip = recovered.tip
         self._certificate = recovered.certificate
         self._checkpoint = recovered.checkpoint
@@ -214,7 +216,7 @@ class LedgerCore:
     def _make(self, draft: Draft, tip: Tip) -> _Made:
         """Executes a draft on the state; runs off the event loop."""
         block, tip = make_block(
-            self._rules.identity, self._committee, tip, draft, self._state, self._run
+            self._rules.identity, self._committee, tip, draft, self._state, self._run, self._terms
         )
         size = self._bytes_since_snapshot + len(block.write.encoded)
         checkpoint = block.write.record.checkpoint

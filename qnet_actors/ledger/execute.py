@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from qnet_actors.kernels.transfers import EXCLUDED, execute_transfers
 from qnet_actors.ledger.outcome import Outcome, Reader
+from qnet_actors.ledger.reference import Terms, execute_reference
+from qnet_actors.ledger.registry import read_epoch
 from qnet_actors.state import split_rows
 from qnet_actors.wire.batches import Batch, BodyColumns
 from qnet_actors.wire.blocks import Receipt, WriteSet
@@ -22,7 +24,14 @@ from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.expand import KIND_OTHER, Expanded, expand
 from qnet_actors.wire.limits import U64_MAX
-from qnet_actors.wire.transactions import Action, MultiTransfer, RotateKey, Transfer
+from qnet_actors.wire.transactions import (
+    BODY_CODEC,
+    Action,
+    MultiTransfer,
+    RegistryAction,
+    RotateKey,
+    Transfer,
+)
 
 Column = npt.NDArray[Any]
 
@@ -279,23 +288,63 @@ class Execute(Protocol):
     """Executes a block: `execute`, or something that equals it."""
 
     def __call__(
-        self, height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+        self,
+        height: int,
+        batches: Sequence[OpenBatch],
+        rewards: Sequence[bytes],
+        reader: Reader,
+        terms: Terms | None = None,
     ) -> Outcome: ...
 
 
 def execute(
-    height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+    height: int,
+    batches: Sequence[OpenBatch],
+    rewards: Sequence[bytes],
+    reader: Reader,
+    terms: Terms | None = None,
 ) -> Outcome:
     """Executes `batches`, whose fees go to `rewards` (one a batch), as the block at `height`.
 
     Raises `QnetError(INTERNAL)` where fees overflow a balance, which a bounded supply rules out.
     """
+    if terms is not None and concerns_validators(batches, reader, terms):
+        return execute_rows(height, batches, rewards, reader, terms)
     if not batches:
         return empty_outcome()
     block = Block(height, batches, rewards, reader)
     block.rows.run()
     block.hand_out_fees()
     return block.outcome()
+
+
+def concerns_validators(batches: Sequence[OpenBatch], reader: Reader, terms: Terms) -> bool:
+    """Whether the block holds an action on the validators, or the epoch's end is fixed or here."""
+    if any(
+        isinstance(payload.action, RegistryAction)
+        for batch in batches
+        for payload in batch.expanded.payloads.values()
+    ):
+        return True
+    if terms.commit is None:
+        return False
+    commits_min = terms.genesis.parameters.epoch_commits_min
+    return read_epoch(reader).is_due(terms.commit.index, commits_min)
+
+
+def execute_rows(
+    height: int,
+    batches: Sequence[OpenBatch],
+    rewards: Sequence[bytes],
+    reader: Reader,
+    terms: Terms,
+) -> Outcome:
+    """A block that concerns the validators: seldom, so the specification itself executes it."""
+    bodies = [
+        [BODY_CODEC.decode(batch.expanded.body(row)) for row in range(batch.count)]
+        for batch in batches
+    ]
+    return execute_reference(height, list(zip(rewards, bodies, strict=True)), reader, terms)
 
 
 def empty_outcome() -> Outcome:
@@ -310,7 +359,7 @@ def payments_of(action: Action) -> list[tuple[bytes, int]]:
             return [(payee, amount)]
         case MultiTransfer(payments=payments):
             return [(payment.payee, payment.amount) for payment in payments]
-        case RotateKey():
+        case _:
             return []
 
 

@@ -19,12 +19,15 @@ from qnet_actors.ledger.execute import (
     Block,
     OpenBatch,
     Rows,
+    concerns_validators,
     empty_outcome,
+    execute_rows,
     fees_overflow,
     payments_of,
 )
 from qnet_actors.ledger.executor import Job, JobResult
 from qnet_actors.ledger.outcome import Outcome, Reader
+from qnet_actors.ledger.reference import Terms
 from qnet_actors.state import Port
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codec import encode
@@ -43,9 +46,16 @@ class GroupExecution:
         self._rows_min: Final = rows_min
 
     def __call__(
-        self, height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+        self,
+        height: int,
+        batches: Sequence[OpenBatch],
+        rewards: Sequence[bytes],
+        reader: Reader,
+        terms: Terms | None = None,
     ) -> Outcome:
         """Raises `QnetError(INTERNAL)` where fees overflow, or what an executor raises."""
+        if terms is not None and concerns_validators(batches, reader, terms):
+            return execute_rows(height, batches, rewards, reader, terms)
         if not batches:
             return empty_outcome()
         block = Block(height, batches, rewards, reader)

@@ -7,23 +7,29 @@ order in which they happen to a transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
-import numpy as np
-
 from qnet_actors.ledger.outcome import Outcome, Reader
-from qnet_actors.wire.blocks import Receipt, WriteSet
+from qnet_actors.ledger.registry import Registry, Verifier
+from qnet_actors.ledger.values import Accounts, Values
+from qnet_actors.wire.blocks import Receipt
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.dag import Commit
+from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.limits import U64_MAX
 from qnet_actors.wire.transactions import (
     Action,
     Body,
     MultiTransfer,
+    RegisterValidator,
+    ReportEquivocation,
     RotateKey,
+    Stake,
     Transfer,
+    Unstake,
     amount_total,
     intrinsic_gas,
     transaction_id,
@@ -31,54 +37,30 @@ from qnet_actors.wire.transactions import (
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """An account while a block executes."""
+class Terms:
+    """What the registry of validators needs to know of the block besides its transactions."""
 
-    nonce: int
-    balance: int
-    key_id: bytes
-
-
-@dataclass(slots=True)
-class Accounts:
-    """The accounts that a block has touched, as it found them and as they are now."""
-
-    reader: Reader
-    before: dict[bytes, Values] = field(default_factory=dict)
-    now: dict[bytes, Values] = field(default_factory=dict)
-
-    def __getitem__(self, address: bytes) -> Values:
-        if address not in self.now:
-            read = self.reader.read(np.frombuffer(address, dtype=np.uint8).reshape(1, 32))
-            values = Values(int(read.nonces[0]), int(read.balances[0]), read.key_ids[0].tobytes())
-            self.before[address] = self.now[address] = values
-        return self.now[address]
-
-    def __setitem__(self, address: bytes, values: Values) -> None:
-        self.now[address] = values
-
-    def write_set(self) -> WriteSet:
-        """The accounts that differ from what they were, sorted by address."""
-        changed = sorted(a for a in self.now if self.now[a] != self.before[a])
-        values = [self.now[address] for address in changed]
-        return WriteSet(
-            addresses=b"".join(changed),
-            nonces=b"".join(v.nonce.to_bytes(8, "little") for v in values),
-            balances=b"".join(v.balance.to_bytes(8, "little") for v in values),
-            key_ids=b"".join(v.key_id for v in values),
-        )
+    genesis: Genesis
+    verifier: Verifier
+    commit: Commit | None = None
+    """The commit that the block ends with; None where it is not the last part of one."""
 
 
 def execute_reference(
-    height: int, batches: Sequence[tuple[bytes, Sequence[Body]]], reader: Reader
+    height: int,
+    batches: Sequence[tuple[bytes, Sequence[Body]]],
+    reader: Reader,
+    terms: Terms | None = None,
 ) -> Outcome:
     """Executes the bodies of (reward address, bodies) batches as the block at `height`.
 
     The bodies keep the static rules of `wire.transactions.check_body`, and their signatures were
-    checked against their key ids when their batch was.  Raises `QnetError(INTERNAL)` where fees
+    checked against their key ids when their batch was.  Without `terms` no action may concern the
+    validators, and no epoch ends.  Raises `QnetError(INTERNAL)` where fees
     overflow a balance, which a supply below 2^62 rules out.
     """
     accounts = Accounts(reader)
+    registry = None if terms is None else Registry(accounts, terms.genesis, terms.verifier)
     fees: dict[bytes, int] = {}
     ids: list[bytes] = []
     bodies: list[bytes] = []
@@ -98,7 +80,7 @@ def execute_reference(
             sender = accounts[body.sender]
             accounts[body.sender] = Values(sender.nonce + 1, sender.balance - fee, body.key_id)
             fees[reward] += fee
-            status = apply_action(accounts, body.sender, body.action)
+            status = apply_action(accounts, registry, body.sender, body.action)
             ids.append(id_)
             bodies.append(encoded)
             receipts.append(encode(Receipt(id_, status, gas, b"", ())))
@@ -109,6 +91,8 @@ def execute_reference(
         if account.balance + fee > U64_MAX:
             raise QnetError(Code.INTERNAL, "fees overflow a balance: the supply is not conserved")
         accounts[reward] = replace(account, balance=account.balance + fee)
+    if registry is not None and terms is not None and terms.commit is not None:
+        registry.end_block(terms.commit)
     return Outcome(ids, bodies, receipts, excluded, failed_count, gas_used, accounts.write_set())
 
 
@@ -124,7 +108,9 @@ def is_included(body: Body, sender: Values, height: int, fee: int) -> bool:
     )
 
 
-def apply_action(accounts: Accounts, sender: bytes, action: Action) -> Code:
+def apply_action(
+    accounts: Accounts, registry: Registry | None, sender: bytes, action: Action
+) -> Code:
     """Does what an included transaction asks for, wholly or not at all; returns its status."""
     match action:
         case Transfer(payee=payee, amount=amount):
@@ -136,6 +122,10 @@ def apply_action(accounts: Accounts, sender: bytes, action: Action) -> Code:
         case RotateKey(key_id=key_id):
             accounts[sender] = replace(accounts[sender], key_id=key_id)
             return Code.SUCCESS
+        case RegisterValidator() | Stake() | Unstake() | ReportEquivocation():
+            if registry is None:
+                raise QnetError(Code.INTERNAL, "an action on the validators without terms")
+            return registry.apply(sender, action)
         case _:
             assert_never(action)
 

@@ -19,7 +19,7 @@ from qnet_actors.ledger.blocks import (
     Identity,
     Tip,
     build_checkpoint,
-    is_checkpoint,
+    has_checkpoint,
     next_tip,
 )
 from qnet_actors.ledger.roots import receipts_root, transactions_root
@@ -90,7 +90,7 @@ def check_record(identity: Identity, tip: Tip, record: BlockRecord) -> None:
     _require(receipts_root(record.receipts) == header.receipts_root, "receipts root")
     _require(record.write_set.digest() == header.write_set_digest, "write set digest")
     write_set_columns(record.write_set)
-    made = is_checkpoint(tip.timestamp_ms, header.timestamp_ms)
+    made = has_checkpoint(tip, header, record.write_set)
     _require((record.checkpoint is not None) == made, "checkpoint")
     if record.checkpoint is not None:
         expected = build_checkpoint(identity, header, record.checkpoint.state_root)

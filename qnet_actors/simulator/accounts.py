@@ -7,8 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from qnet_actors.ledger import REGISTRY_HEAD
 from qnet_actors.wire.blocks import BlockRecord
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.limits import U64_MAX
 from qnet_actors.wire.transactions import BODY_CODEC
 
 
@@ -26,7 +28,9 @@ class Accounts:
         self._accounts = {
             entry.address: Account(0, entry.balance, bytes(32)) for entry in genesis.accounts
         }
-        self.supply: Final = sum(entry.balance for entry in genesis.accounts)
+        self.supply = sum(entry.balance for entry in genesis.accounts)
+        self._staked: Final = sum(member.stake for member in genesis.members)
+        """Becomes balances with the first action on the validators."""
 
     def get(self, address: bytes) -> Account:
         return self._accounts.get(address) or Account(0, 0, bytes(32))
@@ -51,7 +55,12 @@ class Accounts:
         for row, (nonce, balance) in enumerate(columns):
             address = written.addresses[32 * row : 32 * row + 32]
             before = self.get(address)
-            if nonce != nonces.pop(address, before.nonce):
+            if nonce == U64_MAX:
+                # The registry of validators: an account that nothing is ever sent from.
+                if address == REGISTRY_HEAD and not before.nonce:
+                    self.supply += self._staked
+                    change -= self._staked
+            elif nonce != nonces.pop(address, before.nonce):
                 return "nonce_order", f"a nonce became {nonce} at height {height}"
             change += balance - before.balance
             key_id = written.key_ids[32 * row : 32 * row + 32]

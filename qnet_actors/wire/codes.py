@@ -21,6 +21,12 @@ class Code(IntEnum):
     BALANCE_OVERFLOW = 2
     OUT_OF_GAS = 3
     ACCESS_VIOLATION = 4
+    NOT_A_VALIDATOR = 5
+    REGISTRY_FULL = 6
+    STAKE_TOO_LOW = 7
+    VALIDATOR_KEY_IN_USE = 8
+    EVIDENCE_REFUSED = 9
+    ALREADY_PUNISHED = 10
 
     # Form: facts of the bytes.
     MALFORMED = 100
@@ -133,6 +139,12 @@ DESCRIPTIONS: Final = {
     Code.BALANCE_OVERFLOW: "A balance would leave the range of u64; the fee and nonce are spent.",
     Code.OUT_OF_GAS: "The gas limit was reached; the fee and the nonce are spent.",
     Code.ACCESS_VIOLATION: "The call touched state that it had not declared.",
+    Code.NOT_A_VALIDATOR: "The sender is not registered as a validator; register first.",
+    Code.REGISTRY_FULL: "All places for validators are taken; wait until one leaves.",
+    Code.STAKE_TOO_LOW: "The stake would be below the network's least, or less than is unstaked.",
+    Code.VALIDATOR_KEY_IN_USE: "The key is or was another validator's; make a new one.",
+    Code.EVIDENCE_REFUSED: "The proof does not hold, or its key is no validator's.",
+    Code.ALREADY_PUNISHED: "This validator was punished for this epoch already.",
     Code.MALFORMED: "The bytes do not decode against the schema; compare with the wire format.",
     Code.NON_CANONICAL: "The bytes decode, but are not the canonical encoding; encode again.",
     Code.TOO_LARGE: "The message is over its size limit; send less at once.",

@@ -35,6 +35,12 @@ class Parameters(Struct, frozen=True):
     leader_timeout_ms_max: U32 = 3_200
     gc_depth: U32 = 64
     commit_lag: U32 = 64
+    epoch_commits_min: U32 = 1_024
+    """An epoch does not end before so many commits."""
+    unbonding_epochs: U32 = 2
+    """After so many more epochs unbonded stake is paid out; until then it can be punished."""
+    stake_min: Unsigned = 1
+    """The least stake of a validator."""
     power_durability: bool = False
     """True: fsync before an acknowledgement.  False: written before it (development only)."""
 
@@ -90,6 +96,10 @@ def check_genesis(genesis: Genesis) -> None:
         refuse("process durability is for development networks only")
     if parameters.gc_depth < 8 or parameters.commit_lag < 1 or parameters.block_interval_ms < 1:
         refuse("gc_depth, commit_lag or block_interval_ms is too small")
+    if any(member.stake < parameters.stake_min for member in genesis.members):
+        refuse("a validator's stake is below stake_min")
+    if len({member.reward for member in genesis.members}) != len(genesis.members):
+        refuse("two validators have the same reward account")
     if parameters.block_gas_max < GAS_LIMIT_MAX:
         refuse(f"block_gas_max is below {GAS_LIMIT_MAX}, the gas limit of one transaction")
     if not TRANSACTION_SIZE_BYTES_MAX <= parameters.block_size_bytes_max <= _BLOCK_SIZE_BYTES_MAX:

@@ -8,6 +8,7 @@ import msgspec
 
 from qnet_actors.wire.codec import U8, Address, Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.evidence import Equivocation, check_equivocation
 from qnet_actors.wire.hashing import TRANSACTION, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import (
     ACCESS_ENTRIES_MAX,
@@ -48,11 +49,44 @@ class RotateKey(Struct, frozen=True, tag=3):
     key_id: Digest
 
 
-Action = Transfer | MultiTransfer | RotateKey
+class RegisterValidator(Struct, frozen=True, tag=8):
+    """Makes the sender a validator with this key from the next epoch on, or changes its key."""
+
+    scheme: U8
+    public_key: Annotated[bytes, msgspec.Meta(max_length=8_192)]
+    stake: Unsigned
+    """Taken from the sender's balance and bonded."""
+
+
+class Stake(Struct, frozen=True, tag=9):
+    """Bonds more of the sender's balance, from the next epoch on."""
+
+    amount: Unsigned
+
+
+class Unstake(Struct, frozen=True, tag=10):
+    """Unbonds stake of the sender, from the next epoch on; pays out what was unbonded in time."""
+
+    amount: Unsigned
+    """0: only pays out."""
+
+
+class ReportEquivocation(Struct, frozen=True, tag=12):
+    """Shows that the holder of a validator key signed two DAG blocks for one slot."""
+
+    scheme: U8
+    public_key: Annotated[bytes, msgspec.Meta(max_length=8_192)]
+    equivocation: Equivocation
+
+
+RegistryAction = RegisterValidator | Stake | Unstake | ReportEquivocation
+Action = (
+    Transfer | MultiTransfer | RotateKey | RegisterValidator | Stake | Unstake | ReportEquivocation
+)
 
 # Tags that the format has given out and this protocol version does not run: 4 upload code,
-# 5 instantiate, 6 call, 7 migrate, 8 register validator, 9 stake, 10 unstake, 11 approve.
-RESERVED_ACTION_TAGS: Final = range(4, 12)
+# 5 instantiate, 6 call, 7 migrate, 11 approve.
+RESERVED_ACTION_TAGS: Final = (4, 5, 6, 7, 11)
 
 
 class Access(Struct, frozen=True):
@@ -111,6 +145,9 @@ GAS_TRANSFER: Final = 1_000
 GAS_PAYMENT: Final = 500
 GAS_ROTATE_KEY: Final = 2_000
 GAS_ACCESS_ENTRY: Final = 50
+GAS_REGISTER: Final = 60_000
+GAS_STAKE: Final = 20_000
+GAS_REPORT: Final = 60_000
 
 
 def transaction_id(body: bytes) -> bytes:
@@ -138,6 +175,12 @@ def intrinsic_gas(access_count: int, action: Action) -> int:
             return gas + GAS_TRANSFER + GAS_PAYMENT * (len(payments) - 1)
         case RotateKey():
             return gas + GAS_ROTATE_KEY
+        case RegisterValidator():
+            return gas + GAS_REGISTER
+        case Stake() | Unstake():
+            return gas + GAS_STAKE
+        case ReportEquivocation():
+            return gas + GAS_REPORT
 
 
 def amount_total(action: Action) -> int:
@@ -147,7 +190,11 @@ def amount_total(action: Action) -> int:
             return amount
         case MultiTransfer(payments=payments):
             return sum(payment.amount for payment in payments)
-        case RotateKey():
+        case RegisterValidator(stake=stake):
+            return stake
+        case Stake(amount=amount):
+            return amount
+        case RotateKey() | Unstake() | ReportEquivocation():
             return 0
 
 
@@ -177,6 +224,19 @@ def check_terms(gas_limit: int, gas_price: int, payload: Payload) -> None:
         raise QnetError(Code.AMOUNT_OVERFLOW)
     if isinstance(payload.action, RotateKey) and payload.action.key_id == ZERO_DIGEST:
         raise QnetError(Code.MALFORMED, "a key id of zeros stands for no key")
+    if isinstance(payload.action, RegisterValidator | ReportEquivocation):
+        _check_validator_key(payload.action.scheme, payload.action.public_key)
+    if isinstance(payload.action, ReportEquivocation):
+        check_equivocation(payload.action.equivocation)
+
+
+def _check_validator_key(scheme: int, public_key: bytes) -> None:
+    try:
+        sizes = SCHEME_SIZES[Scheme(scheme)]
+    except ValueError:
+        raise QnetError(Code.UNKNOWN_SCHEME, f"scheme {scheme}") from None
+    if len(public_key) != sizes.public_key:
+        raise QnetError(Code.MALFORMED, f"a public key of {len(public_key)} bytes")
 
 
 def check_witness(body: Body, witness: Witness, schemes: frozenset[int]) -> None:

@@ -69,6 +69,11 @@ def parameters(**changes: int) -> dict[str, object]:
     ("changes", "word"),
     [
         ({"version": 2}, "version"),
+        (parameters(stake_min=2), "stake"),
+        (
+            {"members": tuple(Member(4, key * 32, 1, b"r" * 32) for key in (b"k", b"l"))},
+            "reward",
+        ),
         ({"schemes": (4, 4)}, "schemes"),
         ({"schemes": (4, 6)}, "schemes"),
         ({"schemes": (2,)}, "scheme"),

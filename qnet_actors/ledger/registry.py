@@ -1,0 +1,411 @@
+"""The validators of the next epoch, their stake, and when the present epoch ends.
+
+All of it stands in accounts whose addresses are hashes that nobody holds a key for, so the state
+root proves it like any balance, and snapshots, partitions and write sets know nothing of it.  Money
+is a balance; everything else is in the 32 bytes of the key id.
+Their nonce is the last there is, so nothing is ever sent from them.
+
+    head             epoch, first commit, last commit (0: not known yet), flags; u64 each
+    seed             of the epoch's leader schedule
+    slot i           the owner of the validator in a place of the registry; zeros: free
+    validator owner  balance: bonded stake; key id of its validator key; zeros: not registered
+    unbonding owner  balance; the epoch in which it is paid out
+    key k            the owner who registered it
+    chunk k, i       scheme and public key of a key id, 32 bytes at a time
+    offence k, e     who reported the key's equivocation in epoch e
+    member i         validator key id, stake and owner of the present committee, an account each
+    burnt            what was taken from equivocators
+
+Nothing is written before the first action of this kind.  Until then the genesis speaks; its stakes
+become balances with that action.  Whoever pays to a validator's account adds to its stake.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.ledger.outcome import Reader
+from qnet_actors.ledger.values import Accounts
+from qnet_actors.wire.blocks import WriteSet
+from qnet_actors.wire.codes import Code
+from qnet_actors.wire.committee import Committee, Member
+from qnet_actors.wire.dag import Commit
+from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.hashing import EPOCH_SEED, REGISTRY, ZERO_DIGEST, hash32
+from qnet_actors.wire.limits import U64_MAX, VALIDATORS_MAX
+from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, SCHEME_SIZES, Scheme, key_id
+from qnet_actors.wire.transactions import (
+    RegisterValidator,
+    RegistryAction,
+    ReportEquivocation,
+    Stake,
+    Unstake,
+)
+
+SLASH_DIVISOR: Final = 20
+"""An equivocator loses a twentieth of its stake, bonded and unbonding."""
+REPORTER_DIVISOR: Final = 10
+"""A tenth of what it loses is the reporter's; the rest is nobody's any more."""
+_HEAD: Final = struct.Struct(">4Q")
+_OPEN: Final = 1
+_CHANGED: Final = 2
+
+
+class Verifier(Protocol):
+    """The part of `crypto.BatchVerifier` that evidence needs."""
+
+    def verify(
+        self,
+        public_keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        signatures: Sequence[bytes],
+        context: bytes,
+        scheme: Scheme,
+    ) -> npt.NDArray[np.bool_]:
+        """bool[n]: which rows carry a valid signature."""
+
+
+def _address(kind: bytes, *parts: bytes | int) -> bytes:
+    encoded = (p if isinstance(p, bytes) else p.to_bytes(8, "big") for p in parts)
+    return hash32(REGISTRY, kind, *encoded)
+
+
+HEAD: Final = _address(b"head")
+SEED: Final = _address(b"seed")
+BURNT: Final = _address(b"burnt")
+REGISTRY_HEAD: Final = HEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Where the present epoch stands."""
+
+    number: int = 0
+    first_commit: int = 0
+    """The last commit of the epoch before."""
+    last_commit: int = 0
+    """The commit with which the epoch ends; 0: not known yet."""
+    is_open: bool = False
+    """Whether the registry is written at all."""
+    is_changed: bool = False
+    """Whether the next committee is to be another one."""
+
+    def packed(self) -> bytes:
+        flags = _OPEN * self.is_open | _CHANGED * self.is_changed
+        return _HEAD.pack(self.number, self.first_commit, self.last_commit, flags)
+
+    def is_due(self, commit_index: int, commits_min: int) -> bool:
+        """Whether a block that ends with this commit does something to the epoch."""
+        if self.last_commit:
+            return commit_index >= self.last_commit
+        return self.is_changed and commit_index >= self.first_commit + commits_min
+
+
+def _unpack(key_id: bytes) -> Epoch:
+    number, first, last, flags = _HEAD.unpack(key_id)
+    return Epoch(number, first, last, bool(flags & _OPEN), bool(flags & _CHANGED))
+
+
+def read_epoch(reader: Reader) -> Epoch:
+    """The epoch as of the block before."""
+    head = reader.read(np.frombuffer(HEAD, dtype=np.uint8).reshape(1, 32))
+    return _unpack(head.key_ids[0].tobytes())
+
+
+def ends_epoch(epoch: int, written: WriteSet) -> bool:
+    """Whether a block of an epoch is its last, by what the block wrote."""
+    at = written.addresses.find(HEAD)
+    while at >= 0 and at % 32:
+        at = written.addresses.find(HEAD, at + 1)
+    return at >= 0 and _unpack(written.key_ids[at : at + 32]).number > epoch
+
+
+def committee_of(reader: Reader, genesis: Genesis) -> Committee:
+    """The committee of the epoch that the state stands in."""
+    if not read_epoch(reader).number:
+        return genesis.committee()
+    return Registry(Accounts(reader), genesis).committee()
+
+
+@dataclass(slots=True)
+class Registry:
+    """The registry over the accounts of a block that is being executed."""
+
+    accounts: Accounts
+    genesis: Genesis
+    verifier: Verifier | None = None
+
+    def apply(self, sender: bytes, action: RegistryAction) -> Code:
+        """Does what an included transaction asks for, wholly or not at all; returns its status."""
+        before = dict(self.accounts.now)
+        self.open()
+        match action:
+            case RegisterValidator():
+                status = self._register(sender, action)
+            case Stake(amount=amount):
+                status = self._stake(sender, amount)
+            case Unstake(amount=amount):
+                status = self._unstake(sender, amount)
+            case ReportEquivocation():
+                status = self._punish(sender, action)
+        if status != Code.SUCCESS:
+            self.accounts.restore(before)
+        return status
+
+    def end_block(self, commit: Commit) -> None:
+        """A block ends with `commit`: the epoch's end is fixed, or is here."""
+        epoch, parameters = self.epoch, self.genesis.parameters
+        if not epoch.is_due(commit.index, parameters.epoch_commits_min):
+            return
+        if not epoch.last_commit:
+            self.epoch = replace(epoch, last_commit=commit.index + parameters.commit_lag)
+            return
+        number = epoch.number + 1
+        self._put(SEED, hash32(EPOCH_SEED, self.genesis.chain_id(), _u64(number), commit.digest()))
+        self._elect()
+        self.epoch = Epoch(number, commit.index, 0, True, False)
+
+    # The epoch and its committee
+
+    @property
+    def epoch(self) -> Epoch:
+        return _unpack(self.accounts[HEAD].key_id)
+
+    @epoch.setter
+    def epoch(self, epoch: Epoch) -> None:
+        self._put(HEAD, epoch.packed())
+
+    def open(self) -> None:
+        """Takes over the validators of the genesis, if that was not done yet."""
+        if self.epoch.is_open:
+            return
+        self.epoch = Epoch(is_open=True)
+        for slot, member in enumerate(self.genesis.members):
+            name = key_id(member.scheme, member.public_key)
+            self._put(_slot(slot), member.reward)
+            self._put(validator_account(member.reward), name)
+            self._pay(validator_account(member.reward), member.stake)
+            self._keep_key(member.reward, member.scheme, member.public_key)
+
+    def committee(self) -> Committee:
+        """The committee that `_elect` wrote last."""
+        names = [_member(i, what) for i in range(VALIDATORS_MAX) for what in range(3)]
+        self.accounts.fetch([SEED, *names])
+        rows: list[tuple[bytes, int, bytes]] = []
+        for i in range(VALIDATORS_MAX):
+            key, stake, owner = (self.accounts[_member(i, what)].key_id for what in range(3))
+            if key == ZERO_DIGEST:
+                break
+            rows.append((key, int.from_bytes(stake[:8], "big"), owner))
+        members: list[Member] = []
+        for key, stake_units, owner in rows:
+            scheme, public_key = self._key(key)
+            members.append(Member(scheme, public_key, stake_units, owner))
+        return Committee(members, self.epoch.number, self.accounts[SEED].key_id)
+
+    def _elect(self) -> None:
+        """Makes the validators with stake the committee; where there are none it stays."""
+        slots = [_slot(i) for i in range(VALIDATORS_MAX)]
+        self.accounts.fetch(slots)
+        owners = [owner for slot in slots if (owner := self.accounts[slot].key_id) != ZERO_DIGEST]
+        self.accounts.fetch([validator_account(owner) for owner in owners])
+        least = self.genesis.parameters.stake_min
+        elected: list[tuple[bytes, bytes, bytes]] = []
+        for owner in owners:
+            validator = self.accounts[validator_account(owner)]
+            if validator.key_id != ZERO_DIGEST and validator.balance >= least:
+                stake = _u64(validator.balance).ljust(32, b"\0")
+                elected.append((validator.key_id, stake, owner))
+        if not elected:
+            elected = [
+                (key_id(m.scheme, m.public_key), _u64(m.stake).ljust(32, b"\0"), m.reward)
+                for m in self._present()
+            ]
+        for i in range(VALIDATORS_MAX):
+            row = elected[i] if i < len(elected) else (ZERO_DIGEST,) * 3
+            if row[0] == self.accounts[_member(i, 0)].key_id == ZERO_DIGEST:
+                break
+            for what in range(3):
+                self._put(_member(i, what), row[what])
+
+    def _present(self) -> tuple[Member, ...]:
+        return self.committee().members if self.epoch.number else self.genesis.members
+
+    def _change(self) -> None:
+        self.epoch = replace(self.epoch, is_changed=True)
+
+    # Actions
+
+    def _register(self, owner: bytes, action: RegisterValidator) -> Code:
+        name = key_id(action.scheme, action.public_key)
+        holder = self.accounts[_key_owner(name)].key_id
+        if action.scheme not in self.genesis.schemes or holder not in (ZERO_DIGEST, owner):
+            return Code.VALIDATOR_KEY_IN_USE
+        if self.accounts[owner].balance < action.stake:
+            return Code.INSUFFICIENT_BALANCE
+        validator = self.accounts[validator_account(owner)]
+        if validator.balance + action.stake < self.genesis.parameters.stake_min:
+            return Code.STAKE_TOO_LOW
+        if validator.balance + action.stake > U64_MAX:
+            return Code.BALANCE_OVERFLOW
+        if validator.key_id == ZERO_DIGEST:
+            free = self._find_slot(ZERO_DIGEST)
+            if free is None:
+                return Code.REGISTRY_FULL
+            self._put(free, owner)
+        if holder == ZERO_DIGEST:
+            self._keep_key(owner, action.scheme, action.public_key)
+        self._put(validator_account(owner), name)
+        self._move(owner, validator_account(owner), action.stake)
+        self._change()
+        return Code.SUCCESS
+
+    def _stake(self, owner: bytes, amount: int) -> Code:
+        validator = self.accounts[validator_account(owner)]
+        if validator.key_id == ZERO_DIGEST:
+            return Code.NOT_A_VALIDATOR
+        if self.accounts[owner].balance < amount:
+            return Code.INSUFFICIENT_BALANCE
+        if validator.balance + amount > U64_MAX:
+            return Code.BALANCE_OVERFLOW
+        self._move(owner, validator_account(owner), amount)
+        self._change()
+        return Code.SUCCESS
+
+    def _unstake(self, owner: bytes, amount: int) -> Code:
+        validator, unbonding = (
+            self.accounts[validator_account(owner)],
+            self.accounts[unbonding_account(owner)],
+        )
+        left = validator.balance - amount
+        if left < 0 or 0 < left < self.genesis.parameters.stake_min:
+            return Code.STAKE_TOO_LOW
+        if not amount and not unbonding.balance:
+            return Code.NOT_A_VALIDATOR
+        if unbonding.balance and self.epoch.number >= int.from_bytes(unbonding.key_id[:8], "big"):
+            if self.accounts[owner].balance + unbonding.balance > U64_MAX:
+                return Code.BALANCE_OVERFLOW
+            self._move(unbonding_account(owner), owner, unbonding.balance)
+        if amount:
+            self._unbond(owner, amount)
+        return Code.SUCCESS
+
+    def _unbond(self, owner: bytes, amount: int) -> None:
+        """Stake leaves the next committee; all that unbonds waits for the newest of it."""
+        self._move(validator_account(owner), unbonding_account(owner), amount)
+        # It counts to the end of this epoch, and is held for `unbonding_epochs` after that.
+        release = self.epoch.number + 1 + self.genesis.parameters.unbonding_epochs
+        self._put(unbonding_account(owner), _u64(release).ljust(32, b"\0"))
+        if not self.accounts[validator_account(owner)].balance:
+            self._put(validator_account(owner), ZERO_DIGEST)
+            slot = self._find_slot(owner)
+            if slot is not None:
+                self._put(slot, ZERO_DIGEST)
+        self._change()
+
+    def _punish(self, reporter: bytes, report: ReportEquivocation) -> Code:
+        name = key_id(report.scheme, report.public_key)
+        owner = self.accounts[_key_owner(name)].key_id
+        offence = _address(b"offence", name, report.equivocation.epoch)
+        if owner == ZERO_DIGEST or report.equivocation.epoch > self.epoch.number:
+            return Code.EVIDENCE_REFUSED
+        if self.accounts[offence].key_id != ZERO_DIGEST:
+            return Code.ALREADY_PUNISHED
+        if not self._is_proof(report):
+            return Code.EVIDENCE_REFUSED
+        self._put(offence, reporter)
+        taken = 0
+        for held in (validator_account(owner), unbonding_account(owner)):
+            part = self.accounts[held].balance // SLASH_DIVISOR
+            self._move(held, BURNT, part)
+            taken += part
+        reward = taken // REPORTER_DIVISOR
+        if self.accounts[reporter].balance + reward <= U64_MAX:
+            self._move(BURNT, reporter, reward)
+        bonded = self.accounts[validator_account(owner)].balance
+        if bonded:
+            self._unbond(owner, bonded)
+        return Code.SUCCESS
+
+    def _is_proof(self, report: ReportEquivocation) -> bool:
+        if self.verifier is None:
+            raise AssertionError("evidence is judged without a verifier")
+        rows = report.equivocation.rows()
+        verdicts = self.verifier.verify(
+            [report.public_key] * len(rows),
+            [message for message, _ in rows],
+            [signature for _, signature in rows],
+            CONTEXT_DAG_BLOCK,
+            Scheme(report.scheme),
+        )
+        return bool(verdicts.all())
+
+    # Accounts
+
+    def _find_slot(self, owner: bytes) -> bytes | None:
+        slots = [_slot(i) for i in range(VALIDATORS_MAX)]
+        self.accounts.fetch(slots)
+        return next((slot for slot in slots if self.accounts[slot].key_id == owner), None)
+
+    def _keep_key(self, owner: bytes, scheme: int, public_key: bytes) -> None:
+        name = key_id(scheme, public_key)
+        self._put(_key_owner(name), owner)
+        data = bytes((scheme,)) + public_key
+        for at in range(0, len(data), 32):
+            self._put(_chunk(name, at // 32), data[at : at + 32].ljust(32, b"\0"))
+
+    def _key(self, name: bytes) -> tuple[int, bytes]:
+        scheme = self.accounts[_chunk(name, 0)].key_id[0]
+        size = 1 + SCHEME_SIZES[Scheme(scheme)].public_key
+        chunks = [_chunk(name, i) for i in range((size + 31) // 32)]
+        self.accounts.fetch(chunks)
+        data = b"".join(self.accounts[chunk].key_id for chunk in chunks)
+        return scheme, data[1:size]
+
+    def _put(self, address: bytes, data: bytes) -> None:
+        # With the last nonce of all, no transaction of this account is ever included: what stands
+        # in the place of its key id may be one that somebody holds.
+        account = self.accounts[address]
+        self.accounts[address] = replace(account, nonce=U64_MAX, key_id=data)
+
+    def _pay(self, address: bytes, amount: int) -> None:
+        account = self.accounts[address]
+        self.accounts[address] = replace(account, balance=account.balance + amount)
+
+    def _move(self, payer: bytes, payee: bytes, amount: int) -> None:
+        self._pay(payer, -amount)
+        self._pay(payee, amount)
+
+
+def _slot(index: int) -> bytes:
+    return _address(b"slot", index)
+
+
+def validator_account(owner: bytes) -> bytes:
+    return _address(b"validator", owner)
+
+
+def unbonding_account(owner: bytes) -> bytes:
+    return _address(b"unbonding", owner)
+
+
+def _key_owner(name: bytes) -> bytes:
+    return _address(b"key", name)
+
+
+def _chunk(name: bytes, index: int) -> bytes:
+    return _address(b"chunk", name, index)
+
+
+def _member(index: int, what: int) -> bytes:
+    return _address(b"member", index, what)
+
+
+def _u64(number: int) -> bytes:
+    return number.to_bytes(8, "big")
