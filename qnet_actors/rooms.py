@@ -241,6 +241,8 @@ class CatchUp:
     """Validator -> ledger: too far behind to chase the DAG; take blocks from these peers."""
 
     peers: tuple[int, ...]
+    height: int = 0
+    """At least so high is a certified block of one of them; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,26 @@ class CaughtUp:
 
     certificate: Certificate | None
     commits: tuple[Commit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Ledger -> mempool, gateway: the state is that of a certified block far ahead.
+
+    It was taken over from a peer's snapshot; what was executed between is not known here.
+    """
+
+    record: BlockRecord
+    block_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JoinProgress:
+    """Ledger -> gateway: how much of a snapshot is here."""
+
+    height: int
+    parts: int
+    parts_total: int
 
 
 # Ledger <-> mempool

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.executor import Executor
     from qnet_actors.ledger.groups import GroupExecution
     from qnet_actors.ledger.memory_log import MemoryLog
+    from qnet_actors.ledger.plan import SnapshotSettings
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
@@ -39,6 +40,7 @@ __all__ = [
     "Place",
     "REGISTRY_HEAD",
     "Recovered",
+    "SnapshotSettings",
     "committee_of",
     "recover",
 ]
@@ -59,6 +61,7 @@ _MODULES: Final = {
     "Place": "writes",
     "REGISTRY_HEAD": "registry",
     "Recovered": "recovery",
+    "SnapshotSettings": "plan",
     "committee_of": "registry",
     "recover": "recovery",
 }

@@ -10,8 +10,9 @@ from msgspec import structs
 
 from qnet_actors.ledger.blocks import Identity, Tip
 from qnet_actors.ledger.outcome import LedgerState
+from qnet_actors.ledger.plan import SnapshotPlan
 from qnet_actors.ledger.verify import CheckedRecord, Verifier, check_certificate, check_records
-from qnet_actors.ledger.writes import BlockWrite
+from qnet_actors.ledger.writes import BlockWrite, SnapshotWrite
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -83,15 +84,18 @@ def _certified(
 
 
 def apply_records(
-    state: LedgerState, records: Sequence[CheckedRecord], certificate: Certificate
-) -> list[BlockWrite]:
+    state: LedgerState,
+    records: Sequence[CheckedRecord],
+    certificate: Certificate,
+    plan: SnapshotPlan,
+) -> list[BlockWrite | SnapshotWrite]:
     """Applies certified records to the state; returns what to make durable.
 
     The state roots of the checkpoints on the way are computed, not believed.  Raises
     `QnetError(DIVERGED)` where the last differs from the certified one: then the state below was
     wrong, and the node stops.
     """
-    writes: list[BlockWrite] = []
+    writes: list[BlockWrite | SnapshotWrite] = []
     root = b""
     for checked in records:
         record, encoded = checked.record, checked.encoded
@@ -103,6 +107,9 @@ def apply_records(
                 record = structs.replace(record, checkpoint=checkpoint)
                 encoded = encode(record)
         writes.append(BlockWrite(record, checked.tip.block_hash, encoded))
+        snapshot = plan.executed(record, len(encoded), state)
+        if snapshot is not None:
+            writes.append(snapshot)
     if root != certificate.checkpoint.state_root:
         raise QnetError(
             Code.DIVERGED,
@@ -125,7 +132,9 @@ class CatchUpRun:
         self.held: tuple[CheckedRecord, ...] = ()
         """Checked, following the tip, not certified yet."""
         self.applied = 0
-        """Blocks taken over in this run."""
+        """Blocks taken over in this run, or snapshots."""
+        self.may_join = True
+        """Whether a snapshot was not asked for yet in this run."""
         self._peers = list(dict.fromkeys(peers))
         self._turn = 0
         self._fruitless = 0
@@ -134,6 +143,12 @@ class CatchUpRun:
         self._due_ms = now_ms
         self._since_ms = now_ms
         self._pause_ms = PAUSE_MS
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """Whom it may ask, and whom it asks next first."""
+        turn = self._turn % len(self._peers)
+        return (*self._peers[turn:], *self._peers[:turn])
 
     @property
     def blocking(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -18,8 +18,17 @@ from qnet_actors.ledger.catchup import (
     check_answer,
 )
 from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batch
+from qnet_actors.ledger.joining import (
+    JoinRun,
+    Manifest,
+    check_manifest,
+    check_part,
+    install,
+    reopen,
+)
 from qnet_actors.ledger.outcome import LedgerState
 from qnet_actors.ledger.pipeline import OutOfOrder, Pipeline
+from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
 from qnet_actors.ledger.recovery import Recovered, trim_commits
 from qnet_actors.ledger.reference import Terms
 from qnet_actors.ledger.serving import Serving
@@ -28,6 +37,9 @@ from qnet_actors.ledger.writes import (
     BlockReader,
     BlockWrite,
     CertificateWrite,
+    JoinedWrite,
+    JoinWrite,
+    SectionWrite,
     SnapshotWrite,
 )
 from qnet_actors.rooms import (
@@ -42,6 +54,8 @@ from qnet_actors.rooms import (
     Effect,
     FromPeer,
     Halt,
+    Joined,
+    JoinProgress,
     PeerUp,
     Persist,
     Room,
@@ -54,10 +68,17 @@ from qnet_actors.wire.blocks import Certificate, Checkpoint
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest
+from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest, SnapshotPart, SnapshotRequest
 
-SNAPSHOT_EVERY_BYTES: Final = 128 * 1024 * 1024
 _CHECKPOINTS_KEPT: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _PartKept:
+    """The ledger to itself: a section of the snapshot that is fetched is durable."""
+
+    height: int
+    part: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +106,7 @@ class LedgerCore:
         verifier: Verifier,
         recovered: Recovered[LedgerState],
         log: BlockReader,
-        snapshot_every_bytes: int = SNAPSHOT_EVERY_BYTES,
+        snapshots: SnapshotSettings | None = None,
         run: Execute = execute,
     ) -> None:
         self._rules: Final = Rules(identity_of(genesis, committee), committee, verifier)
@@ -104,8 +125,13 @@ class LedgerCore:
         self._catch_up: CatchUpRun | None = None
         self._executing = False
         self._started = False
-        self._snapshot_every_bytes: Final = snapshot_every_bytes
-        self._bytes_since_snapshot = recovered.bytes_since_snapshot
+        self._log: Final = log
+        self._snapshots: Final = snapshots or SnapshotSettings()
+        self._join: JoinRun | None = None
+        gc_depth = genesis.parameters.gc_depth
+        self._plan: Final = SnapshotPlan(
+            self._snapshots.every_bytes, gc_depth, recovered.bytes_since_snapshot, recovered.commits
+        )
 
     @property
     def tip(self) -> Tip:
@@ -130,10 +156,14 @@ class LedgerCore:
                     return self._bodies(index, batches)
                 case CheckpointCertified(certificate=certificate):
                     return self._certified(certificate)
-                case CatchUp(peers=peers):
-                    return self._start_catch_up(peers, now_ms)
-                case FromPeer(peer=peer, message=LedgerRequest() as request):
-                    return self._serving.asked(peer, request)
+                case CatchUp(peers=peers, height=height):
+                    return self._start_catch_up(peers, height, now_ms)
+                case FromPeer(peer=peer, message=(LedgerRequest() | SnapshotRequest()) as request):
+                    return self._serving.asked(peer, request, now_ms)
+                case FromPeer(peer=peer, message=SnapshotPart() as part):
+                    return self._part_came(peer, part, now_ms)
+                case _PartKept(height=height, part=number):
+                    return self._part_kept(height, number, now_ms)
                 case FromPeer(peer=peer, message=LedgerBlocks() as answer):
                     return self._answered(peer, answer, now_ms)
                 case PeerUp() | FromPeer():
@@ -148,8 +178,11 @@ class LedgerCore:
         if not self._started:
             self._started = True
             effects.extend(self._announce())
+        effects.extend(self._serving.tick(now_ms))
+        if self._join is not None:
+            effects.extend(self._go_on_joining(now_ms))
         run = self._catch_up
-        if run is not None and not self._executing:
+        if run is not None and self._join is None and not self._executing:
             if run.is_late(now_ms):
                 effects.extend(self._fruitless(run, now_ms))
             if self._catch_up is not None and (asked := run.ask(self._tip, now_ms)) is not None:
@@ -161,9 +194,13 @@ class LedgerCore:
     def wake_ms(self) -> int | None:
         if not self._started:
             return 0
-        if self._catch_up is None or self._executing:
-            return None
-        return self._catch_up.wake_ms()
+        times = [self._serving.wake_ms()]
+        if not self._executing:
+            if self._join is not None:
+                times.append(self._join.wake_ms())
+            elif self._catch_up is not None:
+                times.append(self._catch_up.wake_ms())
+        return min((time for time in times if time is not None), default=None)
 
     def _announce(self) -> list[Effect]:
         """Where this validator stands after a start; the vote for the last checkpoint may lack."""
@@ -218,12 +255,8 @@ class LedgerCore:
         block, tip = make_block(
             self._rules.identity, self._committee, tip, draft, self._state, self._run, self._terms
         )
-        size = self._bytes_since_snapshot + len(block.write.encoded)
-        checkpoint = block.write.record.checkpoint
-        snapshot = None
-        if checkpoint is not None and size >= self._snapshot_every_bytes:
-            snapshot = SnapshotWrite(tip.height, checkpoint.state_root, self._state.snapshot())
-        return _Made(block, tip, snapshot)
+        record, size = block.write.record, len(block.write.encoded)
+        return _Made(block, tip, self._plan.executed(record, size, self._state))
 
     def _made(self, made: _Made, now_ms: int) -> Sequence[Effect]:
         self._executing = False
@@ -240,14 +273,12 @@ class LedgerCore:
             effects.append(ToRoom(Room.VALIDATOR, CheckpointMade(checkpoint)))
         if made.snapshot is not None:
             effects.append(Persist((made.snapshot,)))
-            self._bytes_since_snapshot = 0
         effects.extend(self._advance())
         return effects
 
     def _tell_executed(
         self, write: BlockWrite, batches: tuple[bytes, ...], excluded: tuple[bytes, ...]
     ) -> list[Effect]:
-        self._bytes_since_snapshot += len(write.encoded)
         self._commits.extend(write.record.commits)
         event = BlockExecuted(write.record, write.block_hash, batches, excluded)
         return [ToRoom(Room.MEMPOOL, event), ToRoom(Room.GATEWAY, event)]
@@ -277,25 +308,36 @@ class LedgerCore:
         if checkpoint.height <= self.final_height:
             return ()
         self._certificate = certificate
+        self._plan.certified(checkpoint.height)
         return (Persist((CertificateWrite(certificate),)),)
 
     # Catching up
 
-    def _start_catch_up(self, peers: tuple[int, ...], now_ms: int) -> Sequence[Effect]:
+    def _start_catch_up(self, peers: tuple[int, ...], height: int, now_ms: int) -> Sequence[Effect]:
         if not peers:
             return ()
         if self._catch_up is None:
             self._catch_up = CatchUpRun(peers, now_ms)
         else:
             self._catch_up.offer(peers)
-        return self.tick(now_ms)
+        run, height_min = self._catch_up, self._tip.height + self._snapshots.ahead_blocks_min
+        effects: list[Effect] = []
+        if height >= height_min and not run.blocking:
+            effects.extend(self._start_join(run, height_min))
+        return [*effects, *self.tick(now_ms)]
 
     def _answered(self, peer: int, answer: LedgerBlocks, now_ms: int) -> Sequence[Effect]:
         run = self._catch_up
         if run is None or not run.take(peer):
             return ()
         if not answer.records:
-            return self._fruitless(run, now_ms)
+            effects = self._fruitless(run, now_ms)
+            newest = answer.certificate
+            if newest is not None and newest.checkpoint.height > self._tip.height:
+                # The peer has no blocks so old: it may have joined itself.
+                effects += self._start_join(run, self._tip.height + 1)
+                effects += self.tick(now_ms)
+            return effects
         check = partial(check_answer, self._rules, self._tip, run.held, answer)
         return (Run(check, partial(self._checked, run)),)
 
@@ -307,7 +349,7 @@ class LedgerCore:
                 return self._fruitless(run, now_ms)
             return self.tick(now_ms)
         proved, rest = result.records[: result.certified], result.records[result.certified :]
-        call = partial(apply_records, self._state, proved, result.certificate)
+        call = partial(apply_records, self._state, proved, result.certificate, self._plan)
         return (Run(call, partial(self._applied, run, proved, rest, result.certificate)),)
 
     def _applied(
@@ -316,7 +358,7 @@ class LedgerCore:
         proved: tuple[CheckedRecord, ...],
         rest: tuple[CheckedRecord, ...],
         certificate: Certificate,
-        writes: list[BlockWrite],
+        writes: list[BlockWrite | SnapshotWrite],
         now_ms: int,
     ) -> Sequence[Effect]:
         try:
@@ -326,7 +368,8 @@ class LedgerCore:
         self._certificate = certificate
         effects: list[Effect] = [Persist((*writes, CertificateWrite(certificate)))]
         for write in writes:
-            effects.extend(self._tell_executed(write, (), ()))
+            if isinstance(write, BlockWrite):
+                effects.extend(self._tell_executed(write, (), ()))
         self._remember_checkpoint(certificate.checkpoint)
         if proved[-1].tip.commit_index > self._tip.commit_index:
             effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(proved[-1].tip.commit_index)))
@@ -348,6 +391,132 @@ class LedgerCore:
         self._catch_up = None
         commits = tuple(c for c in self._commits if c.index <= certificate.checkpoint.commit_index)
         return [ToRoom(Room.VALIDATOR, CaughtUp(certificate, commits))]
+
+    # Joining from a snapshot
+
+    def _start_join(self, run: CatchUpRun, height_min: int) -> Sequence[Effect]:
+        """Looks for what is on disk of a snapshot, then asks peers; once in a run."""
+        if self._catch_up is not run or self._join is not None or not run.may_join:
+            return ()
+        run.may_join = False
+        return self._open_join(run.peers, height_min)
+
+    def _open_join(self, peers: Sequence[int], height_min: int) -> Sequence[Effect]:
+        join = self._join = JoinRun(peers, height_min)
+        gc_depth = self._parameters.gc_depth
+        call = partial(reopen, self._rules, self._log, gc_depth, height_min)
+        return (Run(call, partial(self._reopened, join)),)
+
+    def _reopened(
+        self, join: JoinRun, found: tuple[Manifest, frozenset[int]] | None, now_ms: int
+    ) -> Sequence[Effect]:
+        if found is None:
+            join.found(None)
+        else:
+            join.found(*found)
+        return self.tick(now_ms)
+
+    def _go_on_joining(self, now_ms: int) -> Sequence[Effect]:
+        join = self._join
+        if join is None:
+            return ()
+        manifest = join.manifest
+        if manifest is not None and manifest.height <= self._tip.height:
+            # Consensus has come along by itself.
+            self._join = None
+            return ()
+        join.expire(now_ms)
+        if join.failed:
+            self._join = None
+            if manifest is not None and self._catch_up is not None:
+                # The peers have gone on to other snapshots, or some of them lied.
+                return self._open_join(self._catch_up.peers, manifest.height + 1)
+            return ()
+        if manifest is not None and join.complete:
+            if self._executing:
+                return ()
+            self._executing = True
+            call = partial(install, self._state, self._log, manifest)
+            return (Run(call, partial(self._installed, manifest)),)
+        return [ToPeers(request, (peer,)) for peer, request in join.ask(now_ms)]
+
+    def _part_came(self, peer: int, message: SnapshotPart, now_ms: int) -> Sequence[Effect]:
+        join = self._join
+        if join is None or not join.take(peer, message):
+            return self.tick(now_ms)
+        call: Callable[[], Any]
+        if join.manifest is None:
+            gc_depth = self._parameters.gc_depth
+            call = partial(check_manifest, self._rules, message.data, gc_depth, join.height_min)
+            return (Run(call, partial(self._manifest_checked, join, peer)),)
+        call = partial(check_part, join.manifest, message.part, message.data)
+        return (Run(call, partial(self._part_checked, join, peer, message)),)
+
+    def _manifest_checked(
+        self, join: JoinRun, peer: int, result: Manifest | Refused, now_ms: int
+    ) -> Sequence[Effect]:
+        if join is not self._join:
+            return ()
+        if isinstance(result, Refused):
+            join.found(None)
+            join.refuse(peer)
+            return self.tick(now_ms)
+        join.found(result)
+        kept = Persist((JoinWrite(result.wire),))
+        return [kept, self._progress(join, result), *self.tick(now_ms)]
+
+    def _part_checked(
+        self,
+        join: JoinRun,
+        peer: int,
+        message: SnapshotPart,
+        refused: Refused | None,
+        now_ms: int,
+    ) -> Sequence[Effect]:
+        if join is not self._join:
+            return ()
+        if refused is not None:
+            join.checked(message.part)
+            join.refuse(peer)
+            return self.tick(now_ms)
+        kept = Persist((SectionWrite(message.part, message.data),))
+        return [kept, ToRoom(Room.LEDGER, _PartKept(message.height, message.part))]
+
+    def _part_kept(self, height: int, part: int, now_ms: int) -> Sequence[Effect]:
+        join = self._join
+        if join is None or join.manifest is None or join.manifest.height != height:
+            return ()
+        join.kept(part)
+        return [self._progress(join, join.manifest), *self.tick(now_ms)]
+
+    def _progress(self, join: JoinRun, manifest: Manifest) -> Effect:
+        progress = JoinProgress(manifest.height, join.parts_kept, join.parts_total)
+        return ToRoom(Room.GATEWAY, progress)
+
+    def _installed(self, manifest: Manifest, _: None, now_ms: int) -> Sequence[Effect]:
+        """The state is that of the snapshot, and the log goes on from its block."""
+        self._executing = False
+        self._join = None
+        tip, certificate = manifest.tip, manifest.wire.certificate
+        try:
+            self._pipeline.restart(tip)
+        except OutOfOrder as error:
+            return (Halt(str(error)),)
+        self._certificate = certificate
+        self._commits = deque(manifest.wire.commits)
+        self._plan.joined(manifest.wire.commits)
+        self._remember_checkpoint(certificate.checkpoint)
+        self._move_to(tip)
+        if self._catch_up is not None:
+            self._catch_up.took((), 1, now_ms)
+        joined = Joined(manifest.record, tip.block_hash)
+        return [
+            Persist((JoinedWrite(manifest.block, certificate),)),
+            ToRoom(Room.MEMPOOL, joined),
+            ToRoom(Room.GATEWAY, joined),
+            ToRoom(Room.VALIDATOR, CommitsExecuted(tip.commit_index)),
+            *self.tick(now_ms),
+        ]
 
 
 def _open_all(batches: tuple[Batch, ...]) -> tuple[OpenBatch, ...]:

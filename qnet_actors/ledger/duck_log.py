@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,17 @@ from threading import Lock, RLock
 from typing import Any, Final
 
 from qnet_actors.ledger.index import Index, RecentIndex
-from qnet_actors.ledger.segment import TABLES, LogOptions, Segment, create_database
+from qnet_actors.ledger.segment import TABLES, LogOptions, Segment, create_database, sync
 from qnet_actors.ledger.snapshots import Snapshots
 from qnet_actors.ledger.writes import (
     BlockWrite,
     CertificateWrite,
+    HeldSnapshot,
+    JoinedWrite,
+    Joining,
+    JoinWrite,
     Place,
+    SectionWrite,
     SnapshotWrite,
     check_height,
     receipt_id,
@@ -31,7 +36,8 @@ TRANSACTION_SIZE_BYTES_MAX: Final = 16 * 1024 * 1024
 _OPEN_SEALED_MAX: Final = 2
 _CHUNK_RECORDS: Final = 256
 _CERTIFICATE_SEGMENTS: Final = 8
-_NAME: Final = re.compile(r"blocks-(\d{8})\.duckdb")
+# A `base` segment begins anew: what is before it does not reach up to it.
+_NAME: Final = re.compile(r"(blocks|base)-(\d{8})\.duckdb")
 
 
 @dataclass(slots=True)
@@ -71,9 +77,12 @@ class DuckLog:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="ledger-background")
         self._pending: list[Future[None]] = []
         self._ranges: list[_Range] = []
+        self._bases: set[int] = set()
+        """The segments that begin anew."""
         self._certificate: Certificate | None = None
         self._current = self._open_all()
         self._last_height = self._ranges[-1].last_height if self._ranges else 0
+        self._snapshots.settle_joins(self._last_height)
         self._closed = False
 
     # Writing
@@ -96,6 +105,14 @@ class DuckLog:
                     certificates.append(certificate)
                 case SnapshotWrite():
                     self._pending.append(self._background.submit(self._snapshots.write, write))
+                case JoinWrite(manifest=manifest):
+                    self._snapshots.begin_join(manifest)
+                case SectionWrite(part=part, data=data):
+                    self._snapshots.add_section(part, data)
+                case JoinedWrite():
+                    self._commit(blocks, certificates)
+                    blocks, certificates, size = [], [], 0
+                    self._joined(write)
                 case _:
                     raise TypeError(f"the ledger does not write {type(write).__name__}")
         self._commit(blocks, certificates)
@@ -125,6 +142,39 @@ class DuckLog:
         else:
             self._ranges.append(_Range(sequence, first_height, last_height))
 
+    def _joined(self, write: JoinedWrite) -> None:
+        """Goes on from the block of a snapshot that is fetched whole.
+
+        The renaming of the new segment decides: before it the old log stands, and after it the
+        snapshot is one of this log, whatever its name.
+        """
+        height = write.block.record.header.height
+        if height <= self._last_height or self._snapshots.seal_join() != height:
+            raise QnetError(Code.INTERNAL, f"the log cannot go on from block {height}")
+        full, _ = self._current
+        sequence = full + 1
+        building = self._directory / "base.building"
+        create_database(building, TABLES, self._chain_id, self._options)
+        segment = Segment(building, self._chain_id, self._options)
+        segment.append([write.block], [write.certificate])
+        segment.seal()
+        segment.close()
+        self._bases.add(sequence)
+        building.rename(self._path(sequence))
+        sync(self._directory)
+        ids = [receipt_id(receipt) for receipt in write.block.record.receipts]
+        with self._tables:
+            self._recent[sequence] = RecentIndex()
+            self._recent[sequence].add(height, ids)
+            self._last_height = height
+            self._extend(sequence, height, height)
+            self._certificate = _newer(self._certificate, write.certificate)
+        with self._files:
+            self._current = (sequence, self._segment(sequence))
+        self._current[1].measure()
+        self._snapshots.settle_joins(height)
+        self._pending.append(self._background.submit(self._seal, full))
+
     def _rotate(self) -> None:
         """Goes on in a new segment; the full one is sealed behind its back."""
         sequence, _ = self._current
@@ -153,6 +203,13 @@ class DuckLog:
             future.result()
 
     # Reading
+
+    def first_height(self) -> int:
+        with self._tables:
+            for part in reversed(self._ranges):
+                if part.sequence in self._bases:
+                    return part.first_height
+        return 1
 
     def last_height(self) -> int:
         return self._last_height
@@ -243,8 +300,14 @@ class DuckLog:
                     return place
         return None
 
-    def snapshots(self) -> Iterator[SnapshotWrite]:
-        return self._snapshots.read()
+    def snapshot_heights(self) -> list[int]:
+        return self._snapshots.heights()
+
+    def snapshot(self, height: int) -> HeldSnapshot | None:
+        return self._snapshots.read(height)
+
+    def joining(self) -> Joining | None:
+        return self._snapshots.joining()
 
     def flush(self) -> None:
         """Waits for what goes on behind the writer's back; raises what went wrong there."""
@@ -263,6 +326,7 @@ class DuckLog:
                 segment.close()
             self._open.clear()
             self._index.close()
+        self._snapshots.close()
 
     # Segments
 
@@ -271,8 +335,9 @@ class DuckLog:
 
         A full segment that was not sealed when the process died is sealed now.
         """
-        names = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
-        sequences = sorted(int(name[1]) for name in names if name)
+        names = [n for path in self._directory.iterdir() if (n := _NAME.fullmatch(path.name))]
+        sequences = sorted(int(name[2]) for name in names)
+        self._bases = {int(name[2]) for name in names if name[1] == "base"}
         if not sequences:
             return self._create(1)
         indexed = self._index.segments()
@@ -296,9 +361,10 @@ class DuckLog:
         return sequences[-1], current
 
     def _follow(self, sequence: int, first_height: int, last_height: int) -> None:
-        """Notes a segment, which must go on where the one before ends."""
+        """Notes a segment, which must go on where the one before ends, or begin anew above."""
         expected = self._ranges[-1].last_height + 1 if self._ranges else 1
-        if first_height != expected:
+        is_base = sequence in self._bases and first_height > expected
+        if first_height != expected and not is_base:
             raise QnetError(
                 Code.DATA_CORRUPT,
                 f"segment {sequence} of the block log begins at {first_height}, {expected} was "
@@ -352,7 +418,8 @@ class DuckLog:
             self._open.pop(sequence).close()
 
     def _path(self, sequence: int) -> Path:
-        return self._directory / f"blocks-{sequence:08d}.duckdb"
+        kind = "base" if sequence in self._bases else "blocks"
+        return self._directory / f"{kind}-{sequence:08d}.duckdb"
 
 
 def _newer(one: Certificate | None, other: Certificate | None) -> Certificate | None:

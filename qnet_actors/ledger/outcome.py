@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,8 +35,11 @@ class LedgerState(Reader, Protocol):
     def root(self) -> bytes:
         """The state root at the present height."""
 
+    def replace(self, height: int, parts: Iterable[WriteSet]) -> None:
+        """Forgets everything for the accounts at `height`; each stands in one part."""
+
     def snapshot(self) -> WriteSet:
-        """All accounts, sorted by address."""
+        """All accounts, in no particular order."""
 
 
 @dataclass(frozen=True, slots=True)

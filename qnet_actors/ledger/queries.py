@@ -83,7 +83,7 @@ class LedgerQueries:
         """(header, block hash) by falling height from just below `before`, or from the latest."""
         end = self._log.last_height() + 1 if before is None else before
         end = min(end, self._log.last_height() + 1)
-        first = max(1, end - min(count_max, PAGE_BLOCKS_MAX))
+        first = max(self._log.first_height(), end - min(count_max, PAGE_BLOCKS_MAX))
         headers = self._log.headers(first, max(0, end - first))
         return [(BLOCK_HEADER_CODEC.decode(h), hash32(BLOCK, h)) for h in reversed(headers)]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, overload
 
 from qnet_actors.ledger.blocks import Tip, genesis_tip, next_tip
 from qnet_actors.ledger.outcome import LedgerState
-from qnet_actors.ledger.writes import BlockLog, SnapshotWrite
+from qnet_actors.ledger.writes import BlockLog, HeldSnapshot, all_parts
 from qnet_actors.state import State, genesis_write_set
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord, Certificate, Checkpoint
 from qnet_actors.wire.codes import Code, QnetError
@@ -97,44 +97,52 @@ def _base(
     log: BlockLog, genesis: Genesis, new_state: Callable[[], S]
 ) -> tuple[S, Tip, Checkpoint | None, deque[Commit]]:
     """The newest snapshot that proves right against the log, else genesis."""
-    for snapshot in log.snapshots():
-        state = new_state()
-        checkpoint = _loaded(log, snapshot, state)
-        if checkpoint is not None:
-            record = _record(log, snapshot.height)
-            commits = _commits_before(log, snapshot.height, genesis.parameters.gc_depth)
+    state = new_state()
+    for height in log.snapshot_heights():
+        snapshot = log.snapshot(height)
+        checkpoint = None if snapshot is None else _loaded(log, snapshot, state)
+        if snapshot is not None and checkpoint is not None:
             # A checkpoint never holds only a part of a commit, so what comes before is no matter.
-            return state, next_tip(genesis_tip(genesis), record), checkpoint, commits
+            tip = next_tip(genesis_tip(genesis), _record(log, height))
+            return state, tip, checkpoint, deque(snapshot.commits)
+    if log.first_height() > 1:
+        raise QnetError(
+            Code.DATA_CORRUPT,
+            f"the log begins at block {log.first_height()} and no snapshot of the state there "
+            "can be read; resync this validator",
+        )
     state = new_state()
     state.load(0, genesis_write_set(genesis))
     return state, genesis_tip(genesis), None, deque()
 
 
-def _loaded(log: BlockLog, snapshot: SnapshotWrite, state: LedgerState) -> Checkpoint | None:
+def _loaded(log: BlockLog, snapshot: HeldSnapshot, state: LedgerState) -> Checkpoint | None:
     """Loads a snapshot; None where it is not what the log's checkpoint says: it is derived data."""
-    if not 1 <= snapshot.height <= log.last_height():
+    if not log.first_height() <= snapshot.height <= log.last_height():
         return None
     checkpoint = _record(log, snapshot.height).checkpoint
-    if checkpoint is None:
+    if checkpoint is None or not is_chain(snapshot.commits, checkpoint):
         return None
     try:
-        state.load(snapshot.height, snapshot.accounts)
+        state.replace(snapshot.height, all_parts(snapshot.part, snapshot.sections))
     except QnetError:
         return None
     return checkpoint if state.root() == checkpoint.state_root else None
 
 
-def _commits_before(log: BlockLog, height: int, gc_depth: int) -> deque[Commit]:
-    """The commits up to a block, back to where `trim_commits` cuts."""
-    commits: deque[Commit] = deque()
-    while height >= 1:
-        commits.extendleft(reversed(_record(log, height).commits))
-        kept = len(commits)
-        trim_commits(commits, gc_depth)
-        if len(commits) < kept:
-            break
-        height -= 1
-    return commits
+def is_chain(commits: Sequence[Commit], checkpoint: Checkpoint) -> bool:
+    """Whether commits follow one another and end with the checkpoint's."""
+    if not commits:
+        return False
+    digests = [commit.digest() for commit in commits]
+    for before, digest, after in zip(commits, digests, commits[1:], strict=False):
+        if (
+            (after.index, after.previous) != (before.index + 1, digest)
+            or after.leader.round <= before.leader.round
+            or after.timestamp_ms < before.timestamp_ms
+        ):
+            return False
+    return (commits[-1].index, digests[-1]) == (checkpoint.commit_index, checkpoint.commit_digest)
 
 
 def _record(log: BlockLog, height: int) -> BlockRecord:

@@ -23,6 +23,7 @@ from qnet_actors.ledger.writes import BlockWrite
 from qnet_actors.wire.blocks import CERTIFICATE_CODEC, Certificate
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import SNAPSHOT_SECTION_ACCOUNTS_MAX
 
 FORMAT_VERSION: Final = 1
 _NEVER: Final = "1TB"
@@ -44,6 +45,8 @@ class LogOptions:
     """False: durable against the death of the process only."""
     memory_limit_mb: int = 256
     segment_size_bytes: int = 32 * 1024 * 1024
+    section_accounts_max: int = SNAPSHOT_SECTION_ACCOUNTS_MAX
+    """Of snapshots."""
 
 
 def connect(path: Path, options: LogOptions, *, read_only: bool = False) -> Any:

@@ -83,6 +83,17 @@ def check_record(identity: Identity, tip: Tip, record: BlockRecord) -> None:
     _require(header.height == tip.height + 1, "height")
     _require(header.parent == tip.block_hash, "parent")
     _check_commits(tip, header, record.commits)
+    check_contents(record)
+    made = has_checkpoint(tip, header, record.write_set)
+    _require((record.checkpoint is not None) == made, "checkpoint")
+    if record.checkpoint is not None:
+        expected = build_checkpoint(identity, header, record.checkpoint.state_root)
+        _require(record.checkpoint == expected, "checkpoint")
+
+
+def check_contents(record: BlockRecord) -> None:
+    """Raises `QnetError(DATA_CORRUPT)` unless `record` holds what its header names."""
+    header = record.header
     counts = {len(record.bodies), len(record.receipts)}
     _require(counts == {header.transaction_count}, "transaction count")
     ids = [transaction_id(body) for body in record.bodies]
@@ -90,11 +101,6 @@ def check_record(identity: Identity, tip: Tip, record: BlockRecord) -> None:
     _require(receipts_root(record.receipts) == header.receipts_root, "receipts root")
     _require(record.write_set.digest() == header.write_set_digest, "write set digest")
     write_set_columns(record.write_set)
-    made = has_checkpoint(tip, header, record.write_set)
-    _require((record.checkpoint is not None) == made, "checkpoint")
-    if record.checkpoint is not None:
-        expected = build_checkpoint(identity, header, record.checkpoint.state_root)
-        _require(record.checkpoint == expected, "checkpoint")
 
 
 def _check_commits(tip: Tip, header: BlockHeader, commits: Sequence[Commit]) -> None:

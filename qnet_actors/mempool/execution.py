@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from qnet_actors.mempool.dissemination import Dissemination
 from qnet_actors.mempool.entries import BATCHED, PENDING, Entry
@@ -19,6 +20,7 @@ from qnet_actors.rooms import (
     AccountReader,
     BlockExecuted,
     Effect,
+    Joined,
     Persist,
     Room,
     StatusChanged,
@@ -85,6 +87,22 @@ class Execution:
             ids = tuple(entry.id for entry in entries)
             effects.append(ToRoom(Room.GATEWAY, StatusChanged(code.label, ids)))
         return effects
+
+    def joined(self, event: Joined, now_ms: int) -> list[Effect]:
+        """The state jumped: every sender here is brought up to it, as if one block had done so.
+
+        What happened to transactions whose nonces are spent is not known here.
+        """
+        senders = sorted(self._pool.senders())
+        accounts = self._accounts(senders)
+        writes = WriteSet(
+            addresses=b"".join(senders),
+            nonces=np.array([a.nonce for a in accounts], dtype="<u8").tobytes(),
+            balances=np.array([a.balance for a in accounts], dtype="<u8").tobytes(),
+            key_ids=b"".join(account.key_id for account in accounts),
+        )
+        record = replace(event.record, write_set=writes, bodies=())
+        return self.executed(BlockExecuted(record, event.block_hash, (), ()), now_ms)
 
     def _finish(self, digests: Iterable[bytes], now_ms: int) -> list[Effect]:
         """Batches that are executed as of the newest block."""

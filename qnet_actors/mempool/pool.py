@@ -7,7 +7,7 @@ kinds of entries: pending, batched by this validator, and seen in another author
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, KeysView, Sequence
 from typing import Final, NamedTuple
 
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
@@ -66,6 +66,10 @@ class Pool:
 
     def queue(self, sender: bytes) -> SenderQueue | None:
         return self._queues.get(sender)
+
+    def senders(self) -> KeysView[bytes]:
+        """Whoever has something here."""
+        return self._queues.keys()
 
     # Admission.
 

@@ -33,6 +33,7 @@ from qnet_actors.rooms import (
     Effect,
     FetchBatches,
     FromPeer,
+    Joined,
     PeerUp,
     Persist,
     Room,
@@ -190,6 +191,9 @@ class MempoolShard:
             case BlockExecuted():
                 self._height = max(self._height, event.record.header.height)
                 return [*self._execution.executed(event, now_ms), *self._prune(now_ms)]
+            case Joined(record=record):
+                self._height = max(self._height, record.header.height)
+                return self._execution.joined(event, now_ms)
             case CheckpointCertified(certificate):
                 checkpoint = certificate.checkpoint
                 self._retention.certified(checkpoint.height, checkpoint.commit_index)

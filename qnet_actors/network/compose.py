@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from qnet_actors.ledger import BlockLog, LedgerCore
+from qnet_actors.ledger import BlockLog, LedgerCore, SnapshotSettings
 from qnet_actors.ledger import recover as recover_ledger
 from qnet_actors.mempool import BatchStore, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
@@ -76,6 +76,7 @@ def compose(
     *,
     shards: int = 1,
     mempool: MempoolSettings | None = None,
+    snapshots: SnapshotSettings | None = None,
 ) -> Validator:
     """The validator `index` of epoch 0, recovered from its stores.
 
@@ -115,6 +116,7 @@ def compose(
         verifier=verifier,
         recovered=ledger_recovered,
         log=stores.log,
+        snapshots=snapshots,
     )
     rooms: dict[RoomKey, Core] = {
         RoomKey(Room.MEMPOOL, shard): core for shard, core in enumerate(mempool_shards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,11 +24,15 @@ from qnet_actors.network.answers import Answers
 from qnet_actors.rooms import (
     BlockExecuted,
     CheckpointCertified,
+    Joined,
+    JoinProgress,
     StatusChanged,
     Submit,
     SubmitResult,
 )
 from qnet_actors.wire.codes import Code, QnetError
+
+logger = logging.getLogger(__name__)
 
 SUBMISSIONS_MAX: Final = 256
 """Calls of gateways that wait for the mempool; one more is told `busy`."""
@@ -46,6 +51,8 @@ class Desk:
         self.answers: Answers | None = None
         self.stopped: str | None = None
         """Why the validator stopped; None where it did not."""
+        self.joining: JoinProgress | None = None
+        """How much of a snapshot is here; None: none is being fetched."""
 
     async def submit(
         self, transactions: list[bytes], hand_over: Callable[[Submit], None]
@@ -100,6 +107,23 @@ class Desk:
                 if record.checkpoint is not None:
                     self._roots.append((record.header.height, record.checkpoint.state_root))
                 self._publish(block_event(record, block_hash))
+            case Joined(record=record, block_hash=block_hash):
+                logger.info(
+                    "validator %d goes on from the snapshot at block %d",
+                    self._index,
+                    record.header.height,
+                )
+                self.joining = None
+                self.on_event(BlockExecuted(record, block_hash, (), ()))
+            case JoinProgress():
+                self.joining = event
+                logger.info(
+                    "validator %d joins at block %d: %d of %d parts of the snapshot",
+                    self._index,
+                    event.height,
+                    event.parts,
+                    event.parts_total,
+                )
             case CheckpointCertified(certificate=certificate):
                 self._publish(CheckpointEvent(certificate.checkpoint))
 

@@ -33,6 +33,7 @@ from qnet_actors.rooms import (
     FetchBatches,
     FromPeer,
     Halt,
+    Joined,
     PeerUp,
     Persist,
     Room,
@@ -55,6 +56,8 @@ from qnet_actors.wire.messages import (
     LedgerRequest,
     Message,
     PeerStatus,
+    SnapshotPart,
+    SnapshotRequest,
 )
 
 EVENTS_PER_CALL_MAX: Final = 4_096
@@ -115,7 +118,7 @@ VALIDATOR: Final = RoomKey(Room.VALIDATOR)
 LEDGER: Final = RoomKey(Room.LEDGER)
 
 _OF_VALIDATOR: Final = (DagBlocks, DagRequest, PeerStatus, Evidence)
-_OF_LEDGER: Final = (LedgerRequest, LedgerBlocks)
+_OF_LEDGER: Final = (LedgerRequest, LedgerBlocks, SnapshotRequest, SnapshotPart)
 _OF_MEMPOOL: Final = (Batches, BatchAcks, BatchRequest, Keys, KeyRequest)
 _HEADER: Final = msgspec.msgpack.Decoder(BatchHeader)
 
@@ -272,7 +275,7 @@ class Node:
         """What concerns every shard goes to all; what names batches, to the shards of those."""
         count = self.shard_count
         if count == 1 or not isinstance(
-            event, BlockExecuted | CheckpointCertified | FetchBatches | BatchesDropped
+            event, BlockExecuted | Joined | CheckpointCertified | FetchBatches | BatchesDropped
         ):
             self._pending.append((RoomKey(Room.MEMPOOL, shard), event))
             return

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from qnet_actors.state.partition import State, genesis_write_set, write_set_columns
     from qnet_actors.state.partitioned import AccountReplica, PartitionedProofs, PartitionedState
     from qnet_actors.state.ports import PartitionServer, Port
+    from qnet_actors.state.sections import (
+        check_section,
+        section_prefixes,
+        sections_root,
+        split_sections,
+    )
 
 __all__ = [
     "AccountReplica",
@@ -22,8 +28,12 @@ __all__ = [
     "PartitionedState",
     "Port",
     "State",
+    "check_section",
     "genesis_write_set",
+    "section_prefixes",
+    "sections_root",
     "split_rows",
+    "split_sections",
     "write_set_columns",
 ]
 
@@ -35,6 +45,10 @@ _MODULES: Final = {
     "Port": "ports",
     "State": "partition",
     "genesis_write_set": "partition",
+    "check_section": "sections",
+    "section_prefixes": "sections",
+    "sections_root": "sections",
+    "split_sections": "sections",
     "split_rows": "accounts",
     "write_set_columns": "partition",
 }

@@ -84,7 +84,13 @@ class Accounts:
 
     def columns(self) -> tuple[npt.NDArray[np.uint8], AccountColumns]:
         """Addresses and values of all accounts; copies."""
-        return self.at(np.arange(len(self._rows)))
+        count = len(self._rows)
+        values = AccountColumns(
+            self._nonces[:count].copy(),
+            self._balances[:count].copy(),
+            self._key_ids[:count].copy(),
+        )
+        return self._addresses[:count].copy(), values
 
     def _reserve(self, count: int) -> None:
         capacity = len(self._nonces)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from threading import Lock
@@ -79,6 +79,16 @@ class Partition:
         self.accounts.set(rows, addresses, values)
         self._changed.append(rows)
 
+    def fill(self, addresses: npt.NDArray[np.uint8], values: AccountColumns) -> None:
+        """Adds accounts to a partition that nobody reads yet, and to its tree.
+
+        In parts that are neighbours in the tree, which then are neighbours in memory too: a
+        million take half the time that they take all at once.
+        """
+        keys = split_rows(addresses)
+        self.accounts.set(self.accounts.rows(keys), keys, values)
+        self._grow_tree(addresses, values)
+
     def cut(self, height: int) -> Cut:
         """Copies of the accounts that were written since this was asked last."""
         # The next checkpoint pushes out the oldest one.
@@ -97,13 +107,15 @@ class Partition:
     def update(self, cut: Cut) -> Subtree:
         """Brings the tree up to `cut`; returns its root.  Costs about 2 us an account."""
         if cut.changed is not None:
-            addresses, values = cut.changed
-            rows, lengths = account_messages(values.nonces, values.balances, values.key_ids)
-            self.tree.update(key_hashes(addresses), hash_short(STATE_VALUE, rows, lengths))
+            self._grow_tree(*cut.changed)
         if self._checkpoints and self._checkpoints[-1].height == cut.height:
             self._checkpoints.pop()
         self._checkpoints.append(_Checkpoint(cut.height, cut.writes, self.tree.version))
         return self.tree.root()
+
+    def _grow_tree(self, addresses: npt.NDArray[np.uint8], values: AccountColumns) -> None:
+        rows, lengths = account_messages(values.nonces, values.balances, values.key_ids)
+        self.tree.update(key_hashes(addresses), hash_short(STATE_VALUE, rows, lengths))
 
     def root_at(self, height: int) -> Subtree:
         """The root at a checkpoint.  Raises `QnetError(NOT_FOUND)` where it is not kept."""
@@ -185,6 +197,24 @@ class State:
             raise QnetError(Code.DATA_CORRUPT, "a snapshot is loaded into an empty state only")
         self._write(height, accounts)
 
+    def replace(self, height: int, parts: Iterable[WriteSet]) -> None:
+        """Forgets everything for the accounts at `height`; each stands in one part.
+
+        A reader sees the old state until the new one is complete.  Raises
+        `QnetError(DATA_CORRUPT)` where a part has the wrong form; then the old state stands.
+        """
+        fresh = [Partition(self._depth) for _ in self._partitions]
+        for part in parts:
+            addresses, values = write_set_columns(part)
+            for index, rows in self._placed(addresses):
+                columns = AccountColumns(
+                    values.nonces[rows], values.balances[rows], values.key_ids[rows]
+                )
+                fresh[index].fill(addresses[rows], columns)
+        with self._tree_lock, self._lock:
+            self._partitions = fresh
+            self.height = height
+
     def root(self) -> bytes:
         """The state root at the present height, under which `prove` proves for a while."""
         with self._tree_lock:
@@ -212,16 +242,17 @@ class State:
         return root, account if exists else None, proof
 
     def snapshot(self) -> WriteSet:
-        """All accounts at the present height, sorted by address."""
+        """All accounts at the present height, in no particular order.
+
+        Copies of the columns and no more, 30 ms for a million accounts: blocks wait meanwhile.
+        """
         with self._lock:
             parts = [partition.accounts.columns() for partition in self._partitions]
-        addresses = np.concatenate([addresses for addresses, _ in parts])
-        order = np.argsort(np.ascontiguousarray(addresses).view("S32").ravel(), kind="stable")
         return WriteSet(
-            addresses=addresses[order].tobytes(),
-            nonces=np.concatenate([v.nonces for _, v in parts])[order].astype("<u8").tobytes(),
-            balances=np.concatenate([v.balances for _, v in parts])[order].astype("<u8").tobytes(),
-            key_ids=np.concatenate([v.key_ids for _, v in parts])[order].tobytes(),
+            addresses=b"".join(addresses.tobytes() for addresses, _ in parts),
+            nonces=b"".join(v.nonces.astype("<u8", copy=False).tobytes() for _, v in parts),
+            balances=b"".join(v.balances.astype("<u8", copy=False).tobytes() for _, v in parts),
+            key_ids=b"".join(v.key_ids.tobytes() for _, v in parts),
         )
 
     def _index(self, key: bytes) -> int:

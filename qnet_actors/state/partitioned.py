@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -90,24 +90,28 @@ class PartitionedState:
             raise QnetError(Code.DATA_CORRUPT, "a snapshot is loaded into an empty state only")
         self._write(height, accounts)
 
+    def replace(self, height: int, parts: Iterable[WriteSet]) -> None:
+        """Forgets everything for the accounts at `height`; each stands in one part."""
+        for answer in self._ask_all(Reset(self._depth)):
+            done(answer)
+        for part in parts:
+            self._write(height, part)
+        self.height = height
+
     def root(self) -> bytes:
         """The state root at the present height."""
         roots = [root_of(answer) for answer in self._ask_all(Root(self.height))]
         return levels_of(roots)[0][0].hash
 
     def snapshot(self) -> WriteSet:
-        """All accounts at the present height, sorted by address."""
+        """All accounts at the present height, in no particular order."""
         parts = [accounts_of(answer) for answer in self._ask_all(Everything())]
-        addresses, values = account_columns(
-            WriteSet(
-                addresses=b"".join(part.addresses for part in parts),
-                nonces=b"".join(part.nonces for part in parts),
-                balances=b"".join(part.balances for part in parts),
-                key_ids=b"".join(part.key_ids for part in parts),
-            )
+        return WriteSet(
+            addresses=b"".join(part.addresses for part in parts),
+            nonces=b"".join(part.nonces for part in parts),
+            balances=b"".join(part.balances for part in parts),
+            key_ids=b"".join(part.key_ids for part in parts),
         )
-        order = np.argsort(addresses.view("S32").ravel(), kind="stable")
-        return column_bytes(addresses[order], _rows(values, order))
 
     def _write(self, height: int, accounts: WriteSet) -> None:
         addresses, values = write_set_columns(accounts)

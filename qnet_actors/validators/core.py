@@ -525,7 +525,8 @@ class ValidatorCore:
         index, has_gap = self._linearizer.index, self._queue.has_gap
         ahead = self._catching_up.ask(index, has_gap, self._now_ms)
         if ahead:
-            out.append(ToRoom(Room.LEDGER, CatchUp(ahead)))
+            height = self._peers.certified_height(ahead)
+            out.append(ToRoom(Room.LEDGER, CatchUp(ahead, height)))
 
     def _on_caught_up(
         self, certificate: Certificate | None, commits: tuple[Commit, ...], out: list[Effect]

@@ -112,6 +112,20 @@ class Peers:
             return ()
         return tuple(ahead)
 
+    def certified_height(self, peers: Sequence[int]) -> int:
+        """A height that is certified by the word of peers of whom one is surely honest."""
+        heights = sorted(
+            (known.status.final_height, peer)
+            for peer in peers
+            if (known := self._peers[peer]).status is not None
+        )
+        sure = 0
+        while heights and self._committee.stake_of(p for _, p in heights) >= (
+            self._committee.validity
+        ):
+            sure, _ = heights.pop(0)
+        return sure
+
     def lacking(self, peer: int, now_ms: int) -> list[DagBlocks]:
         """Blocks of others that `peer` has gone on without, and those it never had."""
         known = self._peers[peer]

@@ -18,6 +18,7 @@ from qnet_actors.wire.limits import (
     MESSAGE_EQUIVOCATIONS_MAX,
     MESSAGE_KEYS_MAX,
     MESSAGE_LEDGER_BLOCKS_MAX,
+    SNAPSHOT_PART_SIZE_BYTES_MAX,
 )
 
 Digests = Annotated[tuple[Digest, ...], msgspec.Meta(min_length=1, max_length=MESSAGE_DIGESTS_MAX)]
@@ -105,6 +106,23 @@ class Evidence(Struct, frozen=True, tag=11):
     ]
 
 
+class SnapshotRequest(Struct, frozen=True, tag=12):
+    """Asks for part of a snapshot: 0 is the manifest, n the n-th section that is not empty."""
+
+    height: Unsigned
+    """0: that of the newest snapshot."""
+    part: U32
+
+
+class SnapshotPart(Struct, frozen=True, tag=13):
+    """Part of a snapshot; no bytes: the sender does not have it."""
+
+    height: Unsigned
+    part: U32
+    data: Annotated[bytes, msgspec.Meta(max_length=SNAPSHOT_PART_SIZE_BYTES_MAX)]
+    """A `SnapshotManifest`, or a `WriteSet` with the accounts of a section."""
+
+
 Message = (
     Batches
     | BatchAcks
@@ -117,6 +135,8 @@ Message = (
     | LedgerRequest
     | LedgerBlocks
     | Evidence
+    | SnapshotRequest
+    | SnapshotPart
 )
 
 MESSAGE_CODEC: Final = Codec[Message](Message, FRAME_SIZE_BYTES_MAX)

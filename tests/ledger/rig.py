@@ -132,6 +132,8 @@ class Rig:
                     self.answer(wanted)
             case ToRoom(Room.MEMPOOL, BlockExecuted() as event):
                 self.executed.append(event)
+            case ToRoom(Room.LEDGER, event):
+                self.handle(event)
             case ToRoom(Room.VALIDATOR, event):
                 self.to_validator.append(event)
             case ToRoom(Room.GATEWAY, event):

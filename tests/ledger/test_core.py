@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
 
-from qnet_actors.ledger import LedgerCore, MemoryLog, recover
+from qnet_actors.ledger import LedgerCore, MemoryLog, SnapshotSettings, recover
 from qnet_actors.ledger.pipeline import PREFETCHED_MAX
 from qnet_actors.rooms import (
     Bodies,
@@ -20,9 +22,11 @@ from qnet_actors.rooms import (
     Run,
 )
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, Certificate
+from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.genesis import Genesis, Parameters
 from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest
+from qnet_actors.wire.snapshots import SECTION_ACCOUNTS_CODEC
 from tests.ledger.rig import VERIFIER, Rig, certify, keys
 from tests.ledger.world import (
     GENESIS_MS,
@@ -45,6 +49,7 @@ def genesis_of(**parameters: int) -> Genesis:
 
 
 GENESIS = genesis_of()
+EVERY = SnapshotSettings(every_bytes=1)
 
 
 def batch_of(sender: int, *nonces: int, author: int = 0, genesis=GENESIS):
@@ -193,10 +198,10 @@ def test_restart_votes_for_the_last_checkpoint_unless_it_is_certified():
 
 
 def test_restart_from_a_snapshot():
-    rig = Rig(GENESIS, snapshot_every_bytes=1)
+    rig = Rig(GENESIS, snapshots=EVERY)
     chain = drive(rig, 10)
-    assert [s.height for s in rig.log.snapshots()] == [9, 6]
-    again = Rig(GENESIS, rig.log.crash(), snapshot_every_bytes=1)
+    assert rig.log.snapshot_heights() == [9, 6]
+    again = Rig(GENESIS, rig.log.crash(), snapshots=EVERY)
     assert again.tip == rig.tip
     plain = Rig(GENESIS)
     both = Commits()
@@ -208,21 +213,29 @@ def test_restart_from_a_snapshot():
     assert [commit.index for commit in recovered.commits] == list(range(1, 15))
 
 
-@pytest.mark.parametrize("damage", ["balance", "root", "height"])
+@pytest.mark.parametrize(
+    "damage", ["balance", "form", "lacking", "junk", "height", "commits", "no_commits"]
+)
 def test_a_snapshot_that_does_not_fit_is_passed_over(damage):
-    rig = Rig(GENESIS, snapshot_every_bytes=1)
+    rig = Rig(GENESIS, snapshots=EVERY)
     drive(rig, 10)
     disk = rig.log._disk
     good = disk.snapshots[0]
-    accounts = good.accounts
-    if damage == "balance":
-        accounts = msgspec.structs.replace(accounts, balances=bytes(len(accounts.balances)))
-        disk.snapshots[0] = type(good)(good.height, good.state_root, accounts)
-    elif damage == "root":
-        accounts = msgspec.structs.replace(accounts, key_ids=b"")
-        disk.snapshots[0] = type(good)(good.height, good.state_root, accounts)
-    else:
-        disk.snapshots[0] = type(good)(good.height + 1, good.state_root, accounts)
+    accounts = SECTION_ACCOUNTS_CODEC.decode(good.data[1])
+    changes: dict[str, Any] = {
+        "balance": {
+            "data": {
+                1: encode(msgspec.structs.replace(accounts, balances=bytes(len(accounts.balances))))
+            }
+        },
+        "form": {"data": {1: encode(msgspec.structs.replace(accounts, key_ids=b""))}},
+        "lacking": {"data": {}},
+        "junk": {"data": {1: b"junk"}},
+        "height": {"height": good.height + 1},
+        "commits": {"commits": good.commits[1:2]},
+        "no_commits": {"commits": ()},
+    }
+    disk.snapshots[0] = dataclasses.replace(good, **changes[damage])
     assert recover(rig.log, GENESIS).tip == rig.tip
 
 

@@ -18,18 +18,29 @@ from qnet_actors.ledger.writes import (
     CertificateWrite,
     Place,
     SnapshotWrite,
+    all_parts,
     receipt_id,
 )
-from qnet_actors.state import State, genesis_write_set
+from qnet_actors.state import State, genesis_write_set, sections_root
 from qnet_actors.wire.blocks import RECEIPT_CODEC
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.dag import Commit
 from tests.ledger.chain import blocks, certificates, chain_genesis
 
 GENESIS = chain_genesis()
 CHAIN_ID = GENESIS.chain_id()
 # Without fsync, which on a busy disk would be most of the time that these tests take.
 SMALL = LogOptions(fsync=False, memory_limit_mb=128, segment_size_bytes=4_000)
+
+
+def commits_to(height: int) -> tuple[Commit, ...]:
+    return tuple(commit for block in blocks()[:height] for commit in block.record.commits)
+
+
+def snapshot_of(state: State) -> SnapshotWrite:
+    """What a ledger keeps at this height of the chain."""
+    return SnapshotWrite(state.height, state.root(), commits_to(state.height), state.snapshot())
 
 
 class Kept:
@@ -77,7 +88,10 @@ def test_an_empty_log(kept):
         assert log.certificate_from(0) is None
         assert log.find_transaction(bytes(32)) is None
         assert log.height_of(bytes(32)) is None
-        assert list(log.snapshots()) == []
+        assert log.snapshot_heights() == []
+        assert log.snapshot(1) is None
+        assert log.joining() is None
+        assert log.first_height() == 1
 
 
 def test_what_was_written_is_read_before_and_after_a_restart(kept):
@@ -163,12 +177,18 @@ def test_snapshots_newest_first_and_two_at_most(kept):
         kept.log.write([block])
         state.apply(block.record.header.height, block.record.write_set)
         if block.record.checkpoint is not None:
-            kept.log.write([SnapshotWrite(state.height, state.root(), state.snapshot())])
+            kept.log.write([snapshot_of(state)])
     kept.settle()
     for log in kept.lives():
-        found = list(log.snapshots())
-        assert [snapshot.height for snapshot in found] == [9, 6]
-        assert found[0].accounts == state.snapshot()
+        assert log.snapshot_heights() == [9, 6]
+        found = log.snapshot(9)
+        assert found is not None
+        assert sections_root(found.sections) == found.state_root == state.root()
+        assert found.commits == commits_to(9)
+        other = State()
+        other.replace(9, all_parts(found.part, found.sections))
+        assert other.root() == state.root()
+        assert found.part(0) is found.part(99) is log.snapshot(3) is None
         assert recover(log, GENESIS).tip.height == 9
 
 
@@ -240,10 +260,11 @@ def test_a_damaged_snapshot_is_passed_over(tmp_path):
     log.write(blocks()[:6])
     state = State()
     state.load(0, genesis_write_set(GENESIS))
-    log.write([SnapshotWrite(3, bytes(32), state.snapshot())])
+    log.write([SnapshotWrite(3, bytes(32), (), state.snapshot())])
     log.flush()
     (tmp_path / "state-000000000006.duckdb").write_bytes(b"junk")
-    assert [snapshot.height for snapshot in log.snapshots()] == [3]
+    assert log.snapshot(6) is None
+    assert log.snapshot(3) is not None
     assert recover(log, GENESIS).tip.height == 6
     log.close()
 
@@ -252,7 +273,7 @@ def test_a_fault_behind_the_writers_back_stops_the_next_write(tmp_path):
     log = DuckLog(tmp_path, CHAIN_ID, SMALL)
     (tmp_path / "state-000000000003.building").mkdir()
     state = State()
-    log.write([*blocks()[:3], SnapshotWrite(3, bytes(32), state.snapshot())])
+    log.write([*blocks()[:3], SnapshotWrite(3, bytes(32), (), state.snapshot())])
     log._background.submit(int).result()
     with pytest.raises(QnetError, match="could not be created"):
         log.write(blocks()[3:4])

@@ -11,6 +11,7 @@ from qnet_actors.state import (
     PartitionedState,
     PartitionServer,
     State,
+    split_sections,
 )
 from qnet_actors.wire.codes import Code, QnetError
 from tests.state.test_partition import columns, write_set
@@ -39,7 +40,12 @@ def test_equals_the_state_of_one_process(made, count):
             assert np.array_equal(found.balances, expected.balances)
             assert np.array_equal(found.key_ids, expected.key_ids)
         assert split.root() == whole.root()
-    assert split.snapshot() == whole.snapshot()
+    sections = list(split_sections(split.snapshot(), 4))
+    assert sections == list(split_sections(whole.snapshot(), 4))
+    replaced = partitioned(count)
+    replaced.load(1, write_set({b"\x77" * 32: (1, 2, bytes(32))}))
+    replaced.replace(whole.height, [part for _, part in sections])
+    assert (replaced.root(), replaced.height) == (whole.root(), whole.height)
     assert split.height == whole.height == replica.height
 
 

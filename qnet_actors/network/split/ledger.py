@@ -34,7 +34,7 @@ from qnet_actors.network.node import (
 )
 from qnet_actors.network.split.bodies import BodiesRouter
 from qnet_actors.network.split.events import SendToPeers, Stopped
-from qnet_actors.rooms import BlockExecuted, Bodies, BodiesWanted, CommitReady, Room
+from qnet_actors.rooms import BlockExecuted, Bodies, BodiesWanted, CommitReady, Joined, Room
 from qnet_actors.state import PartitionedState, Port
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import encode
@@ -149,13 +149,16 @@ class LedgerRoom:
             for shard, part in self._bodies.wanted(event):
                 self._forward(RoomKey(Room.MEMPOOL, shard), part)
             return
+        if isinstance(event, Joined):
+            # The shards' copies of the accounts follow blocks, and these are not here.
+            raise PortFault("the state was taken over from a snapshot: all rooms start from it")
         if isinstance(event, BlockExecuted):
             self._bodies.forget(event.record.header.commit_index)
         self._forward(key, event)
 
 
 class PortFault(Exception):
-    """A partition or executor did not answer: the validator starts again whole."""
+    """A partition or executor did not answer, or the state jumped: all rooms start again."""
 
 
 class LogServer:
@@ -177,6 +180,10 @@ class RemoteLog:
 
     def __init__(self, call: Callable[[bytes], bytes]) -> None:
         self._call = call
+
+    def first_height(self) -> int:
+        height: int = self._ask("first_height")
+        return height
 
     def last_height(self) -> int:
         height: int = self._ask("last_height")
@@ -217,6 +224,7 @@ class _Call(msgspec.Struct, frozen=True):
 
 _CALL: Final[msgspec.msgpack.Decoder[_Call]] = msgspec.msgpack.Decoder(_Call)
 _RESULTS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
+    "first_height": msgspec.msgpack.Decoder(int),
     "last_height": msgspec.msgpack.Decoder(int),
     "records": msgspec.msgpack.Decoder(list[bytes]),
     "newest_certificate": msgspec.msgpack.Decoder(Certificate | None),

@@ -1,0 +1,252 @@
+"""Joining from a snapshot of peers, where there are too many blocks to take one after the other.
+
+The manifest is proved by its certificate, and each section by the manifest, so it does not matter
+who sends what; sections come from several peers at a time.  What was checked is kept on disk, and a
+validator that dies meanwhile goes on with what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from qnet_actors.ledger.blocks import Tip
+from qnet_actors.ledger.catchup import Refused, Rules
+from qnet_actors.ledger.outcome import LedgerState
+from qnet_actors.ledger.recovery import is_chain
+from qnet_actors.ledger.verify import check_certificate, check_contents
+from qnet_actors.ledger.writes import BlockReader, BlockWrite, all_parts
+from qnet_actors.state import check_section, section_prefixes, sections_root
+from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.messages import SnapshotPart, SnapshotRequest
+from qnet_actors.wire.snapshots import (
+    SECTION_ACCOUNTS_CODEC,
+    SNAPSHOT_MANIFEST_CODEC,
+    SnapshotManifest,
+    SnapshotSection,
+)
+
+PART_TIMEOUT_MS: Final = 5_000
+PARTS_AT_ONCE_MAX: Final = 4
+"""Asked for, being checked or being written: each is some megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that proved right."""
+
+    wire: SnapshotManifest
+    record: BlockRecord
+    full: tuple[tuple[SnapshotSection, int], ...]
+    """The sections with accounts and the first bits of their keys; part n is the n-th."""
+
+    @property
+    def height(self) -> int:
+        return self.record.header.height
+
+    @property
+    def tip(self) -> Tip:
+        """A checkpoint never holds only a part of a commit."""
+        header = self.record.header
+        return Tip(
+            header.height,
+            header.hash(),
+            header.timestamp_ms,
+            header.commit_index,
+            header.commit_digest,
+        )
+
+    @property
+    def block(self) -> BlockWrite:
+        return BlockWrite(self.record, self.tip.block_hash, self.wire.record)
+
+
+def check_manifest(rules: Rules, data: bytes, gc_depth: int, height_min: int) -> Manifest | Refused:
+    """Checks what a peer sent for a manifest; CPU work."""
+    try:
+        return open_manifest(rules, SNAPSHOT_MANIFEST_CODEC.decode(data), gc_depth, height_min)
+    except QnetError as error:
+        return Refused(error.detail)
+
+
+def open_manifest(
+    rules: Rules, manifest: SnapshotManifest, gc_depth: int, height_min: int
+) -> Manifest:
+    """Raises `QnetError` unless a certificate proves all of the manifest."""
+    checkpoint = manifest.certificate.checkpoint
+    _require(checkpoint.height >= height_min, "too low to be of use")
+    check_certificate(rules.identity, rules.committee, manifest.certificate, rules.verifier)
+    record = BLOCK_RECORD_CODEC.decode(manifest.record)
+    header = record.header
+    _require(header.hash() == checkpoint.block_hash, "another block")
+    _require(record.checkpoint == checkpoint, "another checkpoint")
+    check_contents(record)
+    commits = manifest.commits
+    _require(is_chain(commits, checkpoint), "commits that do not follow")
+    last = min(len(commits), len(record.commits))
+    _require(last > 0 and commits[-last:] == record.commits[-last:], "commits of another block")
+    _require(commits[-1].timestamp_ms == header.timestamp_ms, "another time")
+    gc_round = commits[-1].leader.round - gc_depth
+    reaches_back = commits[0].index == 1 or commits[0].leader.round <= gc_round + 1
+    _require(reaches_back, "too few commits")
+    _require(sections_root(manifest.sections) == checkpoint.state_root, "another state root")
+    prefixes = section_prefixes(manifest.sections)
+    pairs = zip(manifest.sections, prefixes, strict=True)
+    return Manifest(manifest, record, tuple(pair for pair in pairs if pair[0].kind))
+
+
+def reopen(
+    rules: Rules, log: BlockReader, gc_depth: int, height_min: int
+) -> tuple[Manifest, frozenset[int]] | None:
+    """What is on disk of a snapshot, if it is still of use.  Reads the log."""
+    joining = log.joining()
+    if joining is None:
+        return None
+    try:
+        manifest = open_manifest(rules, joining.manifest, gc_depth, height_min)
+    except QnetError:
+        return None
+    return manifest, joining.parts
+
+
+def check_part(manifest: Manifest, part: int, data: bytes) -> Refused | None:
+    """Checks what a peer sent for a section; CPU work."""
+    try:
+        section, prefix = manifest.full[part - 1]
+        check_section(section, prefix, SECTION_ACCOUNTS_CODEC.decode(data))
+    except QnetError as error:
+        return Refused(error.detail)
+    return None
+
+
+def install(state: LedgerState, log: BlockReader, manifest: Manifest) -> None:
+    """Puts a snapshot that is fetched whole in the place of the state; reads the log.
+
+    Raises `QnetError(DATA_CORRUPT)` where the disk does not give back what it was given.
+    """
+    joining = log.joining()
+    if joining is None or joining.manifest != manifest.wire:
+        raise QnetError(Code.DATA_CORRUPT, "the snapshot that was fetched is gone")
+    state.replace(manifest.height, all_parts(joining.part, manifest.wire.sections))
+    root, certified = state.root(), manifest.wire.certificate.checkpoint.state_root
+    if root != certified:
+        raise QnetError(
+            Code.DATA_CORRUPT,
+            f"the snapshot at {manifest.height} has the state root {root.hex()} on disk, certified "
+            f"is {certified.hex()}; resync this validator",
+        )
+
+
+class JoinRun:
+    """Which peer is asked for which part, and what is here.
+
+    A peer is asked for one part at a time.  One that is silent, or sends what does not hold, is
+    asked no more; so a liar costs a section's check.  Where nobody is left the run has failed.
+    """
+
+    def __init__(self, peers: Sequence[int], height_min: int) -> None:
+        self.height_min: Final = height_min
+        self.manifest: Manifest | None = None
+        self.is_checking_manifest = True
+        """At first it is looked what is on disk."""
+        self._peers = list(dict.fromkeys(peers))
+        self._asked: dict[int, tuple[int, int]] = {}
+        """Peer -> (part, until when it may take)."""
+        self._busy: set[int] = set()
+        """Parts that came and are being checked or written."""
+        self._kept: set[int] = set()
+        self._turn = 0
+
+    @property
+    def failed(self) -> bool:
+        return not self._peers and not self._busy and not self.is_checking_manifest
+
+    @property
+    def parts_total(self) -> int:
+        return 0 if self.manifest is None else len(self.manifest.full)
+
+    @property
+    def parts_kept(self) -> int:
+        return len(self._kept)
+
+    @property
+    def complete(self) -> bool:
+        return self.manifest is not None and len(self._kept) == len(self.manifest.full)
+
+    def wake_ms(self) -> int | None:
+        return min((until for _, until in self._asked.values()), default=None)
+
+    def expire(self, now_ms: int) -> None:
+        """Gives up the peers that did not answer in time."""
+        for peer in [peer for peer, (_, until) in self._asked.items() if now_ms >= until]:
+            self.refuse(peer)
+
+    def ask(self, now_ms: int) -> list[tuple[int, SnapshotRequest]]:
+        """Whom to ask now, and for what."""
+        asks: list[tuple[int, SnapshotRequest]] = []
+        idle = [peer for peer in self._peers if peer not in self._asked]
+        if self.manifest is None:
+            if idle and not self._asked and not self.is_checking_manifest:
+                self._asked[idle[0]] = (0, now_ms + PART_TIMEOUT_MS)
+                asks.append((idle[0], SnapshotRequest(0, 0)))
+            return asks
+        under_way = {part for part, _ in self._asked.values()} | self._busy
+        missing = iter(
+            part
+            for part in range(1, self.parts_total + 1)
+            if part not in under_way and part not in self._kept
+        )
+        for peer in idle[: max(0, PARTS_AT_ONCE_MAX - len(under_way))]:
+            part = next(missing, None)
+            if part is None:
+                break
+            self._asked[peer] = (part, now_ms + PART_TIMEOUT_MS)
+            asks.append((peer, SnapshotRequest(self.manifest.height, part)))
+        return asks
+
+    def take(self, peer: int, message: SnapshotPart) -> bool:
+        """Whether `peer` was asked for just this; then it is being dealt with."""
+        asked = self._asked.get(peer)
+        height = 0 if self.manifest is None else self.manifest.height
+        if asked is None or asked[0] != message.part or height not in (0, message.height):
+            return False
+        del self._asked[peer]
+        if not message.data:
+            self.refuse(peer)
+            return False
+        if message.part:
+            self._busy.add(message.part)
+        else:
+            self.is_checking_manifest = True
+        # Whoever was asked last is asked last.
+        self._peers.remove(peer)
+        self._peers.append(peer)
+        return True
+
+    def refuse(self, peer: int) -> None:
+        """A peer lied, was silent, or does not have it."""
+        self._asked.pop(peer, None)
+        if peer in self._peers:
+            self._peers.remove(peer)
+
+    def found(self, manifest: Manifest | None, parts: Iterable[int] = ()) -> None:
+        """A manifest was checked; None: it is not used.  `parts` are on disk already."""
+        self.is_checking_manifest = False
+        self.manifest = manifest
+        self._kept = set(parts)
+
+    def checked(self, part: int) -> None:
+        """A part did not hold: it is asked for again."""
+        self._busy.discard(part)
+
+    def kept(self, part: int) -> None:
+        """A part is on disk."""
+        self._busy.discard(part)
+        self._kept.add(part)
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise QnetError(Code.DATA_CORRUPT, f"a snapshot's manifest does not hold: {what}")
