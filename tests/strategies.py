@@ -280,6 +280,8 @@ all_messages: SearchStrategy[messages.Message] = st.one_of(
     st.builds(messages.Keys, keys=tuples(public_keys)),
     st.builds(messages.KeyRequest, key_ids=tuples(digests, 1)),
     st.builds(messages.DagBlocks, blocks=_blobs),
+    st.builds(messages.SnapshotRequest, height=u64, part=u32),
+    st.builds(messages.SnapshotPart, height=u64, part=u32, data=st.binary(max_size=40)),
     st.builds(messages.Evidence, equivocations=tuples(equivocations, 1)),
     st.builds(messages.DagRequest, refs=tuples(block_refs, 1)),
     st.builds(

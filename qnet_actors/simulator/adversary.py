@@ -36,6 +36,7 @@ from qnet_actors.wire.messages import (
     Message,
     PeerStatus,
     PublicKey,
+    SnapshotPart,
 )
 from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK
 
@@ -127,10 +128,15 @@ class Adversary:
                 self._batches(message, peers)
             case PeerStatus() if self._on(Attack.LYING_STATUS):
                 self._fire(Attack.LYING_STATUS, self._lie(message), peers)
-            case LedgerBlocks() if self._on(Attack.NO_ANSWERS):
+            case LedgerBlocks() | SnapshotPart() if self._on(Attack.NO_ANSWERS):
                 self._attacks[Attack.NO_ANSWERS] += 1
             case LedgerBlocks() if self._on(Attack.TAMPERED_LEDGER) and message.records:
                 self._fire(Attack.TAMPERED_LEDGER, self._tamper(message), peers)
+            case SnapshotPart(data=data) if self._on(Attack.TAMPERED_LEDGER) and data:
+                at = self._rng.randrange(len(data))
+                data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+                part = msgspec.structs.replace(message, data=data)
+                self._fire(Attack.TAMPERED_LEDGER, part, peers)
             case _:
                 self._links.send(self.index, message, peers)
 

@@ -18,6 +18,7 @@ from qnet_actors.rooms import (
     Core,
     Effect,
     FetchBatches,
+    Joined,
     Room,
     StatusChanged,
     SubmitResult,
@@ -155,6 +156,8 @@ class Checks:
         if height < progress.height:
             self.fail(index, "forgotten", f"told of block {progress.height}, has {height}")
         for record in untold:
+            if record.header.height > progress.height + 1:
+                self._joined(index, Joined(record, record.header.hash()))
             self._executed(index, BlockExecuted(record, record.header.hash(), (), ()))
 
     def sending(self, index: int, message: Message) -> None:
@@ -179,6 +182,8 @@ class Checks:
         match event:
             case BlockExecuted():
                 self._executed(index, event)
+            case Joined():
+                self._joined(index, event)
             case CheckpointCertified(certificate=certificate):
                 checkpoint = certificate.checkpoint
                 self._same(
@@ -256,6 +261,21 @@ class Checks:
         self._same(index, "block_fork", self.expected.blocks, header.height, event.block_hash)
         if first:
             self._first_execution(index, event)
+
+    def _joined(self, index: int, event: Joined) -> None:
+        """The state of another validator was taken over, at a block that others have executed."""
+        header, progress = event.record.header, self.progress[index]
+        self.paths["Joined"] += 1
+        if header.height not in self.expected.blocks:
+            self.fail(index, "block_order", f"joined at {header.height}, which nobody executed")
+            return
+        if header.height <= progress.height:
+            self.fail(index, "block_order", f"joined at {header.height} after {progress.height}")
+        self._same(index, "block_fork", self.expected.blocks, header.height, event.block_hash)
+        progress.height = header.height
+        progress.executed_commit = header.commit_index
+        if header.commit_index > progress.commit:
+            progress.commit, progress.next_commit = header.commit_index, None
 
     def _first_execution(self, index: int, event: BlockExecuted) -> None:
         header = event.record.header

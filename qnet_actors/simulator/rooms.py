@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from qnet_actors.crypto import BatchVerifier, Provider
-from qnet_actors.ledger import MemoryLog
+from qnet_actors.ledger import MemoryLog, SnapshotSettings
 from qnet_actors.mempool import MemoryBatchStore
 from qnet_actors.network.compose import Stores, compose
 from qnet_actors.network.node import Node, RoomKey
@@ -15,20 +16,27 @@ from qnet_actors.validators import MemoryJournal
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord
 from qnet_actors.wire.genesis import Genesis
 
+SECTION_ACCOUNTS_MAX: Final = 6
+
 
 class RealRooms:
     """Composes validators as the packed host does, but for where they write to."""
 
     def __init__(
-        self, genesis: Genesis, signers: list[SimSigner], crypto: Provider, shards: int
+        self,
+        genesis: Genesis,
+        signers: list[SimSigner],
+        crypto: Provider,
+        shards: int,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         self._genesis = genesis
         self._signers = signers
         self._shards = shards
+        self._snapshots = snapshots
         self._verifier = BatchVerifier(crypto)
         self._stores = [
-            Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=MemoryLog())
-            for _ in signers
+            Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=_log()) for _ in signers
         ]
 
     def open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
@@ -41,6 +49,7 @@ class RealRooms:
             self._verifier,
             stores,
             shards=self._shards,
+            snapshots=self._snapshots,
         )
         return validator.node, stores.by_room(self._shards)
 
@@ -49,10 +58,17 @@ class RealRooms:
         return self._stores[index].log.last_height()
 
     def records(self, index: int, first_height: int) -> list[BlockRecord]:
-        """The durable blocks of a validator from a height on."""
+        """The durable blocks of a validator from a height on, or from where its log begins."""
+        log = self._stores[index].log
+        first_height = max(first_height, log.first_height())
         count = max(0, self.height(index) - first_height + 1)
-        encoded = self._stores[index].log.records(first_height, count, 2**62)
+        encoded = log.records(first_height, count, 2**62)
         return [BLOCK_RECORD_CODEC.decode(record) for record in encoded]
+
+
+def _log() -> MemoryLog:
+    """Few accounts make several sections, too."""
+    return MemoryLog(section_accounts_max=SECTION_ACCOUNTS_MAX)
 
 
 def _after_crash(stores: Stores) -> Stores:

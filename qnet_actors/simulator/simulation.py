@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from qnet_actors.crypto import Provider
+from qnet_actors.ledger import SnapshotSettings
 from qnet_actors.network.node import VALIDATOR, Node, RoomKey
 from qnet_actors.rooms import Core, Storage
 from qnet_actors.simulator.adversary import Adversary
@@ -83,8 +84,8 @@ class Rooms(Protocol):
         """The durable blocks from a height on."""
 
 
-RoomsFactory = Callable[[Genesis, list[SimSigner], Provider, int], Rooms]
-"""(genesis, signers of the validators, crypto, mempool shards a validator)"""
+RoomsFactory = Callable[[Genesis, list[SimSigner], Provider, int, SnapshotSettings], Rooms]
+"""(genesis, signers of the validators, crypto, mempool shards a validator, snapshots)"""
 Wrap = Callable[[int, RoomKey, Core], Core]
 
 
@@ -127,7 +128,7 @@ class Simulation:
         self.shards: Final = self.rng.choice(SHARDS)
         self.consensus: Final[dict[int, ValidatorCore]] = {}
         """The consensus room of each validator's present life."""
-        self._rooms = rooms(self.genesis, members, signing.provider, self.shards)
+        self._rooms = rooms(self.genesis, members, signing.provider, self.shards, _snapshots(seed))
         self._wrap = wrap
         self.hosts: Final = [
             Host(
@@ -423,6 +424,11 @@ class Simulation:
 
 def _scheme_of(seed: int) -> Scheme:
     return Scheme.ML_DSA_65 if seed % ML_DSA_EVERY == 0 else Scheme.KEYED_HASH
+
+
+def _snapshots(seed: int) -> SnapshotSettings:
+    """Every other run joins from snapshots where it would else catch up by blocks."""
+    return SnapshotSettings(every_bytes=20_000, ahead_blocks_min=12 if seed % 2 else 2_048)
 
 
 def _genesis(rng: Random, members: list[SimSigner], clients: list[SimSigner]) -> Genesis:

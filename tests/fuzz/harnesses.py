@@ -262,6 +262,8 @@ def message_seeds() -> list[bytes]:
         messages.PeerStatus(0, 1, 2**20, 2**40, 4, 5),
         messages.LedgerRequest(1, 64),
         messages.LedgerBlocks((record_seeds()[0],), ledger().certificate),
+        messages.SnapshotRequest(2**40, 3),
+        messages.SnapshotPart(7, 0, digest),
     ]
     return [encode(message) for message in sent]
 
