@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qnet_actors import state
 from qnet_actors.ledger.writes import (
     BlockWrite,
     CertificateWrite,
@@ -20,7 +21,6 @@ from qnet_actors.ledger.writes import (
     part_count,
     receipt_id,
 )
-from qnet_actors.state import split_sections
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -215,7 +215,7 @@ class MemoryLog:
 
 
 def _snapshot(write: SnapshotWrite, accounts_max: int) -> _Snapshot:
-    made = list(split_sections(write.accounts, accounts_max))
+    made = list(state.split_sections(write.accounts, accounts_max))
     full = (accounts for section, accounts in made if section.kind)
     data = {number: encode(accounts) for number, accounts in enumerate(full, 1)}
     sections = tuple(section for section, _ in made)
