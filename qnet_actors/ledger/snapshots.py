@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
+from qnet_actors import state
 from qnet_actors.ledger.segment import (
     LogOptions,
     check_meta,
@@ -21,7 +22,6 @@ from qnet_actors.ledger.segment import (
     sync,
 )
 from qnet_actors.ledger.writes import SnapshotWrite, part_count
-from qnet_actors.state import split_sections
 from qnet_actors.wire.codec import Codec, Struct, encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.dag import Commit
@@ -105,7 +105,7 @@ class Snapshots:
         def fill(connection: Any) -> None:
             sections: list[SnapshotSection] = []
             number = 0
-            for section, accounts in split_sections(
+            for section, accounts in state.split_sections(
                 snapshot.accounts, self._options.section_accounts_max
             ):
                 sections.append(section)
