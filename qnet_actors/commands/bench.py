@@ -15,6 +15,7 @@ from qnet_actors.commands.output import FAILED, JsonOption, emit, fields, report
 
 if TYPE_CHECKING:
     from qnet_actors.experiments.bench import BenchResult
+    from qnet_actors.experiments.overload.excess import ExcessResult
 
 app = typer.Typer(help="Measure the network against the limits of this machine.")
 
@@ -97,6 +98,46 @@ def recovery(
         emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
         if result.lost:
             raise typer.Exit(FAILED)
+
+
+@app.command("overload")
+def overload(
+    seconds: Annotated[float, typer.Option(min=6, help="Of the overload.")] = 60.0,
+    factor: Annotated[float, typer.Option(min=1.5, max=10, help="Times the maximum.")] = 3.0,
+    provider: Annotated[
+        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Offer a network more than it can take: refusals, memory, and how soon it is usual again.
+
+    Exit code 1 where anything taken was lost, a refusal does not say when to come again, memory
+    grows, or the network is not back to normal within five seconds.
+    """
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-overload-") as directory:
+        from qnet_actors.experiments.overload.excess import ExcessOptions, run_excess
+
+        options = ExcessOptions(seconds=seconds, factor=factor, provider=provider)
+        result = run_excess(options, Path(directory), say)
+        emit(result, as_json, lambda: _overload_lines(result))
+        if not result.good:
+            raise typer.Exit(FAILED)
+
+
+def _overload_lines(result: ExcessResult) -> Iterator[tuple[str, Any]]:
+    yield "maximum a second", f"{result.maximum_per_second:.0f}"
+    yield "offered, executed", f"{result.offered_per_second:.0f}, {result.executed_per_second:.0f}"
+    yield "refused", f"{result.refused_share:.0%}"
+    yield "without Retry-After", f"{result.without_retry_after}"
+    yield "latency", f"p50 {result.latency_ms_p50:.0f} ms, p99 {result.latency_ms_p99:.0f} ms"
+    yield "usual latency", f"p50 {result.normal_latency_ms_p50:.0f} ms"
+    yield "normal again after", f"{result.recovery_seconds:.1f} s"
+    yield (
+        "memory",
+        f"{result.memory_bytes_early / 2**20:.0f} to {result.memory_bytes_late / 2**20:.0f} MiB",
+    )
+    yield "lost, failed", f"{result.lost}, {result.failed}"
+    yield "state roots", "equal" if result.roots_equal else "DIFFERENT"
 
 
 def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:

@@ -28,9 +28,9 @@ def cpu_seconds(processes: dict[str, int]) -> dict[str, float]:
     return found
 
 
-def memory_bytes() -> int:
-    """Proportional set size of this process's family, itself left out."""
-    return sum(_pss(pid) for pid in _family())
+def memory_bytes(without: int = 0) -> int:
+    """Proportional set size of this process's family, itself and process `without` left out."""
+    return sum(_pss(pid) for pid in _family() if pid != without)
 
 
 def _family() -> list[int]:

@@ -25,7 +25,7 @@ from qnet_actors.experiments.bench import (
 from qnet_actors.experiments.demonstration import percentile
 from qnet_actors.experiments.load import LoadResult
 from qnet_actors.experiments.workload import Workload, read_signed
-from qnet_actors.gateway.upstream import home
+from qnet_actors.gateway import home
 from qnet_actors.network.launch import Network
 from qnet_actors.wire.codes import Code, QnetError
 

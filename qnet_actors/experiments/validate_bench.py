@@ -301,7 +301,9 @@ class _ShardBench:
             reader=_Reader(),
             shard=self._plan.shard,
             shard_count=self._plan.shards,
-            settings=MempoolSettings(verify_rows=BATCH_TRANSACTIONS_MAX),
+            settings=MempoolSettings(
+                verify_rows=BATCH_TRANSACTIONS_MAX, backlog_transactions_min=2**20
+            ),
         )
 
     def hold(self) -> float:

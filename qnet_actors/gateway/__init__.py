@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         ValidatorsQuery,
     )
     from qnet_actors.gateway.tracker import Tracked, Tracker
+    from qnet_actors.gateway.upstream import home
 
 _MODULES: Final = {
     "backend": ("Backend", "BackendFrames", "FramedBackend", "Result"),
@@ -93,6 +94,7 @@ _MODULES: Final = {
         "ValidatorsQuery",
     ),
     "tracker": ("Tracked", "Tracker"),
+    "upstream": ("home",),
 }
 _HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -139,6 +141,7 @@ __all__ = [
     "ValidatorsAnswer",
     "ValidatorsQuery",
     "block_event",
+    "home",
 ]
 
 

@@ -97,9 +97,9 @@ class Metrics:
         found.requests.inc()
         found.seconds.observe(seconds)
 
-    def submitted(self, label: str) -> None:
-        """Counts a transaction by the code it was answered with."""
+    def submitted(self, label: str, count: int = 1) -> None:
+        """Counts transactions by the code they were answered with."""
         found = self._codes.get(label)
         if found is None:
             found = self._codes[label] = self.transactions.labels(label)
-        found.inc()
+        found.inc(count)

@@ -221,6 +221,11 @@ async def _answer_many(
     deadline_s: float,
     headers: dict[str, str],
 ) -> Response:
+    overloaded = {outcome.code for outcome in outcomes if outcome.code.http_status == 503}
+    if overloaded and all(outcome.code in overloaded for outcome in outcomes):
+        # Nothing was taken: whoever reads no further than the status must not believe otherwise.
+        code = outcomes[0].code
+        raise Refused(code, f"none of {len(outcomes)} transactions was taken", headers=headers)
     if wait is None:
         results = [_result(outcome) for outcome in outcomes]
         return json_response(SubmissionView(results), 202, headers)

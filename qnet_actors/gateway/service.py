@@ -103,6 +103,10 @@ class Gateway:
 
         `limited` says whether the limit of a sender holds for whoever submits.
         """
+        if self.upstreams.busy:
+            # Decoding what is refused anyway would take the time of what is not.
+            self.metrics.submitted(Code.BUSY.label, len(transactions))
+            return [Outcome(Code.BUSY, b"", Code.BUSY.description)] * len(transactions)
         outcomes: list[Outcome | None] = [None] * len(transactions)
         parsed: dict[int, Parsed] = {}
         for position, data in enumerate(transactions):

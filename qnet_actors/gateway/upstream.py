@@ -26,6 +26,7 @@ logger: Final = logging.getLogger(__name__)
 class _Entry(NamedTuple):
     transactions: list[bytes]
     size_bytes: int
+    at_s: float
     done: asyncio.Future[list[Result]]
 
 
@@ -49,6 +50,7 @@ class Upstream:
         self._silent = False
         """It let a call time out, and has not answered any since."""
         self._retry_at_s = 0.0
+        self._busy_until_s = 0.0
         self._waiting: deque[_Entry] = deque()
         self._waiting_count = 0
         self._waiting_bytes = 0
@@ -70,6 +72,18 @@ class Upstream:
     def retry_in_s(self) -> float:
         """How long a caller should leave it alone."""
         return max(0.0, self._retry_at_s - time.monotonic()) if self._failures else 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether it takes nothing now, and need not be asked."""
+        if self._paused:
+            return True
+        waited_s = time.monotonic() - self._waiting[0].at_s if self._waiting else 0.0
+        return waited_s * 1_000 > self._settings.queue_wait_ms_max
+
+    @property
+    def _paused(self) -> bool:
+        return time.monotonic() < self._busy_until_s
 
     async def call(self, request: Awaitable[T], timeout_ms: int | None = None) -> T:
         """Awaits an answer of the backend; notes whether there was one.
@@ -101,11 +115,13 @@ class Upstream:
         """
         size_bytes = sum(map(len, transactions))
         if (
-            self._waiting_count + len(transactions) > self._settings.queue_transactions_max
+            self.busy
+            or self._waiting_count + len(transactions) > self._settings.queue_transactions_max
             or self._waiting_bytes + size_bytes > self._settings.queue_size_bytes_max
         ):
             raise QnetError(Code.BUSY, f"{self._waiting_count} transactions wait for the validator")
-        entry = _Entry(transactions, size_bytes, asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+        entry = _Entry(transactions, size_bytes, time.monotonic(), answer)
         self._waiting.append(entry)
         self._count(len(transactions), size_bytes)
         if self._sender is None:
@@ -127,6 +143,8 @@ class Upstream:
                 if self._silent:
                     # What waits would wait for the same again; another validator may take it.
                     self._refuse_all(QnetError(Code.NODE_UNREACHABLE, "it does not answer"))
+                elif self._paused:
+                    self._refuse_all(QnetError(Code.BUSY))
         finally:
             self._sender = None
             gone = QnetError(Code.NOT_READY, "the gateway is closing")
@@ -154,6 +172,8 @@ class Upstream:
             for entry in entries:
                 _fail(entry, QnetError(Code.INTERNAL))
             return
+        if all(code == Code.BUSY for code, _, _ in results):
+            self._busy_until_s = time.monotonic() + self._settings.busy_pause_ms / 1_000
         start = 0
         for entry in entries:
             end = start + len(entry.transactions)
@@ -238,6 +258,12 @@ class Upstreams:
         if not living:
             raise QnetError(Code.NOT_READY, "no validator of this gateway answers; try again")
         return sorted(living, key=lambda upstream: -upstream.height)
+
+    @property
+    def busy(self) -> bool:
+        """Whether no validator takes anything now."""
+        living = [upstream for upstream in self.all if upstream.live]
+        return bool(living) and all(upstream.busy for upstream in living)
 
     async def query(self, request: Query, first: Upstream | None = None) -> Answer:
         """The answer of `first`, or of the next living one that has it.

@@ -73,6 +73,11 @@ class Dissemination:
         return len(self._without_quorum) + len(self._unpushed)
 
     @property
+    def transactions(self) -> int:
+        """Of own batches, those that the pool still holds for them."""
+        return sum(len(own.ids) for own in self._own.values())
+
+    @property
     def congested(self) -> bool:
         """Whether no batch may be sealed: quorums, or execution, lag behind."""
         return (

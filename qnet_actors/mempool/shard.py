@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from qnet_actors.mempool.admission import Admission
+from qnet_actors.mempool.backlog import Backlog
 from qnet_actors.mempool.batcher import Batcher, assemble
 from qnet_actors.mempool.dissemination import Dissemination
 from qnet_actors.mempool.entries import entries_of_batch
@@ -52,6 +53,9 @@ _BODIES_WAITING_MAX: Final = 1_024
 _PRUNE_MS: Final = 10_000
 _EXPIRING_MAX: Final = 4_096
 """Batches that the validator is asked about at a time."""
+_VERIFYING_SHARE: Final = 3
+"""Of what a shard takes on, one part of so many may wait for verification: until then a client has
+no answer."""
 _BODIES_LOOK_MS: Final = 20
 """How often a shard looks for a batch that another shard of the validator may have obtained."""
 
@@ -88,6 +92,7 @@ class MempoolShard:
         self._holdings = holdings
         self._height = height
         self._pool = Pool(settings)
+        self._backlog = Backlog(settings)
         self._retention = Retention(genesis.parameters.gc_depth, settings)
         self._batcher = Batcher(self._pool, holdings.keys, settings)
         self._dissemination = Dissemination(
@@ -182,15 +187,17 @@ class MempoolShard:
             case FromPeer():
                 return self._from_peer(event, now_ms)
             case Submit():
-                busy = self._dissemination.congested or self._holdings.store.full
-                return self._admission.submit(event, self._height, busy)
+                return self._admission.submit(event, self._height, self._is_busy(now_ms))
             case FetchBatches():
                 return self._fetch(event, now_ms)
             case BodiesWanted():
                 return self._bodies_wanted(event, now_ms)
             case BlockExecuted():
                 self._height = max(self._height, event.record.header.height)
-                return [*self._execution.executed(event, now_ms), *self._prune(now_ms)]
+                before = len(self._pool)
+                effects = self._execution.executed(event, now_ms)
+                self._backlog.executed(before - len(self._pool), now_ms)
+                return [*effects, *self._prune(now_ms)]
             case Joined(record=record):
                 self._height = max(self._height, record.header.height)
                 return self._execution.joined(event, now_ms)
@@ -209,6 +216,21 @@ class MempoolShard:
                 ]
             case _:
                 raise TypeError(f"not an event of a mempool shard: {type(event).__name__}")
+
+    def _is_busy(self, now_ms: int) -> bool:
+        """Whether nothing more may be taken on: quorums, execution or the disk lag behind.
+
+        What waits for a nonce before it does not count, since nothing can be done about it.
+        """
+        if self._dissemination.congested or self._holdings.store.full:
+            return True
+        metrics = self.metrics
+        verifying = metrics.submitted - metrics.admitted - metrics.refused.total()
+        ready = sum(len(entries) for entries in self._pool.ready.values())
+        capacity = self._backlog.capacity(now_ms)
+        if verifying * _VERIFYING_SHARE >= capacity:
+            return True
+        return verifying + ready + self._dissemination.transactions >= capacity
 
     def _from_peer(self, event: FromPeer, now_ms: int) -> Sequence[Effect]:
         peer, message = event.peer, event.message

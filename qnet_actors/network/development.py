@@ -42,8 +42,9 @@ def development_genesis(
     *,
     name: str = "dev",
     parameters: Parameters | None = None,
+    balance: int = BALANCE,
 ) -> Genesis:
-    """A development genesis: equal stakes, and `BALANCE` units for each address of `accounts`.
+    """A development genesis: equal stakes, and `balance` units for each address of `accounts`.
 
     Raises `QnetError(CONFIGURATION_INVALID)`.
     """
@@ -58,7 +59,7 @@ def development_genesis(
         members=tuple(
             Member(key.scheme, key.public_key, stake=STAKE, reward=key.key_id) for key in keys
         ),
-        accounts=tuple(GenesisAccount(address, BALANCE) for address in accounts),
+        accounts=tuple(GenesisAccount(address, balance) for address in accounts),
     )
     check_genesis(genesis)
     return genesis

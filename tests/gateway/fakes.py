@@ -220,6 +220,8 @@ class FakeBackend:
         self.fault: QnetError | Exception | None = None
         self.ready = True
         self.evidence: tuple[EvidenceInfo, ...] = ()
+        self.busy = False
+        """Whether it refuses all transactions for load."""
         self.queries = 0
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
@@ -227,6 +229,8 @@ class FakeBackend:
         if self.gate is not None:
             await self.gate.wait()
         self._fail()
+        if self.busy:
+            return [(int(Code.BUSY), b"", "")] * len(transactions)
         results = [self._admit(data) for data in transactions]
         if self.auto:
             asyncio.get_running_loop().call_soon(self._run_all)

@@ -80,6 +80,55 @@ async def test_a_full_queue_is_busy_and_grows_no_further():
         assert int(answers[-1].headers["retry-after"]) >= 1
 
 
+async def test_a_validator_that_is_busy_is_left_alone_for_a_while():
+    async with world(settings=Settings(busy_pause_ms=60_000)) as w:
+        w.backend.gate = asyncio.Event()
+        w.backend.busy = True
+        data = [Wallet(0).transfer(nonce) for nonce in range(3)]
+        first = asyncio.create_task(w.submit(data[0]))
+        await w.settle()
+        waiting = asyncio.create_task(w.submit(msgspec.msgpack.encode(data[1:])))
+        await w.settle()
+        w.backend.gate.set()
+        later = await w.submit(msgspec.msgpack.encode(data))
+        for answer in (await first, await waiting, later):
+            assert answer.status_code == 503
+            assert answer.json()["code"] == "busy"
+            assert int(answer.headers["retry-after"]) >= 1
+        assert len(w.backend.calls) == 1
+        assert len(w.gateway.tracker) == 0
+
+
+async def test_a_queue_that_stands_still_takes_nothing_more():
+    async with world(settings=Settings(queue_wait_ms_max=1)) as w:
+        w.backend.gate = asyncio.Event()
+        alice = Wallet(0)
+        taken = []
+        for nonce in range(2):
+            taken.append(asyncio.create_task(w.submit(alice.transfer(nonce))))
+            await w.settle()
+        upstream = w.gateway.upstreams.all[0]
+        while not upstream.busy:
+            await w.settle()
+        refused = await w.submit(alice.transfer(2))
+        assert refused.json()["code"] == "busy"
+        w.backend.gate.set()
+        assert [(await task).status_code for task in taken] == [202] * 2
+
+
+async def test_some_refused_for_load_are_told_apart_from_all():
+    async with world(3, settings=Settings(busy_pause_ms=60_000)) as w:
+        wallets = [Wallet(seed) for seed in range(12)]
+        full = homes(w, 12)[0]
+        full.busy = True
+        body = msgspec.msgpack.encode([wallet.transfer(0) for wallet in wallets])
+        answer = await w.submit(body)
+        assert answer.status_code == 202
+        codes = [result["code"] for result in answer.json()["results"]]
+        at_home = [home is full for home in homes(w, 12)]
+        assert codes == ["busy" if there else "success" for there in at_home]
+
+
 async def test_senders_go_to_their_home_and_stay_there():
     async with world(3) as w:
         expected = homes(w, 12)

@@ -1,0 +1,1 @@
+"""More load than a network can take, and a validator that cannot keep up."""

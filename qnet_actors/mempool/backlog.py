@@ -1,0 +1,40 @@
+"""How many transactions a shard takes on: what is executed in a given time, and no more.
+
+A bound on their number alone is minutes of work on a slow network and nothing on a fast one.
+Whoever is refused can come again in a second; whoever stands at the end of a long queue waits for
+all of it, also when the load is long over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from qnet_actors.mempool.settings import MempoolSettings
+
+_SLOT_MS: Final = 1_000
+_SLOTS: Final = 8
+"""The rate is that of the best of so many seconds: a pause of a few is no reason to refuse."""
+
+
+class Backlog:
+    """Follows what leaves the pool with executed blocks."""
+
+    def __init__(self, settings: MempoolSettings) -> None:
+        self._settings = settings
+        self._slots: deque[tuple[int, int]] = deque(maxlen=_SLOTS)
+        """(second, transactions), seconds rising."""
+
+    def executed(self, count: int, now_ms: int) -> None:
+        """So many of the shard's transactions came to their end with a block."""
+        second = now_ms // _SLOT_MS
+        if self._slots and self._slots[-1][0] == second:
+            count += self._slots.pop()[1]
+        self._slots.append((second, count))
+
+    def capacity(self, now_ms: int) -> int:
+        """How many may be on their way from the client to execution."""
+        since = now_ms // _SLOT_MS - _SLOTS
+        best = max((count for second, count in self._slots if second > since), default=0)
+        rated = best * self._settings.backlog_wait_ms // _SLOT_MS
+        return max(self._settings.backlog_transactions_min, rated)

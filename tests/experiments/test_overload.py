@@ -1,0 +1,135 @@
+"""The figures of an overload, from made-up stretches, and a short one on a real network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from qnet_actors.experiments.overload.excess import ExcessResult, recovery_seconds
+from qnet_actors.experiments.overload.offering import Bucket, StretchResult
+from qnet_actors.experiments.overload.posting import Poster
+
+GOOD = ExcessResult(
+    maximum_per_second=100.0,
+    offered_per_second=300.0,
+    executed_per_second=95.0,
+    refused_share=0.6,
+    responses={"202": 1, "503": 2},
+    refused={"busy": 180},
+    unoffered=0,
+    without_retry_after=0,
+    latency_ms_p50=900.0,
+    latency_ms_p99=1_500.0,
+    answer_ms_p50=10.0,
+    answer_ms_p99=300.0,
+    normal_latency_ms_p50=200.0,
+    recovery_seconds=1.0,
+    memory_bytes_before=90,
+    memory_bytes_early=100,
+    memory_bytes_late=110,
+    memory_slope_bytes_per_second=1.0,
+    memory_growth=0.1,
+    cpu_cores={},
+    failed=0,
+    lost=0,
+    roots_equal=True,
+)
+
+
+def after(*buckets: Bucket) -> StretchResult:
+    return StretchResult("after", 50.0, buckets=list(buckets))
+
+
+def usual(latency_ms: float = 200.0, refused: int = 0, unexecuted: int = 0) -> Bucket:
+    return Bucket(
+        offered=10, refused=refused, latency_ms=[latency_ms] * (10 - refused - unexecuted)
+    )
+
+
+def test_recovery_ends_with_the_last_half_second_that_was_not_normal() -> None:
+    assert recovery_seconds(after(usual(), usual()), 200.0) == 0.0
+    assert recovery_seconds(after(usual(900.0), usual(), usual()), 200.0) == 0.5
+    assert recovery_seconds(after(usual(), usual(refused=1), usual()), 200.0) == 1.0
+    assert recovery_seconds(after(usual(), usual(), usual(unexecuted=1)), 200.0) == 1.5
+    assert recovery_seconds(after(usual(600.0)), 200.0) == 0.0
+    assert recovery_seconds(after(usual(601.0)), 200.0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "good"),
+    [
+        ({}, True),
+        ({"lost": 1}, False),
+        ({"failed": 1}, False),
+        ({"roots_equal": False}, False),
+        ({"without_retry_after": 1}, False),
+        ({"refused_share": 0.0}, False),
+        ({"recovery_seconds": 5.5}, False),
+        ({"memory_growth": 0.2}, False),
+    ],
+)
+def test_what_is_good(change: dict[str, object], good: bool) -> None:
+    fields = {name: getattr(GOOD, name) for name in GOOD.__struct_fields__}
+    assert ExcessResult(**{**fields, **change}).good is good
+
+
+async def test_connections_are_used_again_and_given_up_where_the_server_says_so() -> None:
+    connections, bodies = 0, list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        for close in (False, True):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
+            bodies.append(await reader.readexactly(length))
+            end = b"Connection: close\r\n" if close else b""
+            writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 2\r\n" + end)
+            writer.write(b"\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        poster = Poster(f"http://127.0.0.1:{port}", "/submit")
+        for body in (b"a", b"bb", b"ccc"):
+            answer = await poster.post(body)
+            assert (answer.status, answer.body) == (503, b"{}")
+            assert answer.headers["retry-after"] == "1"
+        poster.close()
+    assert bodies == [b"a", b"bb", b"ccc"]
+    assert connections == 2
+
+
+@pytest.mark.long
+@pytest.mark.network
+@pytest.mark.timeout(400)
+def test_a_network_that_is_offered_too_much_refuses_and_recovers() -> None:
+    command = [sys.executable, "-m", "qnet_actors", "bench", "overload", "--json"]
+    process = subprocess.Popen(
+        [*command, "--seconds", "8", "--provider", "openssl"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        out, progress = process.communicate(timeout=360)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGINT)
+        _, progress = process.communicate(timeout=30)
+        pytest.fail(f"the overload does not end: {progress[-2_000:]}")
+    assert out, progress[-2_000:]
+    result = json.loads(out)
+    assert result["lost"] == result["failed"] == result["without_retry_after"] == 0
+    assert result["roots_equal"]
+    assert result["refused_share"] > 0.05
+    assert result["responses"]["503"] > 0
+    # A machine that others use too gives no better figures than these.
+    assert result["executed_per_second"] > 0.4 * result["maximum_per_second"]
+    assert result["recovery_seconds"] <= 8.0
