@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -43,14 +44,21 @@ def encode(value: Any) -> bytes:
 class Codec(Generic[T]):
     """Decodes one wire type with a hard size limit, and refuses what is not canonical."""
 
-    def __init__(self, type_: Any, size_bytes_max: int) -> None:
+    def __init__(
+        self,
+        type_: Any,
+        size_bytes_max: int,
+        explain: Callable[[bytes], QnetError | None] = lambda _: None,
+    ) -> None:
+        """`explain` may know a better reason than MALFORMED for bytes that do not decode."""
+        self._explain = explain
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(type_)
         self.size_bytes_max = size_bytes_max
 
     def decode(self, data: bytes | bytearray | memoryview) -> T:
         """The value whose canonical encoding `data` is.
 
-        Raises `QnetError` with TOO_LARGE, MALFORMED or NON_CANONICAL.
+        Raises `QnetError` with TOO_LARGE, MALFORMED or NON_CANONICAL, or what `explain` finds.
         """
         if len(data) > self.size_bytes_max:
             raise QnetError(
@@ -59,7 +67,8 @@ class Codec(Generic[T]):
         try:
             value = self._decoder.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise QnetError(Code.MALFORMED, str(error)[:200]) from None
+            malformed = QnetError(Code.MALFORMED, str(error)[:200])
+            raise (self._explain(bytes(data)) or malformed) from None
         # Comparing with a memoryview would go byte by byte.
         canonical = _encoder.encode(value)
         if canonical != (bytes(data) if isinstance(data, memoryview) else data):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated, Final, get_args
 
 import msgspec
 
@@ -136,9 +137,32 @@ class Payload(Struct, frozen=True):
     action: Action
 
 
-TRANSACTION_CODEC: Final = Codec[Transaction](Transaction, TRANSACTION_SIZE_BYTES_MAX)
-BODY_CODEC: Final = Codec[Body](Body, TRANSACTION_SIZE_BYTES_MAX)
-PAYLOAD_CODEC: Final = Codec[Payload](Payload, TRANSACTION_SIZE_BYTES_MAX)
+_ACTION_TAGS: Final = frozenset(type_.__struct_config__.tag for type_ in get_args(Action))
+_list: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+def _action_refusal(*path: int) -> Callable[[bytes], QnetError | None]:
+    """What is to be said of an action at `path` (positions in nested arrays) that is not known."""
+
+    def explain(data: bytes) -> QnetError | None:
+        try:
+            for position in path:
+                data = bytes(_list.decode(data)[position])
+            tag = msgspec.msgpack.decode(_list.decode(data)[0], type=int)
+        except (msgspec.DecodeError, IndexError, RecursionError):
+            return None
+        if tag in RESERVED_ACTION_TAGS:
+            return QnetError(Code.ACTION_DISABLED, f"action {tag}")
+        return None if tag in _ACTION_TAGS else QnetError(Code.UNKNOWN_ACTION, f"action {tag}")
+
+    return explain
+
+
+TRANSACTION_CODEC: Final = Codec[Transaction](
+    Transaction, TRANSACTION_SIZE_BYTES_MAX, _action_refusal(0, 9)
+)
+BODY_CODEC: Final = Codec[Body](Body, TRANSACTION_SIZE_BYTES_MAX, _action_refusal(9))
+PAYLOAD_CODEC: Final = Codec[Payload](Payload, TRANSACTION_SIZE_BYTES_MAX, _action_refusal(1))
 _ARRAY_OF_TWO: Final = b"\x92"
 
 GAS_TRANSFER: Final = 1_000

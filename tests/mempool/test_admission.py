@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,8 +54,16 @@ def with_witness(**fields) -> bytes:
 
 OVERFLOW = MultiTransfer((Payment(ZERO, U64_MAX), Payment(ZERO, 1)))
 
+
+def with_action(tag: int) -> bytes:
+    (*terms, _), witness = msgspec.msgpack.decode(ALICE.send(0))
+    return msgspec.msgpack.encode(((*terms, (tag, bytes(32))), witness))
+
+
 REFUSED: dict[str, tuple[Code, Callable[[], bytes]]] = {
     "too large": (Code.TOO_LARGE, lambda: bytes(TRANSACTION_SIZE_BYTES_MAX + 1)),
+    "action of another version": (Code.ACTION_DISABLED, lambda: with_action(4)),
+    "no action": (Code.UNKNOWN_ACTION, lambda: with_action(99)),
     "empty": (Code.MALFORMED, lambda: b""),
     "cut": (Code.MALFORMED, lambda: ALICE.send(0)[:-1]),
     "trailing": (Code.MALFORMED, lambda: ALICE.send(0) + b"\0"),
@@ -95,7 +104,10 @@ def test_refusals(case: str, accounts: Accounts) -> None:
     assert driver.submit(data, good) == [code, Code.SUCCESS]
     ((_, id_, detail), _) = answers(driver)[-1].results
     assert detail == "" or len(detail) < 300
-    formless = (Code.TOO_LARGE, Code.NON_CANONICAL, Code.UNSUPPORTED_VERSION, Code.WRONG_CHAIN)
+    formless = (
+        *(Code.TOO_LARGE, Code.NON_CANONICAL, Code.UNSUPPORTED_VERSION, Code.WRONG_CHAIN),
+        *(Code.ACTION_DISABLED, Code.UNKNOWN_ACTION),
+    )
     if code not in formless and case not in ("empty", "cut", "trailing"):
         assert id_ == id_of(data)
     assert driver.shard.metrics.refused[code] == 1
