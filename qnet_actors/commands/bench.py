@@ -140,6 +140,22 @@ def _overload_lines(result: ExcessResult) -> Iterator[tuple[str, Any]]:
     yield "state roots", "equal" if result.roots_equal else "DIFFERENT"
 
 
+@app.command("state")
+def state(
+    accounts: Annotated[int, typer.Option(min=20_000, max=10_000_000)] = 1_000_000,
+    keys: Annotated[int, typer.Option(min=1, max=10_000, help="Changed by a commit.")] = 1_000,
+    commits: Annotated[int, typer.Option(min=100)] = 2_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure reads and durable writes of accounts beside a dictionary and a keyed table."""
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+        from qnet_actors.experiments.state_bench import StateOptions, run_state_bench
+
+        options = StateOptions(accounts=accounts, keys=keys, commits=commits)
+        result = run_state_bench(options, Path(directory), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+
+
 def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
     latency, half = result.latency_ms, result.half_load
     yield "executed a second", f"{result.executed_per_second:.0f}"

@@ -11,23 +11,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from qnet_actors.ledger.core import LedgerCore
+    from qnet_actors.ledger.blocks import Draft, identity_of, make_block
+    from qnet_actors.ledger.core import SNAPSHOT_EVERY_BYTES, LedgerCore
     from qnet_actors.ledger.duck_log import DuckLog
     from qnet_actors.ledger.executor import Executor
     from qnet_actors.ledger.groups import GroupExecution
     from qnet_actors.ledger.memory_log import MemoryLog
     from qnet_actors.ledger.plan import SnapshotSettings
+    from qnet_actors.ledger.outcome import Outcome
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
     from qnet_actors.ledger.registry import committee_of
     from qnet_actors.ledger.segment import LogOptions
-    from qnet_actors.ledger.writes import BlockLog, BlockQueries, BlockReader, Place
+    from qnet_actors.ledger.writes import (
+        BlockLog,
+        BlockQueries,
+        BlockReader,
+        BlockWrite,
+        Place,
+        SnapshotWrite,
+    )
 
 __all__ = [
     "BlockLog",
     "BlockQueries",
     "BlockReader",
+    "BlockWrite",
+    "Draft",
     "DuckLog",
     "Executor",
     "FoundAccount",
@@ -37,11 +48,16 @@ __all__ = [
     "LedgerQueries",
     "MemoryLog",
     "LogOptions",
+    "Outcome",
     "Place",
     "REGISTRY_HEAD",
     "Recovered",
     "SnapshotSettings",
     "committee_of",
+    "SNAPSHOT_EVERY_BYTES",
+    "SnapshotWrite",
+    "identity_of",
+    "make_block",
     "recover",
 ]
 
@@ -49,6 +65,8 @@ _MODULES: Final = {
     "BlockLog": "writes",
     "BlockQueries": "writes",
     "BlockReader": "writes",
+    "BlockWrite": "writes",
+    "Draft": "blocks",
     "DuckLog": "duck_log",
     "Executor": "executor",
     "FoundAccount": "queries",
@@ -58,11 +76,16 @@ _MODULES: Final = {
     "LedgerQueries": "queries",
     "MemoryLog": "memory_log",
     "LogOptions": "segment",
+    "Outcome": "outcome",
     "Place": "writes",
     "REGISTRY_HEAD": "registry",
     "Recovered": "recovery",
     "SnapshotSettings": "plan",
     "committee_of": "registry",
+    "SNAPSHOT_EVERY_BYTES": "core",
+    "SnapshotWrite": "writes",
+    "identity_of": "blocks",
+    "make_block": "blocks",
     "recover": "recovery",
 }
 

@@ -13,7 +13,15 @@ from threading import Lock, RLock
 from typing import Any, Final
 
 from qnet_actors.ledger.index import Index, RecentIndex
-from qnet_actors.ledger.segment import TABLES, LogOptions, Segment, create_database, sync
+from qnet_actors.ledger.segment import (
+    TABLES,
+    LogOptions,
+    Segment,
+    copy_database,
+    create_database,
+    guarded,
+    sync,
+)
 from qnet_actors.ledger.snapshots import Snapshots
 from qnet_actors.ledger.writes import (
     BlockWrite,
@@ -53,7 +61,9 @@ class DuckLog:
     """A `BlockLog` in a directory of DuckDB files.
 
     `write` belongs to one thread; everything else may be called from any.  A thread of its own
-    seals full segments and writes snapshots; where that fails, the next `write` raises.
+    makes the next segment ahead of its time, seals full ones and writes snapshots; where that
+    fails, the next `write` raises.  A writer that fills segments faster than they are sealed waits
+    for the sealing, so at most two full ones are in memory.
     """
 
     def __init__(self, directory: Path, chain_id: bytes, options: LogOptions | None = None) -> None:
@@ -75,12 +85,16 @@ class DuckLog:
         self._index = Index(directory / "index.duckdb", chain_id, self._options)
         self._snapshots = Snapshots(directory, chain_id, self._options)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="ledger-background")
-        self._pending: list[Future[None]] = []
+        # An empty segment's file: a copy takes a tenth of the time that DuckDB takes to make one.
+        self._empty: bytes | None = None
+        self._snapshotting: list[Future[None]] = []
+        self._sealing: Future[None] | None = None
         self._ranges: list[_Range] = []
         self._bases: set[int] = set()
         """The segments that begin anew."""
         self._certificate: Certificate | None = None
         self._current = self._open_all()
+        self._next = self._background.submit(self._create, self._current[0] + 1)
         self._last_height = self._ranges[-1].last_height if self._ranges else 0
         self._snapshots.settle_joins(self._last_height)
         self._closed = False
@@ -104,7 +118,8 @@ class DuckLog:
                 case CertificateWrite(certificate=certificate):
                     certificates.append(certificate)
                 case SnapshotWrite():
-                    self._pending.append(self._background.submit(self._snapshots.write, write))
+                    writing = self._background.submit(self._snapshots.write, write)
+                    self._snapshotting.append(writing)
                 case JoinWrite(manifest=manifest):
                     self._snapshots.begin_join(manifest)
                 case SectionWrite(part=part, data=data):
@@ -151,8 +166,11 @@ class DuckLog:
         height = write.block.record.header.height
         if height <= self._last_height or self._snapshots.seal_join() != height:
             raise QnetError(Code.INTERNAL, f"the log cannot go on from block {height}")
+        if self._sealing is not None:
+            self._sealing.result()
         full, _ = self._current
-        sequence = full + 1
+        sequence, _ = self._next.result()
+        self._discard(sequence)
         building = self._directory / "base.building"
         create_database(building, TABLES, self._chain_id, self._options)
         segment = Segment(building, self._chain_id, self._options)
@@ -173,13 +191,18 @@ class DuckLog:
             self._current = (sequence, self._segment(sequence))
         self._current[1].measure()
         self._snapshots.settle_joins(height)
-        self._pending.append(self._background.submit(self._seal, full))
+        self._next = self._background.submit(self._create, sequence + 1)
+        self._sealing = self._background.submit(self._seal, full)
 
     def _rotate(self) -> None:
-        """Goes on in a new segment; the full one is sealed behind its back."""
+        """Goes on in the segment made ahead; the full one is sealed behind the writer's back."""
+        if self._sealing is not None:
+            self._sealing.result()
         sequence, _ = self._current
-        self._current = self._create(sequence + 1)
-        self._pending.append(self._background.submit(self._seal, sequence))
+        self._current = self._next.result()
+        # The next one first: it takes moments, and a writer that is fast waits for it.
+        self._next = self._background.submit(self._create, sequence + 2)
+        self._sealing = self._background.submit(self._seal, sequence)
 
     def _seal(self, sequence: int) -> None:
         """Checkpoints a full segment and indexes what is in it."""
@@ -198,9 +221,23 @@ class DuckLog:
 
     def _check_background(self) -> None:
         """Raises what went wrong behind the back of the writer."""
-        for future in [future for future in self._pending if future.done()]:
-            self._pending.remove(future)
+        if self._sealing is not None and self._sealing.done():
+            self._sealing.result()
+        if self._next.done():
+            self._next.result()
+        for future in [future for future in self._snapshotting if future.done()]:
+            self._snapshotting.remove(future)
             future.result()
+
+    @property
+    def sealing(self) -> bool:
+        """Whether a full segment is being checkpointed now, behind the writer's back."""
+        return self._sealing is not None and not self._sealing.done()
+
+    @property
+    def snapshotting(self) -> bool:
+        """Whether a snapshot is being written, or waits for its turn."""
+        return any(not future.done() for future in self._snapshotting)
 
     # Reading
 
@@ -311,7 +348,10 @@ class DuckLog:
 
     def flush(self) -> None:
         """Waits for what goes on behind the writer's back; raises what went wrong there."""
-        for future in list(self._pending):
+        self._next.result()
+        if self._sealing is not None:
+            self._sealing.result()
+        for future in list(self._snapshotting):
             future.result()
         self._check_background()
 
@@ -340,6 +380,7 @@ class DuckLog:
         self._bases = {int(name[2]) for name in names if name[1] == "base"}
         if not sequences:
             return self._create(1)
+        self._drop_unused(sequences)
         indexed = self._index.segments()
         for sequence in sequences:
             if sequence in indexed and sequence != sequences[-1]:
@@ -359,6 +400,22 @@ class DuckLog:
         current = self._segment(sequences[-1])
         current.measure()
         return sequences[-1], current
+
+    def _drop_unused(self, sequences: list[int]) -> None:
+        """Removes the segment that was made ahead and not written to."""
+        if len(sequences) > 1 and self._segment(sequences[-1]).unused:
+            self._discard(sequences.pop())
+
+    def _discard(self, sequence: int) -> None:
+        """Removes a segment that was never written to."""
+        with self._files:
+            self._open.pop(sequence).close()
+        with self._tables:
+            self._recent.pop(sequence, None)
+        path = self._path(sequence)
+        with guarded("an empty segment could not be removed"):
+            path.unlink()
+            path.with_name(path.name + ".wal").unlink(missing_ok=True)
 
     def _follow(self, sequence: int, first_height: int, last_height: int) -> None:
         """Notes a segment, which must go on where the one before ends, or begin anew above."""
@@ -382,7 +439,13 @@ class DuckLog:
                 height += 1
 
     def _create(self, sequence: int) -> tuple[int, Segment]:
-        create_database(self._path(sequence), TABLES, self._chain_id, self._options)
+        path = self._path(sequence)
+        if self._empty is None:
+            create_database(path, TABLES, self._chain_id, self._options)
+            with guarded("a database could not be read"):
+                self._empty = path.read_bytes()
+        else:
+            copy_database(self._empty, path)
         with self._tables:
             self._recent[sequence] = RecentIndex()
         with self._files:

@@ -200,11 +200,41 @@ def test_segments_rotate_and_stay_few_open(tmp_path):
     names = sorted(path.name for path in tmp_path.iterdir())
     segments = [name for name in names if name.startswith("blocks-")]
     assert len([name for name in segments if name.endswith(".duckdb")]) > 5
-    assert len(log._open) <= 3
+    # Written to, made ahead, and two that were read.
+    assert len(log._open) <= 4
     log.close()
     # What is sealed needs no write-ahead log; nothing half-made is left.
     names = [path.name for path in tmp_path.iterdir()]
     assert not [name for name in names if name.endswith((".wal", ".new", ".building"))]
+
+
+def test_the_segment_made_ahead_is_not_kept_empty(tmp_path):
+    for _ in range(3):
+        log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+        log.close()
+        assert len(list(tmp_path.glob("blocks-*.duckdb"))) == 2
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    log.write(blocks()[:3])
+    sequence = log._current[0]
+    log.close()
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    assert log._current[0] == sequence
+    log.write(blocks()[3:4])
+    assert log.records(1, 10, 10**9) == [block.encoded for block in blocks()[:4]]
+    log.close()
+
+
+def test_a_certificate_alone_makes_a_segment_used(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    while log._current[0] == 1:
+        log.write([blocks()[log.last_height()]])
+    log.write([CertificateWrite(certificates()[0])])
+    sequence = log._current[0]
+    log.close()
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    assert log._current[0] == sequence
+    assert log.newest_certificate() == certificates()[0]
+    log.close()
 
 
 def test_the_index_is_made_again_from_the_segments(tmp_path):
@@ -220,6 +250,18 @@ def test_the_index_is_made_again_from_the_segments(tmp_path):
         assert log.height_of(block.block_hash) == height
         id_ = receipt_id(block.record.receipts[1])
         assert log.find_transaction(id_) == Place(height, 1)
+    log.close()
+
+
+def test_a_sealed_segment_is_in_its_file_alone(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, LogOptions(segment_size_bytes=4_000))
+    while log._current[0] < 3:
+        log.write([blocks()[log.last_height()]])
+    log.flush()
+    assert not log.sealing
+    assert not log.snapshotting
+    assert not (tmp_path / "blocks-00000001.duckdb.wal").exists()
+    assert (tmp_path / "blocks-00000001.duckdb").stat().st_size > 500_000
     log.close()
 
 
@@ -333,6 +375,8 @@ def test_a_log_that_cannot_grow_says_that_the_disk_is_full(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     written = blocks()
     log.write(written[:1])
+    # The limit is on the whole process: nothing else may be under way.
+    log.flush()
     wal = next(tmp_path.glob("blocks-*.wal"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size, hard))
     try:
