@@ -31,7 +31,7 @@ from qnet_actors.experiments.state_cases import (
     picks_of,
 )
 from qnet_actors.kernels.cache import warm
-from qnet_actors.state import verify_account
+from qnet_actors.light import verify_account
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
@@ -268,7 +268,7 @@ def _reopen(
     found = recovered.checkpoint and recovered.checkpoint.state_root
     if (recovered.tip.height, found) != expected:
         raise QnetError(Code.DATA_CORRUPT, "the restarted state is not what was left")
-    replayed = next((recovered.tip.height - s.height for s in log.snapshots()), 0)
+    replayed = recovered.tip.height - max(log.snapshot_heights(), default=0)
     log.close()
     return Restart(
         round(done - started, 2),

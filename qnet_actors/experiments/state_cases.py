@@ -18,11 +18,12 @@ import numpy.typing as npt
 from qnet_actors.crypto import provider
 from qnet_actors.crypto.keys import development_key
 from qnet_actors.ledger import (
-    SNAPSHOT_EVERY_BYTES,
     Draft,
     DuckLog,
     LogOptions,
     Outcome,
+    SnapshotPlan,
+    SnapshotSettings,
     SnapshotWrite,
     identity_of,
     make_block,
@@ -90,7 +91,7 @@ class BenchLedger:
         directory: Path,
         genesis: Genesis,
         options: LogOptions | None = None,
-        snapshot_every_bytes: int = SNAPSHOT_EVERY_BYTES,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         """Opens what is in `directory`, or begins; raises `QnetError` as a validator would."""
         committee = genesis.committee()
@@ -101,8 +102,12 @@ class BenchLedger:
         self._tip = recovered.tip
         self._committee = committee
         self._identity = identity_of(genesis, committee)
-        self._snapshot_every_bytes: Final = snapshot_every_bytes
-        self._bytes_since_snapshot = recovered.bytes_since_snapshot
+        self._plan: Final = SnapshotPlan(
+            (snapshots or SnapshotSettings()).every_bytes,
+            genesis.parameters.gc_depth,
+            recovered.bytes_since_snapshot,
+            recovered.commits,
+        )
 
     @property
     def height(self) -> int:
@@ -118,8 +123,8 @@ class BenchLedger:
             self.commit(addresses[start : start + FILL_KEYS])
         while self._tip.timestamp_ms % 1_000:
             self.commit(addresses[:1])
-        self.log.write([SnapshotWrite(self.height, self.state.root(), self.state.snapshot())])
-        self._bytes_since_snapshot = 0
+        self.log.write([SnapshotWrite(self.height, self.root, (), self.state.snapshot())])
+        self._plan.joined(())
         self.log.flush()
 
     def change(self, keys: Addresses) -> None:
@@ -140,21 +145,16 @@ class BenchLedger:
         )
         started = time.perf_counter()
 
-        def run(height: int, batches: Any, rewards: Any, reader: Any) -> Outcome:
+        def run(height: int, batches: Any, rewards: Any, reader: Any, terms: Any = None) -> Outcome:
             return Outcome([], [], [], [], 0, 0, _changed(keys, reader))
 
         block, self._tip = make_block(
             self._identity, self._committee, self._tip, draft, self.state, run
         )
         write, checkpoint = block.write, block.write.record.checkpoint
-        self._bytes_since_snapshot += len(write.encoded)
-        snapshot = None
         if checkpoint is not None:
             self.root = checkpoint.state_root
-            if self._bytes_since_snapshot >= self._snapshot_every_bytes:
-                accounts = self.state.snapshot()
-                snapshot = SnapshotWrite(self.height, checkpoint.state_root, accounts)
-                self._bytes_since_snapshot = 0
+        snapshot = self._plan.executed(write.record, len(write.encoded), self.state)
         executed = time.perf_counter()
         log.write([write])
         durable = time.perf_counter()

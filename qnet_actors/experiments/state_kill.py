@@ -28,7 +28,7 @@ from qnet_actors.experiments.state_cases import (
     benchmark_genesis,
     picks_of,
 )
-from qnet_actors.ledger import LogOptions
+from qnet_actors.ledger import LogOptions, SnapshotSettings
 from qnet_actors.wire.codes import Code, QnetError
 
 ACCOUNTS: Final = 20_000
@@ -36,7 +36,7 @@ KEYS: Final = 1_000
 _PICKS: Final = 16
 # Small, so that most kills find something under way.
 _SEGMENT_BYTES: Final = 512 * 1024
-_SNAPSHOT_EVERY_BYTES: Final = 4 * 1024 * 1024
+_SNAPSHOTS: Final = SnapshotSettings(every_bytes=4 * 1024 * 1024)
 _ANSWER_SECONDS_MAX: Final = 120.0
 _COMMITS_MAX: Final = 40
 _DELAY_SECONDS_MAX: Final = 0.006
@@ -110,7 +110,7 @@ def run_kills(kills: int, seed: int, directory: Path, say: Say) -> KillResult:
 
 def _open(directory: Path) -> BenchLedger:
     options = LogOptions(segment_size_bytes=_SEGMENT_BYTES)
-    return BenchLedger(directory, benchmark_genesis(), options, _SNAPSHOT_EVERY_BYTES)
+    return BenchLedger(directory, benchmark_genesis(), options, _SNAPSHOTS)
 
 
 def _doing(last: Acknowledged) -> str:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from qnet_actors.ledger.blocks import Draft, identity_of, make_block
-    from qnet_actors.ledger.core import SNAPSHOT_EVERY_BYTES, LedgerCore
+    from qnet_actors.ledger.core import LedgerCore
     from qnet_actors.ledger.duck_log import DuckLog
     from qnet_actors.ledger.executor import Executor
     from qnet_actors.ledger.groups import GroupExecution
     from qnet_actors.ledger.memory_log import MemoryLog
-    from qnet_actors.ledger.plan import SnapshotSettings
     from qnet_actors.ledger.outcome import Outcome
+    from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
@@ -54,7 +54,7 @@ __all__ = [
     "Recovered",
     "SnapshotSettings",
     "committee_of",
-    "SNAPSHOT_EVERY_BYTES",
+    "SnapshotPlan",
     "SnapshotWrite",
     "identity_of",
     "make_block",
@@ -82,7 +82,7 @@ _MODULES: Final = {
     "Recovered": "recovery",
     "SnapshotSettings": "plan",
     "committee_of": "registry",
-    "SNAPSHOT_EVERY_BYTES": "core",
+    "SnapshotPlan": "plan",
     "SnapshotWrite": "writes",
     "identity_of": "blocks",
     "make_block": "blocks",
