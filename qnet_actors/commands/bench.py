@@ -173,3 +173,31 @@ def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
     yield "bytes a transaction", f"{result.bytes_per_transaction:.0f}"
     for name, microseconds in result.cpu_us_per_transaction.items():
         yield f"CPU us a transaction, {name}", f"{microseconds:.0f}"
+
+
+@app.command("join")
+def join(
+    accounts: Annotated[
+        int, typer.Option(min=1_000, max=100_000_000, help="How many the ledger has.")
+    ] = 1_000_000,
+    kill: Annotated[
+        bool, typer.Option(help="Kill the joiner when it has half of the snapshot.")
+    ] = True,
+    provider: Annotated[
+        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Let an empty validator join a ledger with many accounts from a snapshot.
+
+    It is killed half-way and goes on with what it has.  Exit code 1 where its state is not the
+    certified one.
+    """
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+        from qnet_actors.experiments.join_bench import JoinOptions, run_join_bench
+
+        options = JoinOptions(accounts=accounts, kill=kill, provider=provider)
+        result = run_join_bench(options, Path(directory), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        if not result.good:
+            raise typer.Exit(FAILED)
