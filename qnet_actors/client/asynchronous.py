@@ -109,13 +109,32 @@ class AsyncClient:
         """Proofs that validators signed two blocks for one slot."""
         return await self._run(self._flows.evidence())
 
-    async def account(self, address: AddressLike, *, prove: bool = False) -> models.Account:
-        """An account in the newest executed state.
+    async def account(
+        self, address: AddressLike, *, prove: bool = False, height: int | None = None
+    ) -> models.Account:
+        """An account in the newest executed state, or as of a block where a history is kept.
 
         With `prove` it is that of the newest certified checkpoint, about a second old, and believed
         only with a proof.  That needs `chain_id` or `light`; raises BAD_PROOF, BAD_CERTIFICATE.
         """
-        return await self._run(self._flows.account(address, prove))
+        return await self._run(self._flows.account(address, prove, height))
+
+    async def account_transactions(
+        self, address: AddressLike, *, cursor: str | None = None, limit: int = 20
+    ) -> models.AccountTransactions:
+        """Transactions of an account, the newest first, where a history is kept."""
+        return await self._run(self._flows.account_transactions(address, cursor, limit))
+
+    async def events(
+        self,
+        topic: bytes,
+        *,
+        source: AddressLike | None = None,
+        cursor: str | None = None,
+        limit: int = 20,
+    ) -> models.Events:
+        """Events of a topic, the newest first, where a history is kept."""
+        return await self._run(self._flows.events(topic, source, cursor, limit))
 
     async def balance(self, address: AddressLike) -> int:
         """The balance in the smallest unit."""

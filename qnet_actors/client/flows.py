@@ -46,6 +46,8 @@ _ATTEMPTS: Final = 3
 _status = decoder(models.Status)
 _validators = decoder(models.Validators)
 _account = decoder(models.Account)
+_activity = decoder(models.AccountTransactions)
+_events = decoder(models.Events)
 _proof = decoder(models.Proof)
 _next_nonce = decoder(models.NextNonce)
 _transaction = decoder(models.Transaction)
@@ -138,10 +140,17 @@ class Flows:
     def evidence(self) -> Flow[models.Evidence]:
         return self._get("/evidence", _evidence)
 
-    def account(self, address: AddressLike, prove: bool = False) -> Flow[models.Account]:
+    def account(
+        self, address: AddressLike, prove: bool = False, height: int | None = None
+    ) -> Flow[models.Account]:
         text = yield from self._text(address)
         if not prove:
-            return (yield from self._get(f"/accounts/{text}", _account))
+            at = {} if height is None else {"height": str(height)}
+            return (yield from self._get(f"/accounts/{text}", _account, at))
+        if height is not None:
+            raise QnetError(
+                Code.INVALID_PARAMETER, "only the newest certified checkpoint can be proved under"
+            )
         raw = yield from self._raw(address)
         light = yield from self._trusted()
         # What is certified is never older than what was shown before.
@@ -152,6 +161,21 @@ class Flows:
             return models.Account(text, checkpoint.height, 0, 0, proved=True)
         key_id = None if held.key_id == ZERO_DIGEST else held.key_id.hex()
         return models.Account(text, checkpoint.height, held.balance, held.nonce, key_id, True)
+
+    def account_transactions(
+        self, address: AddressLike, cursor: str | None, limit: int
+    ) -> Flow[models.AccountTransactions]:
+        text = yield from self._text(address)
+        params = _page(cursor, limit)
+        return (yield from self._get(f"/accounts/{text}/transactions", _activity, params))
+
+    def events(
+        self, topic: bytes, source: AddressLike | None, cursor: str | None, limit: int
+    ) -> Flow[models.Events]:
+        params = {"topic": topic.hex(), **_page(cursor, limit)}
+        if source is not None:
+            params["source"] = yield from self._text(source)
+        return (yield from self._get("/events", _events, params))
 
     def final_transaction(self, id_: bytes | str) -> Flow[FinalTransaction]:
         text = _hex(id_)
@@ -207,10 +231,7 @@ class Flows:
         return self._get(f"/blocks/{name}", _block, params)
 
     def blocks(self, cursor: str | None, limit: int) -> Flow[models.Blocks]:
-        params = {"limit": str(limit)}
-        if cursor is not None:
-            params["cursor"] = cursor
-        return self._get("/blocks", _blocks, params)
+        return self._get("/blocks", _blocks, _page(cursor, limit))
 
     # Submitting
 
@@ -376,6 +397,10 @@ def subscription(*, blocks: bool, transactions: bool, ids: Iterable[bytes | str]
     if not requests:
         raise QnetError(Code.INVALID_PARAMETER, "subscribe to blocks or to a transaction")
     return [msgspec.json.encode(request).decode() for request in requests]
+
+
+def _page(cursor: str | None, limit: int) -> dict[str, str]:
+    return {"limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
 
 
 def _hex(id_: bytes | str) -> str:

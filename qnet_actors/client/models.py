@@ -64,6 +64,46 @@ class Proof(msgspec.Struct, frozen=True):
     proof: bytes
 
 
+class AccountTransaction(msgspec.Struct, frozen=True):
+    """A transaction as one of its accounts sees it: what it sent, or received, fees apart."""
+
+    id: str
+    height: int
+    index: int
+    kind: str
+    sent: bool
+    amount: int
+    code: str
+
+
+class AccountTransactions(msgspec.Struct, frozen=True):
+    """A page, the newest first; `next_cursor` is None on the last.  `height`: of the history."""
+
+    transactions: list[AccountTransaction]
+    height: int
+    next_cursor: str | None = None
+
+
+class FoundEvent(msgspec.Struct, frozen=True):
+    """An event, with the transaction that it is of."""
+
+    transaction: str
+    height: int
+    index: int
+    number: int
+    source: str
+    topic: bytes
+    data: bytes
+
+
+class Events(msgspec.Struct, frozen=True):
+    """A page, the newest first; `next_cursor` is None on the last."""
+
+    events: list[FoundEvent]
+    height: int
+    next_cursor: str | None = None
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a transaction stands in the ledger."""
 

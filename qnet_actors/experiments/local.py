@@ -73,6 +73,9 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.roots_equal and self.executed == self.transactions and not self.failed
 
 
+HISTORY_BLOCKS: Final = 1_000_000
+
+
 class LocalNetwork:
     """Starts validators and a gateway on this machine, with funded development accounts."""
 
@@ -108,6 +111,7 @@ class LocalNetwork:
             shards=shape.shards,
             partitions=shape.partitions,
             executors=shape.executors,
+            history_blocks=HISTORY_BLOCKS,
         )
         self.network: Final = Network(genesis, settings, say)
 

@@ -18,6 +18,7 @@ from qnet_actors import __version__
 from qnet_actors.gateway.backend import Backend
 from qnet_actors.gateway.explorer import add_explorer
 from qnet_actors.gateway.front import Front
+from qnet_actors.gateway.history import create_history_router
 from qnet_actors.gateway.openapi import docs_page, openapi_document
 from qnet_actors.gateway.problems import problem_response
 from qnet_actors.gateway.proofs import create_proof_router
@@ -72,6 +73,7 @@ def create_app(backends: Sequence[Backend], settings: Settings | None = None) ->
     app.state.gateway = gateway
     app.include_router(create_router(gateway))
     app.include_router(create_proof_router(gateway))
+    app.include_router(create_history_router(gateway))
     app.include_router(create_socket_router(gateway))
     _add_operations(app, gateway)
     _add_documentation(app)

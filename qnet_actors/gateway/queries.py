@@ -25,6 +25,9 @@ PAGE_BLOCKS_MAX: Final = 100
 PAGE_TRANSACTIONS_MAX: Final = 1_000
 PAGE_SIZE_BYTES_MAX: Final = 8 * 1024 * 1024
 """A page of transactions ends early where the next one would take it over this."""
+HISTORY_PAGE_MAX: Final = 100
+PageCount = Annotated[int, msgspec.Meta(ge=1, le=HISTORY_PAGE_MAX)]
+Topic = Annotated[bytes, msgspec.Meta(max_length=64)]
 _ANSWER_SIZE_BYTES_MAX: Final = 32 * 1024 * 1024
 
 
@@ -44,9 +47,13 @@ class ValidatorsQuery(Struct, frozen=True, tag=2):
 
 
 class AccountQuery(Struct, frozen=True, tag=3):
-    """An account in the newest executed state."""
+    """An account in the newest executed state, or as of a block.
+
+    Faults with NOT_FOUND where no history of that height is kept.
+    """
 
     address: Address
+    height: Unsigned | None = None
 
 
 class TransactionQuery(Struct, frozen=True, tag=4):
@@ -98,6 +105,26 @@ class GenesisQuery(Struct, frozen=True, tag=10):
     """The network's genesis; faults with TOO_LARGE."""
 
 
+class ActivityQuery(Struct, frozen=True, tag=11):
+    """Transactions of an account, the newest first; faults with NOT_FOUND without a history."""
+
+    address: Address
+    before: tuple[Unsigned, U32] | None
+    """(height, index) of a transaction that is not wanted any more; None: from the newest."""
+    count_max: PageCount
+
+
+class EventsQuery(Struct, frozen=True, tag=12):
+    """Events of a topic, the newest first; faults with NOT_FOUND without a history."""
+
+    topic: Topic
+    source: Address | None
+    """None: whoever tells."""
+    before: tuple[Unsigned, U32, U16] | None
+    """(height, index, number) of an event that is not wanted any more."""
+    count_max: PageCount
+
+
 class EvidenceQuery(Struct, frozen=True, tag=20):
     """The proofs of equivocations that the validator keeps."""
 
@@ -113,6 +140,8 @@ Query = (
     | AccountProofQuery
     | TransactionProofQuery
     | GenesisQuery
+    | ActivityQuery
+    | EventsQuery
     | EvidenceQuery
 )
 
@@ -230,6 +259,47 @@ class GenesisAnswer(Struct, frozen=True, tag=10):
     """Canonical; hashes to the chain id."""
 
 
+class ActivityItem(Struct, frozen=True):
+    """A transaction of an account."""
+
+    height: Unsigned
+    index: U32
+    id: Digest
+    sent: bool
+    """Whether the account sent it; else it received from it."""
+    amount: Unsigned
+    """Sent or received in all, fees apart."""
+    status: U16
+    """The receipt's; only a sender is told of one that failed."""
+    kind: Annotated[str, msgspec.Meta(max_length=32)]
+
+
+class ActivityAnswer(Struct, frozen=True, tag=11):
+    items: Annotated[tuple[ActivityItem, ...], msgspec.Meta(max_length=HISTORY_PAGE_MAX)]
+    before: tuple[Unsigned, U32] | None
+    """Where to go on; None: there is no more.  A page may be empty and not the last."""
+    height: Unsigned
+    """The last block in the history."""
+
+
+class EventItem(Struct, frozen=True):
+    height: Unsigned
+    index: U32
+    """Of the transaction."""
+    number: U16
+    """Of the event in it."""
+    id: Digest
+    source: Address
+    topic: Topic
+    data: bytes
+
+
+class EventsAnswer(Struct, frozen=True, tag=12):
+    items: Annotated[tuple[EventItem, ...], msgspec.Meta(max_length=HISTORY_PAGE_MAX)]
+    before: tuple[Unsigned, U32, U16] | None
+    height: Unsigned
+
+
 class EvidenceAnswer(Struct, frozen=True, tag=20):
     proofs: Annotated[tuple[EvidenceInfo, ...], msgspec.Meta(max_length=2 * VALIDATORS_MAX)]
 
@@ -245,6 +315,8 @@ Answer = (
     | AccountProofAnswer
     | TransactionProofAnswer
     | GenesisAnswer
+    | ActivityAnswer
+    | EventsAnswer
     | EvidenceAnswer
 )
 

@@ -17,6 +17,8 @@ from qnet_actors.gateway.problems import Refused
 from qnet_actors.gateway.queries import (
     PAGE_BLOCKS_MAX,
     PAGE_TRANSACTIONS_MAX,
+    AccountAnswer,
+    AccountQuery,
     BlockAnswer,
     BlockQuery,
     BlocksAnswer,
@@ -335,14 +337,24 @@ def _add_accounts(router: APIRouter, gateway: Gateway) -> None:
 
     @router.get(
         "/accounts/{address}",
-        summary="An account in the newest executed state",
-        responses=answers({200: (AccountView,)}, *refusals),
+        summary="An account in the newest executed state, or as of a block",
+        responses=answers({200: (AccountView,)}, *refusals, Code.NOT_FOUND),
     )
-    async def account(address: AddressText) -> Response:
+    async def account(
+        address: AddressText,
+        height: Annotated[
+            str | None, Query(description="As of this block, where a history is kept.")
+        ] = None,
+    ) -> Response:
         """An account that does not exist reads as zeros."""
         network = await gateway.network()
         raw = decode_address(address, development=network.development)
-        return json_response(network.views.account(raw, await gateway.account(raw)))
+        if height is None:
+            answer = await gateway.account(raw)
+        else:
+            query = AccountQuery(raw, parse_height(height, "height"))
+            answer = await gateway.ask(query, AccountAnswer)
+        return json_response(network.views.account(raw, answer))
 
     @router.get(
         "/accounts/{address}/next-nonce",

@@ -79,6 +79,44 @@ class TransactionProofView(View, frozen=True):
     """A `ProvedTransaction`: docs/reference/proofs.md."""
 
 
+class AccountTransactionView(View, frozen=True):
+    """A transaction as one of its accounts sees it."""
+
+    id: str
+    height: str
+    index: int
+    kind: str
+    sent: bool
+    """Whether the account sent it; else it received from it."""
+    amount: str
+    """What it sent or received in all, fees apart."""
+    code: str
+    """`success`, or why it failed; only its sender's list has one that failed."""
+
+
+class AccountTransactionsView(View, frozen=True):
+    transactions: list[AccountTransactionView]
+    height: str
+    """The last block that is in the history, seconds behind the newest at most."""
+    next_cursor: str | None = None
+
+
+class FoundEventView(View, frozen=True):
+    transaction: str
+    height: str
+    index: int
+    number: int
+    source: str
+    topic: bytes
+    data: bytes
+
+
+class EventsView(View, frozen=True):
+    events: list[FoundEventView]
+    height: str
+    next_cursor: str | None = None
+
+
 class NextNonceView(View, frozen=True):
     address: str
     next_nonce: str

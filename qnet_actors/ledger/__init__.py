@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.duck_log import DuckLog
     from qnet_actors.ledger.executor import Executor
     from qnet_actors.ledger.groups import GroupExecution
+    from qnet_actors.ledger.history import History
     from qnet_actors.ledger.memory_log import MemoryLog
     from qnet_actors.ledger.outcome import Outcome
     from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
@@ -44,6 +45,7 @@ __all__ = [
     "FoundAccount",
     "FoundTransaction",
     "GroupExecution",
+    "History",
     "LedgerCore",
     "LedgerQueries",
     "MemoryLog",
@@ -72,6 +74,7 @@ _MODULES: Final = {
     "FoundAccount": "queries",
     "FoundTransaction": "queries",
     "GroupExecution": "groups",
+    "History": "history",
     "LedgerCore": "core",
     "LedgerQueries": "queries",
     "MemoryLog": "memory_log",

@@ -17,6 +17,9 @@ from qnet_actors.gateway.queries import (
     AccountProofAnswer,
     AccountProofQuery,
     AccountQuery,
+    ActivityAnswer,
+    ActivityItem,
+    ActivityQuery,
     Answer,
     BlockAnswer,
     BlockQuery,
@@ -25,6 +28,9 @@ from qnet_actors.gateway.queries import (
     BlockSummary,
     CheckpointAnswer,
     CheckpointQuery,
+    EventItem,
+    EventsAnswer,
+    EventsQuery,
     EvidenceAnswer,
     EvidenceInfo,
     EvidenceQuery,
@@ -42,10 +48,11 @@ from qnet_actors.gateway.queries import (
     ValidatorsQuery,
 )
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
-from qnet_actors.ledger import LedgerQueries
+from qnet_actors.ledger import BlockQueries, History, LedgerQueries
 from qnet_actors.light import Account, AccountProof, ProvedAccount
 from qnet_actors.links import Links
 from qnet_actors.network.compose import Validator
+from qnet_actors.network.settings import HostSettings
 from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -98,18 +105,35 @@ def packed_sources(validator: Validator) -> Sources:
     )
 
 
+def open_history(genesis: Genesis, settings: HostSettings, log: BlockQueries) -> History | None:
+    """The history that a validator keeps, which fills from now on; reads the log."""
+    if not settings.history_blocks:
+        return None
+    history = History(settings.directory / "history", genesis, log, settings.history_blocks)
+    history.poke()
+    return history
+
+
 class Answers:
     """Reads one validator for gateways.  Reads of the block log run in threads.
 
     The constructor reads the log too.
     """
 
-    def __init__(self, genesis: Genesis, index: int, sources: Sources, links: Links) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        index: int,
+        sources: Sources,
+        links: Links,
+        history: History | None = None,
+    ) -> None:
         self._genesis: Final = genesis
         self._chain_id: Final = genesis.chain_id()
         self._index: Final = index
         self._sources: Final = sources
         self._links: Final = links
+        self._history: Final = history
         self._tracker: Final = Tracker()
         self._ledger: Final = sources.ledger
         self._latest = self._ledger.header(None)
@@ -123,6 +147,8 @@ class Answers:
         self._tracker.apply(event, _now_ms())
         if isinstance(event, BlockEvent):
             self._latest = event.header
+            if self._history is not None:
+                self._history.poke()
 
     def received(self, ids: list[bytes]) -> None:
         """Notes transactions that the pool took."""
@@ -135,8 +161,14 @@ class Answers:
                 return self._status(ready)
             case ValidatorsQuery():
                 return self._validators()
-            case AccountQuery(address=address):
+            case AccountQuery(address=address, height=None):
                 return await self._sources.account(address)
+            case AccountQuery():
+                return await asyncio.to_thread(self._account_at, request)
+            case ActivityQuery():
+                return await asyncio.to_thread(self._activity, request)
+            case EventsQuery():
+                return await asyncio.to_thread(self._events, request)
             case TransactionQuery(id=id_):
                 return await asyncio.to_thread(self._transaction, id_)
             case BlockQuery():
@@ -269,6 +301,43 @@ class Answers:
         if len(encoded) > GENESIS_SIZE_BYTES_MAX:
             raise QnetError(Code.TOO_LARGE, "the genesis is too large to be served")
         return GenesisAnswer(encoded)
+
+    def _account_at(self, query: AccountQuery) -> AccountAnswer:
+        found = self._kept_history().account(query.address, query.height or 0)
+        return AccountAnswer(found.height, found.balance, found.nonce, found.nonce, found.key_id)
+
+    def _activity(self, query: ActivityQuery) -> ActivityAnswer:
+        history = self._kept_history()
+        found, before = history.transactions(query.address, query.before, query.count_max)
+        items = tuple(
+            ActivityItem(
+                item.height, item.position, item.id, item.sent, item.amount, item.status, item.kind
+            )
+            for item in found
+        )
+        return ActivityAnswer(items, before, history.height)
+
+    def _events(self, query: EventsQuery) -> EventsAnswer:
+        history = self._kept_history()
+        found, before = history.events(query.topic, query.source, query.before, query.count_max)
+        items = tuple(
+            EventItem(
+                item.height,
+                item.position,
+                item.number,
+                item.id,
+                item.source,
+                item.topic,
+                item.data,
+            )
+            for item in found
+        )
+        return EventsAnswer(items, before, history.height)
+
+    def _kept_history(self) -> History:
+        if self._history is None:
+            raise QnetError(Code.NOT_FOUND, "no validator of this gateway keeps a history")
+        return self._history
 
     def _is_final(self, height: int) -> bool:
         return height <= self._tracker.final_height

@@ -10,10 +10,10 @@ from typing import Final
 
 from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
 from qnet_actors.gateway import Answer, Query, Result
-from qnet_actors.ledger import DuckLog, LogOptions
+from qnet_actors.ledger import DuckLog, History, LogOptions
 from qnet_actors.links import Links
 from qnet_actors.mempool import FileBatchStore
-from qnet_actors.network.answers import Answers, packed_sources
+from qnet_actors.network.answers import Answers, open_history, packed_sources
 from qnet_actors.network.compose import Stores, Validator, compose
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
@@ -50,6 +50,7 @@ class ValidatorHost:
         self._validator: Validator | None = None
         self._driver: Driver | None = None
         self._links: Links | None = None
+        self._history: History | None = None
         self._ready = asyncio.Event()
         self.crypto_reason = ""
 
@@ -82,7 +83,12 @@ class ValidatorHost:
         if not port and settings.index in known:
             port = known[settings.index].port
         host, port = await links.start(settings.link_host, port)
-        self._desk.answers = Answers(genesis, settings.index, packed_sources(validator), links)
+        self._history = await asyncio.to_thread(
+            open_history, genesis, settings, validator.stores.log
+        )
+        self._desk.answers = Answers(
+            genesis, settings.index, packed_sources(validator), links, self._history
+        )
         driver.start(links)
         if known:
             links.set_peers({e.index: (e.host, e.port) for e in known.values()})
@@ -153,6 +159,8 @@ class ValidatorHost:
         self._ended("asked to stop")
         if self._links is not None:
             await self._links.close()
+        if self._history is not None:
+            await asyncio.to_thread(self._history.close)
         if self._driver is not None:
             await self._driver.close()
         if self._directory is not None:

@@ -139,6 +139,8 @@ class Network:
             index=index,
             directory=self.settings.directory / f"validator-{index}",
             provider=self.settings.provider,
+            # One of them is enough: a gateway asks on until one knows.
+            history_blocks=0 if index else self.settings.history_blocks,
         )
         options: dict[str, Any] = {}
         if placement is not None:

@@ -24,6 +24,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     directory: Path
     provider: Literal["auto", "openssl", "liboqs"] = "auto"
+    history_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of how many blocks a history is kept for questions about the past; 0: none."""
     link_host: str = LOOPBACK
     link_port: int = 0
     """0: the port it had last, or any free one."""
@@ -45,6 +47,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     validators: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
     provider: Literal["auto", "openssl", "liboqs"] = "auto"
+    history_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of how many blocks validator 0 keeps a history for its gateways; 0: none."""
     gateways: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     gateway_host: str = LOOPBACK
     gateway_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080

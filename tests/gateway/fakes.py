@@ -27,6 +27,9 @@ from qnet_actors.gateway.queries import (
     AccountProofAnswer,
     AccountProofQuery,
     AccountQuery,
+    ActivityAnswer,
+    ActivityItem,
+    ActivityQuery,
     Answer,
     BlockAnswer,
     BlockQuery,
@@ -35,6 +38,7 @@ from qnet_actors.gateway.queries import (
     BlockSummary,
     CheckpointAnswer,
     CheckpointQuery,
+    EventsQuery,
     EvidenceAnswer,
     EvidenceInfo,
     EvidenceQuery,
@@ -71,6 +75,7 @@ from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme
 from qnet_actors.wire.transactions import (
+    BODY_CODEC,
     TRANSACTION_CODEC,
     TRANSACTION_VERSION,
     Action,
@@ -361,6 +366,10 @@ class FakeBackend:
                 if transaction is None:
                     raise QnetError(Code.NOT_FOUND)
                 return TransactionProofAnswer(transaction)
+            case ActivityQuery():
+                return self._activity(request)
+            case EventsQuery():
+                raise QnetError(Code.NOT_FOUND, "no history")
             case GenesisQuery():
                 if self.ledger.genesis is None:
                     raise QnetError(Code.TOO_LARGE)
@@ -395,6 +404,19 @@ class FakeBackend:
         return AccountAnswer(
             self.ledger.height, account.balance, account.nonce, next_nonce, account.key_id
         )
+
+    def _activity(self, request: ActivityQuery) -> ActivityAnswer:
+        items = [
+            ActivityItem(height, index, id_, True, 1, 0, "transfer")
+            for id_, (height, index) in self.ledger.places.items()
+            if BODY_CODEC.decode(self.ledger.records[height - 1][0].bodies[index]).sender
+            == request.address
+            and (request.before is None or (height, index) < request.before)
+        ]
+        items.sort(key=lambda item: (-item.height, -item.index))
+        page = tuple(items[: request.count_max])
+        before = (page[-1].height, page[-1].index) if len(items) > len(page) else None
+        return ActivityAnswer(page, before, self.ledger.height)
 
     def _transaction(self, id_: bytes) -> TransactionAnswer:
         if id_ in self.ledger.places:

@@ -296,6 +296,8 @@ async def test_openapi_names_every_route_code_and_object():
             "GET /api/v1/accounts/{address}",
             "GET /api/v1/accounts/{address}/next-nonce",
             "GET /api/v1/accounts/{address}/proof",
+            "GET /api/v1/accounts/{address}/transactions",
+            "GET /api/v1/events",
             "GET /api/v1/tx/{id}/proof",
             "GET /api/v1/genesis",
             "GET /api/v1/status",

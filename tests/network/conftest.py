@@ -43,7 +43,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         development_keys(VALIDATOR, VALIDATORS, library), [key.key_id for key in accounts]
     )
     settings = NetworkSettings(
-        directory=tmp_path_factory.mktemp("network"), validators=VALIDATORS, gateway_port=0
+        directory=tmp_path_factory.mktemp("network"),
+        validators=VALIDATORS,
+        gateway_port=0,
+        history_blocks=1_000,
     )
     with Network(genesis, settings, lambda _: None) as network:
         yield Running(network, network.gateway_urls[0], accounts, genesis.chain_id())

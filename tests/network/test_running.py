@@ -61,6 +61,26 @@ def test_accounts_and_transactions_are_proved(running: Running) -> None:
         assert final.receipt.status == 0
 
 
+def test_the_past_of_an_account(running: Running) -> None:
+    alice, bob = running.signers(7, 2)
+    with Client(running.url) as client:
+        before = client.balance(bob.key_id)
+        sent = client.transfer(alice, bob.key_id, 13, wait="executed", timeout_ms=30_000)
+        place = sent.block
+        assert place is not None
+
+        def known() -> bool:
+            return client.account_transactions(bob.key_id).height >= place.height
+
+        until(known, "the history does not come to the block")
+        for account, was_sent in ((alice, True), (bob, False)):
+            newest = client.account_transactions(account.key_id).transactions[0]
+            assert (newest.id, newest.height, newest.index) == (sent.id, place.height, place.index)
+            assert (newest.sent, newest.amount, newest.kind) == (was_sent, 13, "transfer")
+        assert client.account(bob.key_id, height=place.height).balance == before + 13
+        assert client.account(bob.key_id, height=place.height - 1).balance == before
+
+
 def test_several_payments_at_once(running: Running) -> None:
     alice, bob, carol = running.signers(0, 3)
     action = MultiTransfer((Payment(bob.key_id, 3), Payment(carol.key_id, 4)))

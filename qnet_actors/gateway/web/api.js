@@ -61,6 +61,11 @@ export const blockTransactions = (id, offset, limit) =>
   get(`/blocks/${encodeURIComponent(id)}?transactions=true&offset=${offset}&limit=${limit}`);
 export const transaction = (id) => get(`/tx/${encodeURIComponent(id)}`);
 export const account = (id) => get(`/accounts/${encodeURIComponent(id)}`);
+export const accountTransactions = (id, cursor) =>
+  get(
+    `/accounts/${encodeURIComponent(id)}/transactions` +
+      (cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""),
+  );
 export const nextNonce = (id) => get(`/accounts/${encodeURIComponent(id)}/next-nonce`);
 
 export function socket() {

@@ -196,8 +196,52 @@ async function showTransaction(id) {
   };
 }
 
-async function showAccount(id) {
-  const [account, next] = await Promise.all([api.account(id), api.nextNonce(id)]);
+/** An account's transactions; null where no validator of the gateway keeps a history. */
+async function history(id, cursor) {
+  try {
+    return await api.accountTransactions(id, cursor);
+  } catch (error) {
+    if (error.code === "not_found") return null;
+    throw error;
+  }
+}
+
+function accountTransactions(id, answer, cursor) {
+  if (!answer) return null;
+  const rows = answer.transactions.map((item) => [
+    dom.link("tx", item.id, dom.shortened(item.id)),
+    dom.blockLink(item.height),
+    dom.words(item.kind),
+    item.sent ? "sent" : "received",
+    h("span", { class: "number" }, dom.amount(item.amount)),
+    dom.codeBadge(item.code),
+  ]);
+  const links = [];
+  if (cursor) links.push(h("a", { href: `#/account/${id}` }, "Newest"));
+  if (answer.next_cursor) {
+    links.push(h("a", { href: `#/account/${id}/${answer.next_cursor}` }, "Earlier"));
+  }
+  return dom.panel(
+    "Transactions",
+    dom.table(
+      "Transactions of the account",
+      ["Id", "Block", "Action", "Direction", "Amount", "Result"],
+      rows,
+      `None ${cursor ? "on this page" : "is kept"}, up to block ${dom.grouped(answer.height)}.`,
+    ),
+    links.length
+      ? h("nav", { class: "pages", "aria-label": "Transactions of the account" }, links)
+      : null,
+  );
+}
+
+async function showAccount(id, at) {
+  const cursor = /^[0-9]{1,20}\.[0-9]{1,10}$/.test(at ?? "") ? at : null;
+  const [account, next, past] = await Promise.all([
+    api.account(id),
+    api.nextNonce(id),
+    history(id, cursor),
+  ]);
   const waiting = BigInt(next.next_nonce) - BigInt(account.nonce);
   const unused = account.balance === "0" && account.nonce === "0" && !account.key_id;
   return {
@@ -218,6 +262,7 @@ async function showAccount(id) {
         ]),
         unused ? note("Nothing has happened to this account yet.") : null,
       ),
+      accountTransactions(account.address, past, cursor),
     ],
   };
 }

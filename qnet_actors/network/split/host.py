@@ -18,10 +18,10 @@ import ray
 from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
 from qnet_actors.gateway import Answer, Query, Result
 from qnet_actors.gateway.queries import AccountAnswer
-from qnet_actors.ledger import LedgerQueries
+from qnet_actors.ledger import History, LedgerQueries
 from qnet_actors.links import Links
 from qnet_actors.mempool import shard_of
-from qnet_actors.network.answers import Answers, Proof, Sources
+from qnet_actors.network.answers import Answers, Proof, Sources, open_history
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
 from qnet_actors.network.driver import Driver
@@ -86,6 +86,7 @@ class SplitHost:
         self._driver: Driver | None = None
         self._consensus: ValidatorCore | None = None
         self._links: Links | None = None
+        self._history: History | None = None
         self._begun: Final = asyncio.Event()
         self._ready: Final = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -199,15 +200,17 @@ class SplitHost:
             except PortFault as fault:
                 raise QnetError(Code.NOT_READY, f"a partition does not answer: {fault}") from None
 
+        log = RemoteLog(read)
+        self._history = open_history(self._genesis, self._settings, log)
         sources = Sources(
             committee=self._committee,
             consensus=consensus,
-            ledger=LedgerQueries(RemoteLog(read)),
+            ledger=LedgerQueries(log),
             account=self._account,
             prove=prove,
             pool_transactions=lambda: self._pool_transactions,
         )
-        return Answers(self._genesis, self.index, sources, links)
+        return Answers(self._genesis, self.index, sources, links, self._history)
 
     async def _begin(self, incarnation: int, ledger: Any) -> None:
         """Ledger, shards, consensus: each holds what comes early until it has begun itself."""
@@ -316,6 +319,8 @@ class SplitHost:
             await self._links.close()
         if self._driver is not None:
             await self._driver.close()
+        if self._history is not None:
+            await asyncio.to_thread(self._history.close)
         await self._end_rooms()
         if self._directory is not None:
             self._directory.close()

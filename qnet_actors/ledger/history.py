@@ -1,0 +1,285 @@
+"""What accounts held and did: derived from the block log, behind its back, and bounded.
+
+Nothing waits for the history, and nothing depends on it: whatever is wrong with its files, they are
+made anew.  Old files are removed whole once all their blocks are past the retention.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Condition, RLock
+from typing import Final
+
+from qnet_actors.ledger.history_part import (
+    Activity,
+    EventPlace,
+    FoundEvent,
+    HistoryPart,
+    TransactionPlace,
+)
+from qnet_actors.ledger.queries import FoundAccount
+from qnet_actors.ledger.segment import LogOptions
+from qnet_actors.ledger.writes import BlockQueries
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.hashing import BLOCK, ZERO_DIGEST, hash32
+
+PART_ROWS_MAX: Final = 400_000
+"""Rows stay in memory until a file is full: at about 150 bytes each."""
+PARTS_READ_MAX: Final = 32
+"""How many files one question looks into; the answer to a paged one says where to go on."""
+PAGE_MAX: Final = 100
+_OPEN_PARTS_MAX: Final = 3
+_CHUNK_RECORDS: Final = 64
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+# A position behind every transaction of a block.
+_LAST: Final = 2**32 - 1
+_NAME: Final = re.compile(r"history-(\d{12})\.duckdb")
+logger: Final = logging.getLogger(__name__)
+
+
+class History:
+    """Accounts at past heights, their transactions, and events; reads from any thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        genesis: Genesis,
+        log: BlockQueries,
+        blocks_max: int,
+        *,
+        options: LogOptions | None = None,
+        part_rows_max: int = PART_ROWS_MAX,
+    ) -> None:
+        """At least the last `blocks_max` blocks are kept.  Reads the log as far as it must."""
+        self._directory = directory
+        self._genesis = genesis
+        self._chain_id = genesis.chain_id()
+        self._log = log
+        self._blocks_max = blocks_max
+        # Derived: what a power failure takes is derived again.
+        self._options = options or LogOptions(fsync=False)
+        self._part_rows_max = part_rows_max
+        self._balances: dict[bytes, int] | None = None
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._files = RLock()
+        self._open: OrderedDict[int, HistoryPart] = OrderedDict()
+        self._firsts: list[int] = []
+        """The first heights of the files, rising."""
+        self._height = 0
+        self._state = Condition()
+        self._running = self._again = self._closed = False
+        self._failed = False
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._open_all()
+
+    @property
+    def height(self) -> int:
+        """The last block that is in the history; 0: none."""
+        return self._height
+
+    @property
+    def first_height(self) -> int:
+        """The first one; 0: none."""
+        with self._files:
+            return self._firsts[0] if self._firsts else 0
+
+    def poke(self) -> None:
+        """There may be new blocks: they are taken in the background."""
+        with self._state:
+            self._again = True
+            if not self._running and not self._closed:
+                self._running = True
+                self._background.submit(self._run)
+
+    def flush(self) -> None:
+        """Waits until what is durable now was taken, or could not be."""
+        self.poke()
+        with self._state:
+            self._state.wait_for(lambda: not self._running)
+
+    def close(self) -> None:
+        """Leaves off where it is."""
+        self._closed = True
+        self._background.shutdown(wait=True, cancel_futures=True)
+        with self._files:
+            for part in self._open.values():
+                part.close()
+            self._open.clear()
+
+    # Reading
+
+    def account(self, address: bytes, height: int) -> FoundAccount:
+        """An account as of a block; raises `QnetError(NOT_FOUND)` where that is not known."""
+        with self._files:
+            first = self.first_height
+            if not first or height > self._height:
+                raise QnetError(Code.NOT_FOUND, f"the history has come to height {self._height}")
+            if height < first and first > 1:
+                raise QnetError(Code.NOT_FOUND, f"the history kept here begins at height {first}")
+            for number, part in enumerate(self._parts_down(height)):
+                if number == PARTS_READ_MAX:
+                    raise QnetError(Code.NOT_FOUND, "it changed too long before to be found")
+                found = part.account(address, height)
+                if found is not None:
+                    nonce, balance, key_id = found
+                    return FoundAccount(height, nonce, balance, key_id)
+        if first > 1:
+            raise QnetError(
+                Code.NOT_FOUND, f"it last changed before height {first}, where the history begins"
+            )
+        return FoundAccount(height, 0, self._genesis_balance(address), ZERO_DIGEST)
+
+    def transactions(
+        self, address: bytes, before: TransactionPlace | None, count_max: int
+    ) -> tuple[list[Activity], TransactionPlace | None]:
+        """(transactions of an account, the newest first; where to go on, None: at the end)."""
+        found: list[Activity] = []
+        count = min(count_max, PAGE_MAX)
+        with self._files:
+            for number, part in enumerate(self._parts_down(before[0] if before else None)):
+                if number == PARTS_READ_MAX:
+                    return found, (part.last_height, _LAST)
+                found += part.activity(address, before, count + 1 - len(found))
+                if len(found) > count:
+                    last = found[count - 1]
+                    return found[:count], (last.height, last.position)
+        return found, None
+
+    def events(
+        self, topic: bytes, source: bytes | None, before: EventPlace | None, count_max: int
+    ) -> tuple[list[FoundEvent], EventPlace | None]:
+        """(events of a topic, and of a source if given, the newest first; where to go on)."""
+        found: list[FoundEvent] = []
+        count = min(count_max, PAGE_MAX)
+        with self._files:
+            for number, part in enumerate(self._parts_down(before[0] if before else None)):
+                if number == PARTS_READ_MAX:
+                    return found, (part.last_height, _LAST, 0)
+                found += part.events(topic, source, before, count + 1 - len(found))
+                if len(found) > count:
+                    last = found[count - 1]
+                    return found[:count], (last.height, last.position, last.number)
+        return found, None
+
+    def _genesis_balance(self, address: bytes) -> int:
+        if self._balances is None:
+            self._balances = {a.address: a.balance for a in self._genesis.accounts}
+        return self._balances.get(address, 0)
+
+    # Filling
+
+    def _run(self) -> None:
+        while True:
+            with self._state:
+                if not self._again or self._closed:
+                    self._running = False
+                    self._state.notify_all()
+                    return
+                self._again = False
+            try:
+                while self._step():
+                    pass
+                self._failed = False
+            except Exception:
+                # Nothing depends on the history: the validator goes on, and the next block tries
+                # again, without a word of its own.
+                if not self._failed:
+                    logger.exception("the history stands at height %d", self._height)
+                self._failed = True
+
+    def _step(self) -> bool:
+        """Takes the next blocks; whether there were any."""
+        if self._closed:
+            return False
+        first = self._height + 1 if self._firsts else self._start()
+        records = self._log.records(first, _CHUNK_RECORDS, _CHUNK_BYTES)
+        if not records:
+            return False
+        with self._files:
+            if not self._firsts:
+                self._firsts.append(first)
+            part = self._part(self._firsts[-1])
+            if part.rows >= self._part_rows_max:
+                part.seal()
+                self._firsts.append(first)
+                part = self._part(first)
+            part.add(records)
+            self._height = part.last_height
+            self._forget()
+        return True
+
+    def _start(self) -> int:
+        """Where an empty history begins: no earlier than what the log has and is to be kept."""
+        last = self._log.last_height()
+        low, high = max(1, last - self._blocks_max + 1), last
+        if not last or self._log.headers(low, 1):
+            return low
+        # The log of a validator that joined late begins somewhere above.
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._log.headers(middle, 1) else (middle + 1, high)
+        return low
+
+    def _forget(self) -> None:
+        """Removes files whose blocks are all past the retention."""
+        while len(self._firsts) > 1 and self._firsts[1] <= self._height - self._blocks_max + 1:
+            first = self._firsts.pop(0)
+            if first in self._open:
+                self._open.pop(first).close()
+            _remove(self._path(first))
+
+    # Files
+
+    def _open_all(self) -> None:
+        names = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
+        firsts = sorted(int(name[1]) for name in names if name)
+        try:
+            self._firsts = firsts
+            if firsts:
+                part = self._part(firsts[-1])
+                self._height = part.last_height
+                if part.last_hash and self._is_of_the_log(part):
+                    return
+        except QnetError:
+            logger.exception("the history does not open; it is made anew")
+        for part in self._open.values():
+            part.close()
+        self._open.clear()
+        for first in firsts:
+            _remove(self._path(first))
+        self._firsts, self._height = [], 0
+
+    def _is_of_the_log(self, part: HistoryPart) -> bool:
+        headers = self._log.headers(part.last_height, 1)
+        return bool(headers) and hash32(BLOCK, headers[0]) == part.last_hash
+
+    def _parts_down(self, height: int | None) -> Iterator[HistoryPart]:
+        """The files from the one with a height on downwards; the caller holds `_files`."""
+        for first in reversed(self._firsts):
+            if height is None or first <= height:
+                yield self._part(first)
+
+    def _part(self, first: int) -> HistoryPart:
+        part = self._open.get(first)
+        if part is None:
+            part = HistoryPart(self._path(first), first, self._chain_id, self._options)
+            self._open[first] = part
+            others = [at for at in self._open if at not in (first, self._firsts[-1])]
+            for at in others[: len(self._open) - _OPEN_PARTS_MAX]:
+                self._open.pop(at).close()
+        self._open.move_to_end(first)
+        return part
+
+    def _path(self, first: int) -> Path:
+        return self._directory / f"history-{first:012d}.duckdb"
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
