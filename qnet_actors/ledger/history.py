@@ -72,6 +72,8 @@ class History:
         self._firsts: list[int] = []
         """The first heights of the files, rising."""
         self._height = 0
+        self._begin = 1
+        """Where an empty history begins at the earliest."""
         self._state = Condition()
         self._running = self._again = self._closed = False
         self._failed = False
@@ -197,11 +199,20 @@ class History:
         """Takes the next blocks; whether there were any."""
         if self._closed:
             return False
-        first = self._height + 1 if self._firsts else self._start()
-        records = self._log.records(first, _CHUNK_RECORDS, _CHUNK_BYTES)
-        if not records:
+        last = self._log.last_height()
+        first = self._height + 1
+        if not self._firsts:
+            first = self._there(max(self._begin, last - self._blocks_max + 1), last)
+        if first > last:
             return False
+        records = self._log.records(first, _CHUNK_RECORDS, _CHUNK_BYTES)
         with self._files:
+            if not records:
+                # The validator joined anew, and the log goes on above: what was before a gap says
+                # nothing about what is behind it.
+                self._begin = self._there(first, last)
+                self._clear()
+                return True
             if not self._firsts:
                 self._firsts.append(first)
             part = self._part(self._firsts[-1])
@@ -214,13 +225,10 @@ class History:
             self._forget()
         return True
 
-    def _start(self) -> int:
-        """Where an empty history begins: no earlier than what the log has and is to be kept."""
-        last = self._log.last_height()
-        low, high = max(1, last - self._blocks_max + 1), last
-        if not last or self._log.headers(low, 1):
+    def _there(self, low: int, high: int) -> int:
+        """A height from `low` on whose block is in the log: `low`, or one right behind a gap."""
+        if low > high or self._log.headers(low, 1):
             return low
-        # The log of a validator that joined late begins somewhere above.
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if self._log.headers(middle, 1) else (middle + 1, high)
@@ -248,10 +256,14 @@ class History:
                     return
         except QnetError:
             logger.exception("the history does not open; it is made anew")
+        self._clear()
+
+    def _clear(self) -> None:
+        """Removes everything; the caller holds `_files`, or is alone."""
         for part in self._open.values():
             part.close()
         self._open.clear()
-        for first in firsts:
+        for first in self._firsts:
             _remove(self._path(first))
         self._firsts, self._height = [], 0
 

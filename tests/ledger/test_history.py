@@ -205,6 +205,35 @@ def test_a_log_that_begins_late(history):
     assert (made.first_height, made.height) == (10, 24)
 
 
+class GapLog(LateLog):
+    """The log of a validator that was long away: the first three blocks, and those from 10 on."""
+
+    def records(self, first_height: int, count_max: int, size_bytes_max: int) -> list[bytes]:
+        if first_height <= 3:
+            return MemoryLog.records(self, first_height, 4 - first_height, size_bytes_max)
+        return super().records(first_height, count_max, size_bytes_max)
+
+    def headers(self, first_height: int, count_max: int) -> list[bytes]:
+        if first_height <= 3:
+            return MemoryLog.headers(self, first_height, 4 - first_height)
+        return super().headers(first_height, count_max)
+
+
+def test_a_gap_in_the_log_begins_the_history_anew(history, tmp_path):
+    log = GapLog()
+    log.write(blocks()[:3])
+    made = history(log)
+    made.flush()
+    assert (made.first_height, made.height) == (1, 3)
+    log.write(blocks()[3:])
+    made.flush()
+    assert (made.first_height, made.height) == (10, 24)
+    assert parts(tmp_path)[0] == 10
+    again = history(log)
+    again.flush()
+    assert (again.first_height, again.height) == (10, 24)
+
+
 @pytest.mark.parametrize("damage", ["bytes", "another network", "ahead of the log"])
 def test_whatever_is_wrong_it_is_made_anew(log, history, tmp_path, damage, caplog):
     made = history(log)
