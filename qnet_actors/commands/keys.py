@@ -42,7 +42,7 @@ def new(
         import secrets
 
         from qnet_actors.crypto import select_provider, write_keystore
-        from qnet_actors.crypto.keys import SEED_BYTES
+        from qnet_actors.crypto.key_pair import SEED_BYTES
         from qnet_actors.wire.schemes import Scheme
 
         path = wallet.key_path(name)

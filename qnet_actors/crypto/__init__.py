@@ -17,7 +17,8 @@ if TYPE_CHECKING:
         liboqs_kem,
         openssl_kem,
     )
-    from qnet_actors.crypto.keys import KeyPair, Signer, development_key, require_development
+    from qnet_actors.crypto.key_pair import KeyPair
+    from qnet_actors.crypto.keys import Signer, development_key, require_development
     from qnet_actors.crypto.keystore import (
         KeystoreHeader,
         read_keystore,
@@ -42,7 +43,7 @@ _HOME = {
     "Encapsulation": "kem",
     "Kem": "kem",
     "KemKeyPair": "kem",
-    "KeyPair": "keys",
+    "KeyPair": "key_pair",
     "KeystoreHeader": "keystore",
     "Provider": "providers",
     "Selection": "providers",

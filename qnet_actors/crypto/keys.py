@@ -1,43 +1,25 @@
-"""Key pairs, signers, and development keys.
+"""Signers and development keys.
 
 Key ids and addresses are part of the wire format and live in `qnet_actors.wire`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from qnet_actors.crypto.key_pair import KeyPair
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import hash32
-from qnet_actors.wire.schemes import Scheme, key_id
+from qnet_actors.wire.schemes import Scheme
 
 if TYPE_CHECKING:
     from qnet_actors.crypto.providers.seam import Provider
 
-SEED_BYTES: Final = 32
 ROLE_BYTES_MAX: Final = 64
 
 _DEVELOPMENT_CONTEXT: Final = "qnet development key v1"
 # Published on purpose: whoever reads this line can sign with every development key.
 DEVELOPMENT_SEED: Final = b"qnet development keys are public"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """A scheme, a public key, and the 32-byte seed from which both halves are derived.
-
-    The seed never appears in `repr`, and therefore in no log line that prints the pair.
-    """
-
-    scheme: Scheme
-    public_key: bytes = field(repr=False)
-    secret: bytes = field(repr=False)
-
-    @property
-    def key_id(self) -> bytes:
-        """The 32-byte key id of the public key."""
-        return key_id(self.scheme, self.public_key)
 
 
 class Signer:

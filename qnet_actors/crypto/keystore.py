@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from qnet_actors.crypto.keys import SEED_BYTES, KeyPair
+from qnet_actors.crypto.key_pair import SEED_BYTES, KeyPair
 from qnet_actors.crypto.providers import openssl_provider
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme

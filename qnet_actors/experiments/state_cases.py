@@ -15,8 +15,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.crypto import provider
-from qnet_actors.crypto.keys import development_key
+from qnet_actors.crypto import development_key, provider
 from qnet_actors.ledger import (
     Draft,
     DuckLog,

@@ -19,8 +19,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from qnet_actors.crypto import BatchVerifier, provider
-from qnet_actors.crypto.keys import development_key
+from qnet_actors.crypto import BatchVerifier, development_key, provider
 from qnet_actors.crypto.mldsa import select_kernel
 from qnet_actors.crypto.mldsa.signer import DevelopmentSigner
 from qnet_actors.experiments.verify_bench import ROLE, SCHEME, Columns, cache_mb_for

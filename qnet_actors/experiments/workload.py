@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from qnet_actors.crypto.keys import KeyPair, Signer, development_key
+from qnet_actors.crypto import KeyPair, Signer, development_key
 from qnet_actors.crypto.providers import provider
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.hashing import hash32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from qnet_actors.crypto.keys import KeyPair, development_key
+from qnet_actors.crypto import KeyPair, development_key
 from qnet_actors.crypto.providers import Provider
 from qnet_actors.wire.committee import Member
 from qnet_actors.wire.genesis import (

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from qnet_actors.crypto.keys import KeyPair
+from qnet_actors.crypto import KeyPair
 from qnet_actors.crypto.keystore import read_keystore_header, write_keystore
 from qnet_actors.gateway import events, queries, sockets, submission
 from qnet_actors.ledger.blocks import Identity, genesis_tip

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.crypto.keys import KeyPair, development_key, require_development
+from qnet_actors.crypto.key_pair import KeyPair
+from qnet_actors.crypto.keys import development_key, require_development
 from qnet_actors.crypto.providers.seam import CONTEXT_BYTES_MAX, Provider
 from qnet_actors.kernels import mldsa, ring
 from qnet_actors.kernels.mldsa_expand import expand_keys

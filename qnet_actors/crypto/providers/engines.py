@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from qnet_actors.crypto.keys import SEED_BYTES, KeyPair
+from qnet_actors.crypto.key_pair import SEED_BYTES, KeyPair
 from qnet_actors.crypto.providers.seam import (
     CONTEXT_BYTES_MAX,
     Buffer,

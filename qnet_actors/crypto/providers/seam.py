@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeAlias
 
-from qnet_actors.crypto.keys import KeyPair
+from qnet_actors.crypto.key_pair import KeyPair
 from qnet_actors.wire.schemes import Scheme
 
 CONTEXT_BYTES_MAX: Final = 255  # FIPS 204 section 5.2

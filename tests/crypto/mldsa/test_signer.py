@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qnet_actors.crypto import provider
-from qnet_actors.crypto.keys import KeyPair, development_key
+from qnet_actors.crypto import KeyPair, development_key, provider
 from qnet_actors.crypto.mldsa import signer
 from qnet_actors.crypto.mldsa.signer import DevelopmentSigner
 from qnet_actors.kernels.mldsa_sign import SIGNING_BYTES
