@@ -20,6 +20,27 @@ def sim(
         str, typer.Option(help="Which faults: all, none, or names separated by commas.")
     ] = "all",
     trace: Annotated[bool, typer.Option("--trace", help="Print the timeline of --seed.")] = False,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="Look for the smallest run of --seed that fails alike.")
+    ] = False,
+    episodes: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the planned faults only these: numbers, or none.", show_default=False
+        ),
+    ] = None,
+    calm_ms: Annotated[
+        int | None, typer.Option(min=1, help="Load after the faults.", show_default=False)
+    ] = None,
+    transactions: Annotated[
+        int | None, typer.Option(min=1, help="Submit no more than these.", show_default=False)
+    ] = None,
+    accounts: Annotated[
+        int | None, typer.Option(min=1, help="How many accounts.", show_default=False)
+    ] = None,
+    regions: Annotated[
+        str, typer.Option(help="Delays between places: world.", show_default=False)
+    ] = "",
     processes: Annotated[
         int | None, typer.Option(min=1, help="Default: one a core.", show_default=False)
     ] = None,
@@ -39,6 +60,12 @@ def sim(
             validators=validators,
             faults=faults,
             trace=trace,
+            shrunk=shrink,
+            episodes=episodes,
+            calm_ms=calm_ms,
+            transactions=transactions,
+            accounts=accounts,
+            regions=regions,
             as_json=as_json,
             processes=processes,
         )

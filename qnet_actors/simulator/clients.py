@@ -60,6 +60,7 @@ class Workload:
         shards: int,
         interval_ms: tuple[int, int],
         height: Callable[[], int],
+        submitted_max: int | None = None,
     ) -> None:
         self.submitted = 0
         self.bodies: dict[bytes, Body] = {}
@@ -73,6 +74,7 @@ class Workload:
         self._shards = shards
         self._interval_ms = interval_ms
         self._height = height
+        self._submitted_max = submitted_max
         self._running = False
         self._requests = 0
         self._rotations = 0
@@ -113,6 +115,8 @@ class Workload:
 
     def _step(self) -> None:
         if not self._running:
+            return
+        if self._submitted_max is not None and self.submitted >= self._submitted_max:
             return
         rng = self._rng
         self._scheduler.after(rng.randrange(*self._interval_ms), self._step)

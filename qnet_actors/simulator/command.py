@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 from qnet_actors.simulator.faults import parse_faults
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.rooms import RealRooms
+from qnet_actors.simulator.shrink import command_of, shrink
 from qnet_actors.simulator.simulation import SimConfig, Simulation
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import VALIDATORS_MAX
@@ -37,6 +38,12 @@ def run_sim(
     validators: int = 4,
     faults: str = "all",
     trace: bool = False,
+    shrunk: bool = False,
+    episodes: str | None = None,
+    calm_ms: int | None = None,
+    transactions: int | None = None,
+    accounts: int | None = None,
+    regions: str = "",
     as_json: bool = False,
     processes: int | None = None,
     out: IO[str] | None = None,
@@ -44,7 +51,10 @@ def run_sim(
 ) -> int:
     """Runs seeds and prints a summary; returns the exit code: 1 when a seed failed.
 
-    `seed` runs that one alone, with its timeline where `trace` is set.  Progress goes to `err`.
+    `seed` runs that one alone, with its timeline where `trace` is set; `shrunk` looks for the
+    smallest run of it that fails alike.  `episodes` to `accounts` make a run smaller: places in
+    the plan of faults, milliseconds of load after them, transactions, accounts.  Progress goes to
+    `err`.
     Raises `QnetError(INVALID_PARAMETER)`.
     """
     out, err = out or sys.stdout, err or sys.stderr
@@ -54,7 +64,21 @@ def run_sim(
         raise QnetError(Code.INVALID_PARAMETER, f"validators are 1 to {VALIDATORS_MAX}")
     if trace and seed is None:
         raise QnetError(Code.INVALID_PARAMETER, "a timeline is of one seed: name it with --seed")
-    config = SimConfig(validators=validators, faults=parse_faults(faults), keep_lines=trace)
+    if shrunk and (seed is None or trace):
+        raise QnetError(Code.INVALID_PARAMETER, "one seed is shrunk, without its timeline")
+    config = SimConfig(
+        validators=validators,
+        faults=parse_faults(faults),
+        keep_lines=trace,
+        episodes=None if episodes is None else parse_episodes(episodes),
+        submitted_max=transactions,
+        accounts=_at_least_one("accounts", SimConfig().accounts if accounts is None else accounts),
+        regions=regions,
+    )
+    if calm_ms is not None:
+        config = config.calm_for(_at_least_one("milliseconds", calm_ms))
+    if shrunk and seed is not None:
+        return _shrink(seed, config, as_json, out, err)
     chosen = range(first_seed, first_seed + seeds) if seed is None else [seed]
     started = time.perf_counter()
     results = list(_progress(run_all(chosen, config, processes), len(chosen), err))
@@ -71,12 +95,39 @@ def run_sim(
             print(json.dumps(results[0].to_json(), indent=2), file=out)
     for result in failed[:FAILURES_SHOWN_MAX]:
         print(f"seed {result.seed}: {result.verdict}: {result.reason}", file=err)
-        print(
-            f"  replay: qnet sim --seed {result.seed} --validators {validators}"
-            f" --faults {faults} --trace",
-            file=err,
-        )
+        print(f"  replay: {command_of(result.seed, config)}", file=err)
     return 1 if failed else 0
+
+
+def parse_episodes(places: str) -> tuple[int, ...]:
+    """ "none", or numbers separated by commas.  Raises `QnetError(INVALID_PARAMETER)`."""
+    if places == "none":
+        return ()
+    words = [word.strip() for word in places.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) <= 6 for word in words):
+        raise QnetError(Code.INVALID_PARAMETER, "episodes are none, or numbers such as 0,4,7")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def _at_least_one(what: str, count: int) -> int:
+    if count < 1:
+        raise QnetError(Code.INVALID_PARAMETER, f"{what} are 1 or more")
+    return count
+
+
+def _shrink(seed: int, config: SimConfig, as_json: bool, out: IO[str], err: IO[str]) -> int:
+    """Prints the smallest failing run of a seed, and what to type to see it."""
+    found = shrink(seed, config, simulate)
+    if found is None:
+        print(f"seed {seed} breaks nothing, so there is nothing to shrink", file=err)
+        return 0
+    command = command_of(seed, found.config)
+    if as_json:
+        values = {"command": command, "runs": found.runs, **found.result.to_json()}
+        print(json.dumps(values), file=out)
+    else:
+        print(f"{found.result.verdict}: {found.result.reason}\n{command}", file=out)
+    return 1
 
 
 def summarise(results: Iterable[SimResult], wall_seconds: float) -> dict[str, Any]:

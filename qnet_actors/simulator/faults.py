@@ -44,6 +44,8 @@ OF_LINKS: Final = frozenset(
 DELAY_MS_MAX: Final = 400
 SLOW_DISK_MS_MAX: Final = 300
 SKEW_MS_MAX: Final = 300
+FAULTS_LAST_MS_MIN: Final = 4_000
+"""From the first fault to the last; `plan_faults` has no room for all of them in less."""
 
 _PROBABILITIES: Final = {
     Fault.LOSS: (0.01, 0.15),
@@ -91,6 +93,8 @@ def plan_faults(
     Crashes are planned so that at most f = floor((n - 1) / 3) validators are down at a time; the
     loss of power, which hits all, has a time of its own.  In the last third one validator is away
     and all else is well, so that it is left behind by more than the DAG still offers.
+
+    From `start_ms` to `end_ms` it must be `FAULTS_LAST_MS_MIN` or more.
     """
     enabled = set(faults)
     absences = [fault for fault in (Fault.CRASH, Fault.PARTITION) if fault in enabled]

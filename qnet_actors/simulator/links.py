@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -44,7 +45,9 @@ class Links:
         trace: Trace,
         fired: Counter[Fault],
         delay_ms: tuple[int, int],
+        matrix_ms: Sequence[Sequence[int]] | None = None,
     ) -> None:
+        """`delay_ms`: [low, high) of every message; `matrix_ms`: more, by source and receiver."""
         self.levels: dict[Fault, float] = {}
         """The probability a message of LOSS, DUPLICATE, REORDER and DELAY, where they are on.
 
@@ -56,6 +59,7 @@ class Links:
         self._trace = trace
         self._fired = fired
         self._delay_ms = delay_ms
+        self._matrix_ms = matrix_ms
         self._ends: list[Endpoint] = []
         self._cuts: Counter[tuple[int, int]] = Counter()
         # Counts how often a link broke: what is under way bears the number and arrives only if
@@ -129,6 +133,8 @@ class Links:
         rng, levels = self._rng, self.levels
         now_ms = self._scheduler.now_ms
         arrival_ms = now_ms + rng.randrange(*self._delay_ms)
+        if self._matrix_ms is not None:
+            arrival_ms += self._matrix_ms[source][peer]
         ordered = True
         if levels:
             if self._hits(Fault.LOSS):

@@ -35,6 +35,8 @@ class SimResult:
     executed: int
     messages: int
     bytes_sent: int
+    episodes: int
+    """How many faults were planned."""
     faults_fired: dict[str, int]
     attacks: dict[str, int]
     """What the lying validator did, by kind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -16,15 +16,23 @@ from qnet_actors.rooms import Core, Storage
 from qnet_actors.simulator.adversary import Adversary
 from qnet_actors.simulator.checks import Checks
 from qnet_actors.simulator.clients import Workload
-from qnet_actors.simulator.faults import OF_LINKS, Episode, Fault, plan_faults
+from qnet_actors.simulator.faults import (
+    FAULTS_LAST_MS_MIN,
+    OF_LINKS,
+    Episode,
+    Fault,
+    plan_faults,
+)
 from qnet_actors.simulator.host import Host
 from qnet_actors.simulator.links import Links
+from qnet_actors.simulator.regions import longest_ms, matrix_ms
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.scheduler import Scheduler, Stuck
 from qnet_actors.simulator.signing import Signing, SimSigner
 from qnet_actors.simulator.trace import Trace
 from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.blocks import BlockRecord
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Member
 from qnet_actors.wire.genesis import (
     GENESIS_VERSION,
@@ -71,6 +79,26 @@ class SimConfig:
     late_start_ms: int = 0
     """When the last validator starts for the first time, with an empty disk; 0: as the others."""
     keep_lines: bool = False
+    episodes: tuple[int, ...] | None = None
+    """Of the planned faults only these, by their place in the plan; None: all."""
+    submitted_max: int | None = None
+    """The clients stop after so many transactions; None: after their time."""
+    regions: str = ""
+    """Which matrix of delays the links have (see `regions`); empty: none, all are alike."""
+
+    def __post_init__(self) -> None:
+        """Raises `QnetError(INVALID_PARAMETER)` for times in which no faults can be planned."""
+        if not 0 <= self.fault_start_ms <= self.fault_end_ms:
+            raise QnetError(Code.INVALID_PARAMETER, "faults end before they start")
+        if self.faults and self.fault_end_ms - self.fault_start_ms < FAULTS_LAST_MS_MIN:
+            raise QnetError(
+                Code.INVALID_PARAMETER, f"faults take {FAULTS_LAST_MS_MIN} ms or more, or are none"
+            )
+
+    def calm_for(self, calm_ms: int) -> SimConfig:
+        """As long after the faults and no longer; such a run counts however short it is."""
+        end_ms = self.fault_end_ms + calm_ms
+        return replace(self, calm_ms=calm_ms, virtual_ms_min=end_ms, rounds_min=0)
 
 
 class Rooms(Protocol):
@@ -111,7 +139,8 @@ class Simulation:
         signing = Signing(self.scheme)
         members = signing.signers("validator", config.validators)
         clients = signing.signers("account", config.accounts)
-        self.genesis: Final = _genesis(self.rng, members, clients)
+        matrix = matrix_ms(config.regions, config.validators)
+        self.genesis: Final = _genesis(self.rng, members, clients, longest_ms(matrix))
         self.faults: Final = self._armed()
         liars: list[int] = []
         if Fault.BYZANTINE in self.faults:
@@ -125,11 +154,14 @@ class Simulation:
         )
         self.attacks: Final[Counter[str]] = Counter()
         self.links: Final = Links(
-            self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 24))
+            self.scheduler, self.rng, self.trace, self.fired, (1, self.rng.randrange(4, 24)), matrix
         )
         self.shards: Final = self.rng.choice(SHARDS)
         self.consensus: Final[dict[int, ValidatorCore]] = {}
         """The consensus room of each validator's present life."""
+        self._planned = 0
+        self._kinds: frozenset[Fault] = frozenset()
+        """Of the faults that were not left out; each of them must fire."""
         self._rooms = rooms(self.genesis, members, signing.provider, self.shards, _snapshots(seed))
         self._wrap = wrap
         self.hosts: Final = [
@@ -164,6 +196,7 @@ class Simulation:
             self.shards,
             (20, self.rng.randrange(80, 240)),
             lambda: len(self.checks.expected.blocks),
+            config.submitted_max,
         )
 
     def run(self) -> SimResult:
@@ -229,6 +262,11 @@ class Simulation:
                 config.fault_start_ms,
                 config.fault_end_ms,
             )
+            self._planned = len(episodes)
+            if config.episodes is not None:
+                kept = frozenset(config.episodes)
+                episodes = [episode for place, episode in enumerate(episodes) if place in kept]
+            self._kinds = frozenset(episode.fault for episode in episodes)
             for episode in episodes:
                 self.scheduler.at(episode.start_ms, self._begin, episode)
             self._run_until(config.fault_end_ms)
@@ -386,7 +424,7 @@ class Simulation:
         self.fired[Fault.CRASH] = sum(host.crashes for host in self.hosts) - power
         self.fired[Fault.BYZANTINE] = sum(self.attacks.values())
         verdict, invariant, reason = Verdict.PASS, "", ""
-        silent = sorted(fault for fault in self.faults if not self.fired[fault])
+        silent = sorted(fault for fault in self._kinds if not self.fired[fault])
         violation = checks.violation
         if violation is not None:
             liveness = violation.invariant in _LIVENESS
@@ -416,6 +454,7 @@ class Simulation:
             executed=len(checks.expected.executed),
             messages=self.links.sent,
             bytes_sent=self.links.sent_bytes,
+            episodes=self._planned,
             faults_fired={fault.value: self.fired[fault] for fault in Fault if self.fired[fault]},
             attacks=dict(sorted(self.attacks.items())),
             paths_taken=dict(sorted(checks.paths.items())),
@@ -436,9 +475,14 @@ def _snapshots(seed: int) -> SnapshotSettings:
     return SnapshotSettings(every_bytes=6_000, ahead_blocks_min=6 if seed % 2 else 2_048)
 
 
-def _genesis(rng: Random, members: list[SimSigner], clients: list[SimSigner]) -> Genesis:
-    """Parameters vary from seed to seed, so that bounds are met within a short run."""
-    timeout_ms = rng.randrange(120, 250)
+def _genesis(
+    rng: Random, members: list[SimSigner], clients: list[SimSigner], delay_ms: int
+) -> Genesis:
+    """Parameters vary from seed to seed, so that bounds are met within a short run.
+
+    `delay_ms`: how long a message takes at most beyond what all links have in common.
+    """
+    timeout_ms = rng.randrange(120, 250) + 3 * delay_ms
     # Unequal where none of them then holds a third.
     stakes = (10, 10, 11) if len(members) >= 4 else (10,)
     parameters = Parameters(

@@ -80,7 +80,8 @@ class SeedJournal:
         elif head != settings:
             self._file.close()
             raise QnetError(
-                Code.INVALID_PARAMETER, f"{path} is a journal of {head}: name another with --journal"
+                Code.INVALID_PARAMETER,
+                f"{path} is a journal of {head}: name another with --journal",
             )
 
     def passed(self, seed: int) -> bool:
@@ -198,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             err=sys.stderr,
         )
     except QnetError as error:
-        print(f"scripts/seeds: {error}", file=sys.stderr)
+        sys.stderr.write(f"scripts/seeds: {error}\n")
         return 2
 
 

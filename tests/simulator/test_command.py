@@ -29,6 +29,7 @@ def result(seed: int, verdict: Verdict = Verdict.PASS, lines: list[str] | None =
         executed=9,
         messages=100,
         bytes_sent=1_000,
+        episodes=20,
         faults_fired={"loss": seed, "crash": 1},
         attacks={},
         paths_taken={"CaughtUp": 1},
@@ -97,6 +98,12 @@ def test_one_seed_shows_its_timeline(monkeypatch):
         {"first_seed": -1},
         {"faults": "gremlins"},
         {"trace": True},
+        {"shrunk": True},
+        {"seed": 1, "shrunk": True, "trace": True},
+        {"episodes": "1,x"},
+        {"regions": "moon"},
+        {"accounts": 0},
+        {"calm_ms": 0},
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments):
