@@ -12,7 +12,7 @@ from qnet_actors.validators.checks import BlockRules
 LIES = SimConfig(
     faults=frozenset({Fault.BYZANTINE}),
     fault_start_ms=500,
-    fault_end_ms=4_000,
+    fault_end_ms=4_500,
     virtual_ms_min=6_000,
     rounds_min=20,
 )
