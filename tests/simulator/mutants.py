@@ -1,0 +1,446 @@
+"""`scripts/mutants`: takes each rule away in turn and shows what notices.
+
+A mutant counts as killed by a named invariant of the simulator, or by a named test that fails by
+an assertion.  An exception of another kind kills nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+import pytest
+
+from qnet_actors.ledger import LedgerCore
+from qnet_actors.network.effects import EffectQueue
+from qnet_actors.network.node import MEMPOOL, Node, RoomKey
+from qnet_actors.rooms import Core, Effect, Persist, Storage
+from qnet_actors.simulator.result import SimResult
+from qnet_actors.simulator.rooms import RealRooms
+from qnet_actors.simulator.simulation import SimConfig, Simulation
+from qnet_actors.validators import ValidatorCore
+from qnet_actors.validators.checks import BlockRules
+from qnet_actors.validators.committer import Committer, Decision
+from qnet_actors.validators.outbox import LedgerQueue
+from qnet_actors.validators.pacemaker import Pacemaker
+from qnet_actors.validators.synchronizer import Synchronizer
+from qnet_actors.wire.codes import QnetError
+from qnet_actors.wire.committee import Committee
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CONFIG: Final = SimConfig(
+    fault_end_ms=6_000,
+    calm_ms=1_000,
+    virtual_ms_min=7_000,
+    virtual_ms_max=30_000,
+    rounds_min=50,
+    progress_ms=5_000,
+    settle_ms=6_000,
+)
+SEEDS: Final = range(1, 9)
+TEST_S: Final = 120
+
+Change = Callable[[int, RoomKey, Core], Core]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A rule that is gone, and who is to notice: `invariants` of a run, or the test `test`."""
+
+    name: str
+    rule: str
+    invariants: frozenset[str] = frozenset()
+    test: str = ""
+    change: Change | None = None
+    rooms: type[RealRooms] = RealRooms
+    patches: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What became of a mutant; `by` is empty where nothing noticed as it should."""
+
+    mutant: str
+    rule: str
+    by: str
+    seed: int | None
+    reason: str
+    seconds: float
+
+
+def caught(mutant: Mutant, seeds: Iterable[int] = SEEDS) -> SimResult:
+    """The first of a few seeds in which an invariant breaks, or the last one."""
+    with mutant.patches():
+        for seed in seeds:
+            result = Simulation(seed, CONFIG, mutant.rooms, mutant.change).run()
+            # A fault that did not fire in so short a run shows nothing.
+            if result.invariant and result.invariant != "silent_fault":
+                break
+    return result
+
+
+# Rules of the commit: each is wrong at one validator, or at all where that is enough.
+
+
+def low_quorum(index: int, key: RoomKey, core: Core) -> Core:
+    """The commit rule is content with f validators."""
+    if isinstance(core, ValidatorCore):
+        committer = core._ordering.committer
+        committee = committer._committee
+        low = Committee(committee.members, committee.epoch, committee.seed)
+        object.__setattr__(low, "quorum", min(committee.stakes))
+        object.__setattr__(committer, "_committee", low)
+    return core
+
+
+def _committer(index: int, core: Core) -> Committer | None:
+    """That of validator 1, which alone is wrong."""
+    if isinstance(core, ValidatorCore) and index == 1:
+        return core._ordering.committer
+    return None
+
+
+def other_votes(index: int, key: RoomKey, core: Core) -> Core:
+    """A block counts as a vote for whatever its last ancestor of the round is."""
+    committer = _committer(index, core)
+    if committer is not None:
+
+        def vote(block: Any) -> bytes | None:
+            below = block.ref.round - 1
+            leader = committer.leader(below)
+            found = [
+                ref.digest
+                for ref in block.header.ancestors
+                if ref.author == leader and ref.round == below
+            ]
+            return found[-1] if found and block.ref.author != leader else None
+
+        object.__setattr__(committer, "_vote", vote)
+    return core
+
+
+def easy_certificates(index: int, key: RoomKey, core: Core) -> Core:
+    """One vote among the ancestors makes a certificate."""
+    committer = _committer(index, core)
+    if committer is not None:
+
+        def certified(block: Any) -> bytes | None:
+            below = block.ref.round - 1
+            voters = [committer._dag.block(r.digest) for r in block.header.ancestors]
+            votes = [committer._vote(v) for v in voters if v is not None and v.ref.round == below]
+            return next((vote for vote in votes if vote is not None), None)
+
+        object.__setattr__(committer, "_certified", certified)
+    return core
+
+
+def easy_skips(index: int, key: RoomKey, core: Core) -> Core:
+    """One block without the leader skips it."""
+    committer = _committer(index, core)
+    if committer is not None:
+        direct = committer._direct
+
+        def skip(round_: int) -> Decision | None:
+            if committer._votes_in(round_ + 1).stakes.get(None, 0):
+                return Decision(round_, None)
+            return direct(round_)
+
+        object.__setattr__(committer, "_direct", skip)
+    return core
+
+
+# Rules of memory and disks.
+
+
+class Forgetful(RealRooms):
+    """After a crash the journals lack their last writes, though these were said to be durable."""
+
+    def open(self, index: int) -> tuple[Node, Any]:
+        journal: Any = self._stores[index].journal
+        self._stores[index] = replace(self._stores[index], journal=journal.crash(lost_writes=8))
+        return super().open(index)
+
+
+def careless(index: int, key: RoomKey, core: Core) -> Core:
+    """Signs without having asked anybody what it signed before."""
+    if isinstance(core, ValidatorCore):
+        guard: Any = core._guard
+        guard.may_sign = lambda now_ms: True
+        guard.forgot = lambda: None
+    return core
+
+
+class NoDisk:
+    """Says that everything is durable and keeps nothing."""
+
+    def write(self, writes: Sequence[Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class NoBatchDisk(RealRooms):
+    """Batches are acknowledged and never written."""
+
+    def open(self, index: int) -> tuple[Node, dict[RoomKey, Storage]]:
+        node, storages = super().open(index)
+        return node, {**storages, MEMPOOL: NoDisk()}
+
+
+def poorer(index: int, key: RoomKey, core: Core) -> Core:
+    """One validator credits somebody with something now and then."""
+    if isinstance(core, LedgerCore) and index == 2:
+        execute: Any = core._state
+        read = execute.read
+
+        def richer(addresses: Any) -> Any:
+            columns = read(addresses)
+            columns.balances[:1] += 1
+            return columns
+
+        execute.read = richer
+    return core
+
+
+def _hasty() -> AbstractContextManager[Any]:
+    """What stands behind a write is carried out before it is durable."""
+
+    def add(self: EffectQueue, effects: Iterable[Effect]) -> list[Effect]:
+        ready: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self._waiting.append(effect)
+            else:
+                ready.append(effect)
+        if self._waiting and not self._writing:
+            ready.append(self._gather())
+        return ready
+
+    return patch.object(EffectQueue, "add", add)
+
+
+# Rules that whole runs seldom put to the test: named tests do.
+
+
+def _blind_anchors() -> AbstractContextManager[Any]:
+    """An anchor skips whatever is undecided below it, certified in its history or not."""
+
+    def indirect(self: Committer, round_: int) -> Decision | None:
+        return None if self._anchor(round_) is None else Decision(round_, None)
+
+    return patch.object(Committer, "_indirect", indirect)
+
+
+def _any_first_ancestor() -> AbstractContextManager[Any]:
+    check = BlockRules._check_ancestors
+
+    def lax(self: BlockRules, block: Any) -> None:
+        try:
+            check(self, block)
+        except QnetError as error:
+            if "own block" not in str(error):
+                raise
+
+    return patch.object(BlockRules, "_check_ancestors", lax)
+
+
+class _Everything(OrderedDict[bytes, None]):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+def _all_held() -> AbstractContextManager[Any]:
+    make = Synchronizer.__init__
+
+    def init(self: Any, *arguments: Any) -> None:
+        make(self, *arguments)
+        self._held = _Everything()
+
+    return patch.object(Synchronizer, "__init__", init)
+
+
+def _jumping() -> AbstractContextManager[Any]:
+    enter = Pacemaker.enter
+
+    def jump(self: Pacemaker, quorum_round: int, _: bool, round_min: int, now_ms: int) -> bool:
+        return enter(self, quorum_round, True, round_min, now_ms)
+
+    return patch.object(Pacemaker, "enter", jump)
+
+
+def _no_lag() -> AbstractContextManager[Any]:
+    make = LedgerQueue.__init__
+
+    def init(self: Any, *, lag: int, executed_index: int) -> None:
+        make(self, lag + 10**9, executed_index)
+
+    return patch.object(LedgerQueue, "__init__", init)
+
+
+_FORKS: Final = frozenset({"commit_fork", "halt"})
+MUTANTS: Final = (
+    Mutant("quorum", "a quorum is more than two thirds of the stake", _FORKS, change=low_quorum),
+    Mutant("vote", "a block votes for the first of a slot it names", _FORKS, change=other_votes),
+    Mutant("certificate", "a quorum of votes certifies", _FORKS, change=easy_certificates),
+    Mutant("skip", "a quorum without the leader skips it", _FORKS, change=easy_skips),
+    Mutant(
+        "amnesia",
+        "whoever lost its journal asks before it signs",
+        frozenset({"double_sign"}),
+        change=careless,
+        rooms=Forgetful,
+    ),
+    Mutant(
+        "journal-before-send",
+        "an own block is durable before it is sent",
+        frozenset({"double_sign"}),
+        change=careless,
+        patches=_hasty,
+    ),
+    Mutant(
+        "batch-before-ack",
+        "what is acknowledged is on the disk",
+        frozenset({"lost", "no_progress", "behind"}),
+        rooms=NoBatchDisk,
+    ),
+    Mutant(
+        "execution",
+        "all execute alike",
+        frozenset({"block_fork", "state_root", "supply"}),
+        change=poorer,
+    ),
+    Mutant(
+        "write-before-event",
+        "nothing told stands before the write it rests on",
+        test="tests/network/test_node.py::test_a_local_event_waits_for_the_write_before_it",
+        patches=_hasty,
+    ),
+    Mutant(
+        "anchor",
+        "what an anchor's history certifies is committed",
+        test="tests/validators/test_committer.py"
+        "::test_a_certificate_in_the_history_of_the_anchor_commits_indirectly",
+        patches=_blind_anchors,
+    ),
+    Mutant(
+        "self-parent",
+        "the first ancestor is the own block before",
+        test="tests/validators/test_checks.py",
+        patches=_any_first_ancestor,
+    ),
+    Mutant(
+        "held-before-reference",
+        "a block waits for the batches it names",
+        test="tests/validators/test_synchronizer.py"
+        "::test_batches_that_are_not_held_are_fetched_and_waited_for",
+        patches=_all_held,
+    ),
+    Mutant(
+        "round-jump",
+        "no round is skipped",
+        test="tests/validators/test_pacemaker.py::test_no_round_is_skipped_by_one_that_is_behind",
+        patches=_jumping,
+    ),
+    Mutant(
+        "lag-bound",
+        "a commit waits for the execution of the one a lag before",
+        test="tests/validators/test_outbox.py"
+        "::test_commits_wait_until_the_one_a_lag_before_is_executed",
+        patches=_no_lag,
+    ),
+)
+
+
+class _Judge:
+    """Notes tests that an assertion failed."""
+
+    def __init__(self) -> None:
+        self.asserted: list[str] = []
+        self.why = ""
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        failed = call.excinfo
+        if call.when == "call" and failed is not None:
+            if isinstance(failed.value, AssertionError | pytest.fail.Exception):
+                self.asserted.append(item.nodeid)
+            self.why = f"{failed.typename}: {failed.value}"[:200]
+
+
+def run_test(mutant: Mutant) -> Kill:
+    """Runs the mutant's test in this process, which is to do nothing else."""
+    judge, started = _Judge(), time.perf_counter()
+    with mutant.patches():
+        pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", mutant.test], plugins=[judge])
+    by = judge.asserted[0] if judge.asserted else ""
+    return _kill(mutant, by, None, judge.why, started)
+
+
+def kill(mutant: Mutant) -> Kill:
+    """Puts a mutant to the test; its test, if it has one, in a process of its own."""
+    started = time.perf_counter()
+    if not mutant.test:
+        result = caught(mutant)
+        by = result.invariant if result.invariant in mutant.invariants else ""
+        return _kill(mutant, by, result.seed, result.reason, started)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulator.mutants", "--in-process", mutant.name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TEST_S,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    return Kill(**json.loads(lines[-1])) if lines else _kill(mutant, "", None, "", started)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of `scripts/mutants`: 0 where each mutant was killed, 1 otherwise."""
+    names = [mutant.name for mutant in MUTANTS]
+    parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(names)}; none: all")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    unknown = sorted(set(given.names) - set(names))
+    if unknown:
+        parser.error(f"no such mutants: {', '.join(unknown)}")
+    chosen = [mutant for mutant in MUTANTS if mutant.name in given.names or not given.names]
+    if given.in_process:
+        _write(json.dumps(asdict(run_test(chosen[0]))))
+        return 0
+    kills: list[Kill] = []
+    for mutant in chosen:
+        kills.append(kill(mutant))
+        if not given.json:
+            last = kills[-1]
+            where = f" (seed {last.seed})" if last.seed is not None else ""
+            _write(f"{last.mutant:22} {last.by or 'SURVIVED: ' + last.reason}{where}")
+    if given.json:
+        _write(json.dumps([asdict(found) for found in kills], indent=2))
+    return 0 if all(found.by for found in kills) else 1
+
+
+def _kill(mutant: Mutant, by: str, seed: int | None, reason: str, started: float) -> Kill:
+    seconds = round(time.perf_counter() - started, 2)
+    return Kill(mutant.name, mutant.rule, by, seed, reason, seconds)
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
