@@ -44,8 +44,8 @@ OF_LINKS: Final = frozenset(
 DELAY_MS_MAX: Final = 400
 SLOW_DISK_MS_MAX: Final = 300
 SKEW_MS_MAX: Final = 300
-FAULTS_LAST_MS_MIN: Final = 4_000
-"""From the first fault to the last; `plan_faults` has no room for all of them in less."""
+ABSENCES: Final = (Fault.CRASH, Fault.PARTITION)
+"""Faults after which a validator may be away for longer, for which there is a time of its own."""
 
 _PROBABILITIES: Final = {
     Fault.LOSS: (0.01, 0.15),
@@ -85,6 +85,11 @@ def parse_faults(names: str) -> frozenset[Fault]:
         ) from None
 
 
+def faults_last_ms_min(faults: Iterable[Fault]) -> int:
+    """How long the time of these faults must be for `plan_faults` to have room for them."""
+    return 4_000 if set(ABSENCES) & set(faults) else 2_500
+
+
 def plan_faults(
     rng: Random, faults: Iterable[Fault], validators: Sequence[int], start_ms: int, end_ms: int
 ) -> list[Episode]:
@@ -94,10 +99,10 @@ def plan_faults(
     loss of power, which hits all, has a time of its own.  In the last third one validator is away
     and all else is well, so that it is left behind by more than the DAG still offers.
 
-    From `start_ms` to `end_ms` it must be `FAULTS_LAST_MS_MIN` or more.
+    From `start_ms` to `end_ms` it must be `faults_last_ms_min` or more.
     """
     enabled = set(faults)
-    absences = [fault for fault in (Fault.CRASH, Fault.PARTITION) if fault in enabled]
+    absences = [fault for fault in ABSENCES if fault in enabled]
     last_ms = end_ms
     # In the order of the enumeration, so that nothing depends on the order of a set.
     ordered = [fault for fault in Fault if fault in enabled]

@@ -17,10 +17,10 @@ from qnet_actors.simulator.adversary import Adversary
 from qnet_actors.simulator.checks import Checks
 from qnet_actors.simulator.clients import Workload
 from qnet_actors.simulator.faults import (
-    FAULTS_LAST_MS_MIN,
     OF_LINKS,
     Episode,
     Fault,
+    faults_last_ms_min,
     plan_faults,
 )
 from qnet_actors.simulator.host import Host
@@ -90,9 +90,10 @@ class SimConfig:
         """Raises `QnetError(INVALID_PARAMETER)` for times in which no faults can be planned."""
         if not 0 <= self.fault_start_ms <= self.fault_end_ms:
             raise QnetError(Code.INVALID_PARAMETER, "faults end before they start")
-        if self.faults and self.fault_end_ms - self.fault_start_ms < FAULTS_LAST_MS_MIN:
+        least_ms = faults_last_ms_min(self.faults)
+        if self.faults and self.fault_end_ms - self.fault_start_ms < least_ms:
             raise QnetError(
-                Code.INVALID_PARAMETER, f"faults take {FAULTS_LAST_MS_MIN} ms or more, or are none"
+                Code.INVALID_PARAMETER, f"these faults take {least_ms} ms or more, or are none"
             )
 
     def calm_for(self, calm_ms: int) -> SimConfig:

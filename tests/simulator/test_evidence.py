@@ -12,13 +12,13 @@ from qnet_actors.validators.checks import BlockRules
 LIES = SimConfig(
     faults=frozenset({Fault.BYZANTINE}),
     fault_start_ms=500,
-    fault_end_ms=4_500,
+    fault_end_ms=4_000,
     virtual_ms_min=6_000,
     rounds_min=20,
 )
 
 
-@pytest.mark.parametrize("seed", [5, 19])
+@pytest.mark.parametrize("seed", [3, 5])
 def test_every_honest_validator_holds_proofs_against_an_equivocator(seed: int):
     simulation = Simulation(seed, LIES, RealRooms)
     result = simulation.run()

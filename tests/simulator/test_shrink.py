@@ -3,13 +3,14 @@
 import io
 import json
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from qnet_actors.cli import app
 from qnet_actors.simulator import command
 from qnet_actors.simulator.command import run_sim, simulate
-from qnet_actors.simulator.faults import Fault
+from qnet_actors.simulator.faults import ABSENCES, Fault, faults_last_ms_min, plan_faults
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.rooms import RealRooms
 from qnet_actors.simulator.shrink import RUNS_MAX, command_of, shrink
@@ -128,4 +129,12 @@ def test_times_without_room_for_faults_are_refused():
     for times in ((1_000, 4_999), (5_000, 1_000), (-1, 9_000)):
         with pytest.raises(QnetError):
             SimConfig(fault_start_ms=times[0], fault_end_ms=times[1])
-    SimConfig(fault_start_ms=1_000, fault_end_ms=5_000, faults=frozenset(Fault))
+    assert SimConfig(fault_start_ms=1_000, fault_end_ms=5_000).faults == frozenset(Fault)
+
+
+@pytest.mark.parametrize("faults", [frozenset(Fault), frozenset(Fault) - frozenset(ABSENCES)])
+def test_the_shortest_time_has_room_for_every_plan(faults: frozenset[Fault]):
+    end_ms = 1_000 + faults_last_ms_min(faults)
+    for seed in range(200):
+        episodes = plan_faults(Random(seed), faults, range(4), 1_000, end_ms)
+        assert {episode.fault for episode in episodes} == faults
