@@ -80,21 +80,28 @@ def test_what_is_good(change: dict[str, object], good: bool) -> None:
 
 
 async def test_connections_are_used_again_and_given_up_where_the_server_says_so() -> None:
-    connections, bodies = 0, list[bytes]()
+    bodies = list[bytes]()
+    served = list[asyncio.Task[None]]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        for close in (False, True):
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
-            bodies.append(await reader.readexactly(length))
-            end = b"Connection: close\r\n" if close else b""
-            writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 2\r\n" + end)
-            writer.write(b"\r\n{}")
-        writer.close()
+        try:
+            for close in (False, True):
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
+                bodies.append(await reader.readexactly(length))
+                end = b"Connection: close\r\n" if close else b""
+                writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 2\r\n" + end)
+                writer.write(b"\r\n{}")
+        except asyncio.IncompleteReadError:
+            return
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.get_running_loop().create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         poster = Poster(f"http://127.0.0.1:{port}", "/submit")
@@ -103,8 +110,9 @@ async def test_connections_are_used_again_and_given_up_where_the_server_says_so(
             assert (answer.status, answer.body) == (503, b"{}")
             assert answer.headers["retry-after"] == "1"
         poster.close()
+        await asyncio.gather(*served)
     assert bodies == [b"a", b"bb", b"ccc"]
-    assert connections == 2
+    assert len(served) == 2
 
 
 @pytest.mark.long
