@@ -37,6 +37,7 @@ from qnet_actors.wire.codec import Codec, encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.dag import COMMIT_CODEC, Commit, decode_dag_block
 from qnet_actors.wire.schemes import Scheme
+from tests.fuzz import proofs
 from tests.gateway.fakes import CHAIN_ID, Ledger, Wallet
 from tests.validators.support import VERIFIER, batch_ref, genesis_blocks, make_block, make_genesis
 
@@ -295,6 +296,10 @@ def query_seeds() -> list[bytes]:
         queries.BlockQuery(None, 0, 10),
         queries.BlockQuery(b"\1" * 32),
         queries.BlocksQuery(2**40, 100),
+        queries.AccountProofQuery(b"\1" * 32, 2**40),
+        queries.TransactionProofQuery(b"\2" * 32),
+        queries.ActivityQuery(b"\1" * 32, (2**40, 3), 100),
+        queries.EventsQuery(b"topic", b"\1" * 32, (5, 1, 2), 1),
     ]
     return [encode(query) for query in asked]
 
@@ -336,10 +341,14 @@ def key_seeds() -> list[bytes]:
     return [framed([encode(messages.PublicKey(2, bytes([n]) * 32)) for n in range(3)])]
 
 
+def _of_peers(code: Code) -> bool:
+    return 100 <= code < 400
+
+
 HARNESSES: tuple[Harness, ...] = (
     Harness("transaction", run_transaction, transaction_seeds),
     Harness("batch", run_batch, batch_seeds),
-    Harness("dag_block", run_dag_block, dag_seeds, lambda code: 100 <= code < 400),
+    Harness("dag_block", run_dag_block, dag_seeds, _of_peers),
     Harness("message", partial(canonical, messages.MESSAGE_CODEC), message_seeds),
     Harness("commit", partial(canonical, COMMIT_CODEC), commit_seeds),
     Harness(
@@ -356,6 +365,8 @@ HARNESSES: tuple[Harness, ...] = (
         lambda: [encode(GENESIS)],
         lambda code: 100 <= code < 200 or code == Code.CONFIGURATION_INVALID,
     ),
+    Harness("proved_account", proofs.run_account, proofs.account_seeds, _of_peers),
+    Harness("proved_transaction", proofs.run_transaction, proofs.transaction_seeds, _of_peers),
     Harness("gateway_body", run_body, body_seeds),
     Harness("socket_request", run_socket, socket_seeds),
     Harness("query", partial(canonical, queries.QUERY_CODEC), query_seeds),
