@@ -38,17 +38,29 @@ def status(url: UrlOption = None, as_json: JsonOption = False) -> None:
 
 def balance(
     account: Annotated[str, typer.Argument(help="An address, a key's name, or dev:N.")],
+    chain_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Believe only what a quorum of this network certified.", show_default=False
+        ),
+    ] = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what an account holds."""
-    with reported(as_json), _client(url) as client:
-        answer = client.account(resolve(account))
+    """Show what an account holds.
+
+    With --chain-id it is the newest certified state, about a second old, and checked by proof:
+    whoever answers cannot lie.
+    """
+    with reported(as_json), _client(url, chain_id) as client:
+        answer = client.account(resolve(account), prove=chain_id is not None)
 
         def lines() -> Iterator[tuple[str, Any]]:
             yield "address", answer.address
             yield "balance", f"{format_amount(answer.balance)} ({answer.balance} units)"
             yield from fields(answer, "nonce", "height")
+            if answer.proved:
+                yield "proved", "yes"
 
         emit(answer, as_json, lines)
 
@@ -157,10 +169,18 @@ def resolve(account: str) -> bytes | str:
     return wallet.public_identity(account)[2]
 
 
-def _client(url: str | None) -> Client:
+def _client(url: str | None, chain_id: str | None = None) -> Client:
     from qnet_actors.client import Client
 
-    return Client(url)
+    if chain_id is None:
+        return Client(url)
+    try:
+        pinned = bytes.fromhex(chain_id)
+    except ValueError:
+        pinned = b""
+    if len(pinned) != 32:
+        raise QnetError(Code.INVALID_PARAMETER, "a chain id is 64 hex digits; see qnet status")
+    return Client(url, chain_id=pinned)
 
 
 def _show_transaction(answer: Transaction, as_json: bool) -> None:

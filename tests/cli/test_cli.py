@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from qnet_actors.cli import app
 from qnet_actors.commands.amounts import format_amount, parse_amount
-from qnet_actors.commands.output import exit_code
+from qnet_actors.commands.output import USAGE, exit_code
 from qnet_actors.crypto import development_key, keystore
 from qnet_actors.network.development import development_genesis
 from qnet_actors.wire.address import encode_address
@@ -22,6 +22,8 @@ from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from tests.gateway.fakes import BALANCE
 from tests.gateway.serving import ThreadedWorld, threaded_world
+from tests.ledger.world import address
+from tests.light.test_client import GENESIS, proved_account
 
 BOB = encode_address(b"\x55" * 32, development=True)
 
@@ -111,6 +113,24 @@ def test_a_development_key_sends_and_the_balance_shows_it(qnet):
     block = one_object(qnet("block", str(document["block"]["height"]), "-t", "--json"))
     assert document["id"] in [item["id"] for item in block["transactions"]]
     assert "transaction  " in qnet("block", "-t").stdout
+
+
+def test_a_balance_that_is_proved_or_refused(qnet, world: ThreadedWorld):
+    text = encode_address(address(1), development=True)
+    proved = proved_account(address(1))
+    assert proved.account is not None
+    world.ledger.genesis = GENESIS
+    world.ledger.proved_accounts[address(1)] = proved
+    chain_id = GENESIS.chain_id().hex()
+    # The network signs with the keyed hash, which no command believes.
+    refused = qnet("balance", text, "--chain-id", chain_id, "--json")
+    assert refused.exit_code != 0
+    assert one_object(refused)["error"]["code"] == "unknown_scheme"
+    other = qnet("balance", text, "--chain-id", "00" * 32, "--json")
+    assert one_object(other)["error"]["code"] == "wrong_chain"
+    usage = qnet("balance", text, "--chain-id", "7f3c", "--json")
+    assert usage.exit_code == USAGE
+    assert one_object(usage)["error"]["code"] == "invalid_parameter"
 
 
 def test_a_kept_key_is_encrypted_listed_and_signs(qnet, tmp_path: Path, world: ThreadedWorld):
