@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qnet_actors import __version__
-from qnet_actors.commands import bench, chain, config, dev, keys, sim
+from qnet_actors.commands import bench, chain, config, dev, keys, sim, validator
 
 HELP = """A post-quantum ledger: run a network, hold keys, send and look things up.
 
@@ -54,6 +54,7 @@ app.add_typer(bench.app, name="bench")
 app.command("sim")(sim.sim)
 app.add_typer(keys.app, name="key")
 app.add_typer(config.app, name="config")
+app.add_typer(validator.app, name="validator")
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ from qnet_actors.rooms import (
     ToRoom,
 )
 from qnet_actors.wire.batches import Batch
+from qnet_actors.wire.blocks import BlockHeader
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.expand import expand
@@ -193,13 +194,13 @@ class MempoolShard:
             case BodiesWanted():
                 return self._bodies_wanted(event, now_ms)
             case BlockExecuted():
-                self._height = max(self._height, event.record.header.height)
+                self._moved_to(event.record.header)
                 before = len(self._pool)
                 effects = self._execution.executed(event, now_ms)
                 self._backlog.executed(before - len(self._pool), now_ms)
                 return [*effects, *self._prune(now_ms)]
             case Joined(record=record):
-                self._height = max(self._height, record.header.height)
+                self._moved_to(record.header)
                 return self._execution.joined(event, now_ms)
             case CheckpointCertified(certificate):
                 checkpoint = certificate.checkpoint
@@ -276,6 +277,12 @@ class MempoolShard:
             *self._fetching.start(missing, (), self._inbox, now_ms),
             *self._answer_bodies(now_ms),
         ]
+
+    def _moved_to(self, header: BlockHeader) -> None:
+        """Nobody waits for the bodies of commits that a block of a peer brought."""
+        self._height = max(self._height, header.height)
+        for index in [index for index in self._bodies if index <= header.commit_index]:
+            del self._bodies[index]
 
     def _answer_bodies(self, now_ms: int) -> list[Effect]:
         """Answers the ledger for every commit whose batches are all here."""

@@ -59,12 +59,7 @@ class DataDirectory:
     def __init__(self, path: Path, chain_id: bytes, index: int) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path: Final = path
-        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise QnetError(Code.DATA_DIRECTORY_LOCKED, f"{path} is in use") from None
+        self._lock = _locked(path)
         try:
             self.incarnation: Final = self._identify(chain_id, index)
         except BaseException:
@@ -121,6 +116,41 @@ class DataDirectory:
             self._lock = -1
 
 
+def set_ledger_aside(path: Path) -> Path:
+    """Renames a stopped validator's ledger, so that the next start takes it from peers.
+
+    The journal stays: it knows what this validator has signed.  Returns the new name.  Raises
+    `QnetError`: NOT_FOUND where `path` is no data directory or has no ledger,
+    DATA_DIRECTORY_LOCKED where the validator runs.
+    """
+    if not (path / "identity").is_file():
+        raise QnetError(Code.NOT_FOUND, f"{path} is no validator's data directory")
+    lock = _locked(path)
+    try:
+        ledger = path / "ledger"
+        if not ledger.is_dir():
+            raise QnetError(Code.NOT_FOUND, f"{path} has no ledger; a start fetches one")
+        number = 1
+        while (aside := path / f"ledger-aside-{number}").exists():
+            number += 1
+        ledger.rename(aside)
+        _sync(path)
+        return aside
+    finally:
+        os.close(lock)
+
+
+def _locked(path: Path) -> int:
+    """The descriptor that holds a directory's lock."""
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise QnetError(Code.DATA_DIRECTORY_LOCKED, f"{path} is in use") from None
+    return lock
+
+
 def _decode(codec: Codec[T], file: Path) -> T:
     try:
         return codec.decode(file.read_bytes())
@@ -136,8 +166,12 @@ def _write(file: Path, data: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY)
+    _sync(file.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -15,6 +15,7 @@ from qnet_actors.rooms import (
     CheckpointCertified,
     CheckpointMade,
     CommitReady,
+    CommitsExecuted,
     Core,
     Effect,
     FetchBatches,
@@ -160,6 +161,11 @@ class Checks:
                 self._joined(index, Joined(record, record.header.hash()))
             self._executed(index, BlockExecuted(record, record.header.hash(), (), ()))
 
+    def set_aside(self, index: int) -> None:
+        """The ledger of a validator is gone; what it said of its blocks is forgotten rightly."""
+        progress = self.progress[index]
+        progress.height = progress.executed_commit = 0
+
     def sending(self, index: int, message: Message) -> None:
         """No honest validator shows two blocks of its own for one round, in all its lives."""
         if index in self.byzantine or not isinstance(message, DagBlocks):
@@ -243,6 +249,11 @@ class Checks:
     def _to_validator(self, index: int, event: Any) -> None:
         if isinstance(event, CaughtUp):
             self.paths["CaughtUp"] += 1
+        elif isinstance(event, CommitsExecuted):
+            progress = self.progress[index]
+            if event.index > progress.commit:
+                # From a peer: consensus hears of it before the gateway does.
+                progress.commit, progress.next_commit = event.index, None
         elif isinstance(event, CheckpointMade):
             made = event.checkpoint
             self._same(index, "state_root", self.expected.checkpoints, made.height, made.digest())

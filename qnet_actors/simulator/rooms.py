@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from qnet_actors.crypto import BatchVerifier, Provider
@@ -64,6 +65,10 @@ class RealRooms:
         count = max(0, self.height(index) - first_height + 1)
         encoded = log.records(first_height, count, 2**62)
         return [BLOCK_RECORD_CODEC.decode(record) for record in encoded]
+
+    def set_ledger_aside(self, index: int) -> None:
+        """What it has signed stays, and so do batches that it told others it holds."""
+        self._stores[index] = replace(self._stores[index], log=_log())
 
 
 def _log() -> MemoryLog:

@@ -51,6 +51,7 @@ BALANCE: Final = 10**15
 STEP_MS: Final = 250
 SHARDS: Final = (1, 1, 1, 3)
 FILL_MS: Final = 2_000
+RESYNC_MS: Final = 100
 CRASH_EFFECTS_MAX: Final = 40
 # Invariants of liveness; every other one is of safety.
 _LIVENESS: Final = frozenset({"no_progress", "lost", "spinning", "behind"})
@@ -78,6 +79,9 @@ class SimConfig:
     """None: the keyed hash, and ML-DSA-65 for every 50th seed."""
     late_start_ms: int = 0
     """When the last validator starts for the first time, with an empty disk; 0: as the others."""
+    resync_ms: int = 0
+    """When the last validator is stopped and its ledger set aside, as `qnet validator resync` does;
+    0: never."""
     keep_lines: bool = False
     episodes: tuple[int, ...] | None = None
     """Of the planned faults only these, by their place in the plan; None: all."""
@@ -113,6 +117,9 @@ class Rooms(Protocol):
 
     def records(self, index: int, first_height: int) -> list[BlockRecord]:
         """The durable blocks from a height on."""
+
+    def set_ledger_aside(self, index: int) -> None:
+        """Takes its ledger from a validator that is stopped."""
 
 
 RoomsFactory = Callable[[Genesis, list[SimSigner], Provider, int, SnapshotSettings], Rooms]
@@ -209,6 +216,8 @@ class Simulation:
                 start_ms = max(start_ms, self.config.late_start_ms)
             self.scheduler.at(start_ms, host.start)
         self.scheduler.at(300, self.workload.start)
+        if self.config.resync_ms:
+            self.scheduler.at(self.config.resync_ms, self._resync)
         try:
             self._with_faults()
             self._in_peace()
@@ -398,6 +407,14 @@ class Simulation:
             case _:
                 self.links.levels[fault] = max(self.links.levels.get(fault, 0.0), episode.level)
                 self.scheduler.after(last_ms, self._calm, fault)
+
+    def _resync(self) -> None:
+        host = self.hosts[-1]
+        host.crash(None)
+        self._note(f"the ledger of {host.index} is set aside")
+        self._rooms.set_ledger_aside(host.index)
+        self.checks.set_aside(host.index)
+        self.scheduler.after(RESYNC_MS, host.start)
 
     def _cut(self, fault: Fault, pairs: list[tuple[int, int]], last_ms: int) -> None:
         for a, b in pairs:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
+from qnet_actors.rooms import CatchUp
 from qnet_actors.validators.peers import Peers
 
 CATCH_UP_MS: Final = 10_000
@@ -11,8 +13,33 @@ CATCH_UP_MS: Final = 10_000
 CATCH_UP_PAUSE_MS: Final = 3_000
 """After an answer that brought nothing: commits go on meanwhile."""
 STALLED_MS: Final = 5_000
-"""Without a commit for this long, while others have gone on, blocks are taken from the ledgers: the
-DAG blocks that lack may be held by nobody any more."""
+"""Without a commit, or a block, for this long, while others have gone on, blocks are taken from
+their ledgers: the DAG blocks or batches that lack may be held by nobody any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where consensus and the ledger of this validator are."""
+
+    commit_index: int
+    executed_index: int
+    executed_height: int
+    """Of the newest checkpoint executed."""
+    has_gap: bool
+    """The ledger lacks commits that consensus does not know any more."""
+
+
+class _Stall:
+    """Since when something stands still."""
+
+    def __init__(self) -> None:
+        self._at = -1
+        self._since_ms = 0
+
+    def is_long(self, at: int, now_ms: int) -> bool:
+        if self._at != at:
+            self._at, self._since_ms = at, now_ms
+        return now_ms - self._since_ms >= STALLED_MS
 
 
 class CatchingUp:
@@ -23,9 +50,8 @@ class CatchingUp:
         self.until_ms: int | None = None
         """Until when the ledger's answer is waited for; None: it is not."""
         self._from_ms = 0
-        self._index = -1
-        self._since_ms = 0
-        """Since when `_index` is the last commit."""
+        self._commits: Final = _Stall()
+        self._blocks: Final = _Stall()
 
     @property
     def waits(self) -> bool:
@@ -37,21 +63,27 @@ class CatchingUp:
         if self.until_ms is not None and now_ms >= self.until_ms:
             self.until_ms = None
 
-    def ask(self, commit_index: int, has_gap: bool, now_ms: int) -> tuple[int, ...]:
-        """The peers whose blocks the ledger is to take now; empty: it is not asked."""
-        if self._index != commit_index:
-            self._index, self._since_ms = commit_index, now_ms
+    def ask(self, standing: Standing, now_ms: int) -> CatchUp | None:
+        """What the ledger is to be asked for now; None: nothing."""
+        stands = self._commits.is_long(standing.commit_index, now_ms)
+        idles = standing.executed_index >= standing.commit_index
+        # A ledger that has nothing to do does not stand still.
+        waits = self._blocks.is_long(-1 - now_ms if idles else standing.executed_index, now_ms)
         if self.waits or now_ms < self._from_ms:
-            return ()
-        if has_gap:
-            ahead = self._peers.indices
-        elif now_ms - self._since_ms >= STALLED_MS:
-            ahead = self._peers.ahead(commit_index)
+            return None
+        peers = self._peers
+        if standing.has_gap:
+            ahead = peers.indices
         else:
-            ahead = self._peers.behind(commit_index)
-        if ahead:
-            self.until_ms = now_ms + CATCH_UP_MS
-        return ahead
+            ahead = peers.behind(standing.commit_index)
+            if not ahead and stands:
+                ahead = peers.ahead(standing.commit_index)
+            if not ahead and waits:
+                ahead = peers.certified_above(standing.executed_height)
+        if not ahead:
+            return None
+        self.until_ms = now_ms + CATCH_UP_MS
+        return CatchUp(ahead, peers.certified_height(ahead))
 
     def answered(self, is_fruitful: bool, now_ms: int) -> None:
         """The ledger has taken what there is."""

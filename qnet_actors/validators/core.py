@@ -13,7 +13,6 @@ from qnet_actors.rooms import (
     BatchesHeld,
     BatchesReleased,
     BatchReady,
-    CatchUp,
     CaughtUp,
     CheckpointCertified,
     CheckpointMade,
@@ -29,7 +28,7 @@ from qnet_actors.rooms import (
     ToPeers,
     ToRoom,
 )
-from qnet_actors.validators.catching_up import CatchingUp
+from qnet_actors.validators.catching_up import CatchingUp, Standing
 from qnet_actors.validators.checkpoints import Checkpoints, Diverged
 from qnet_actors.validators.checks import BlockRules, Checked, Scope, Signer, Verifier
 from qnet_actors.validators.committer import BrokenAssumption
@@ -522,11 +521,15 @@ class ValidatorCore:
             # It holds less than it has signed: its memory is lost, and its own block proves it.
             messages = self._peers.blocks_of(peer, self._now_ms)
             out += [ToPeers(message, (peer,)) for message in messages]
-        index, has_gap = self._linearizer.index, self._queue.has_gap
-        ahead = self._catching_up.ask(index, has_gap, self._now_ms)
-        if ahead:
-            height = self._peers.certified_height(ahead)
-            out.append(ToRoom(Room.LEDGER, CatchUp(ahead, height)))
+        standing = Standing(
+            self._linearizer.index,
+            self._queue.executed_index,
+            self._checkpoints.executed_height,
+            self._queue.has_gap,
+        )
+        wanted = self._catching_up.ask(standing, self._now_ms)
+        if wanted is not None:
+            out.append(ToRoom(Room.LEDGER, wanted))
 
     def _on_caught_up(
         self, certificate: Certificate | None, commits: tuple[Commit, ...], out: list[Effect]

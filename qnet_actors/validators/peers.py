@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -103,14 +103,21 @@ class Peers:
 
     def ahead(self, commit_index: int) -> tuple[int, ...]:
         """The peers that have made commits above an index, if one of them is surely honest."""
-        ahead = [
+        return self._sure(lambda status: status.commit_index > commit_index)
+
+    def certified_above(self, height: int) -> tuple[int, ...]:
+        """The peers with a certificate above a height, if one of them is surely honest."""
+        return self._sure(lambda status: status.final_height > height)
+
+    def _sure(self, holds: Callable[[PeerStatus], bool]) -> tuple[int, ...]:
+        found = [
             peer
             for peer, known in self._peers.items()
-            if known.status is not None and known.status.commit_index > commit_index
+            if known.status is not None and holds(known.status)
         ]
-        if self._committee.stake_of(ahead) < self._committee.validity:
+        if self._committee.stake_of(found) < self._committee.validity:
             return ()
-        return tuple(ahead)
+        return tuple(found)
 
     def certified_height(self, peers: Sequence[int]) -> int:
         """A height that is certified by the word of peers of whom one is surely honest."""

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from qnet_actors.network.directory import DataDirectory, Endpoint
+from qnet_actors.network.directory import DataDirectory, Endpoint, set_ledger_aside
 from qnet_actors.wire.codes import Code, QnetError
 
 CHAIN = bytes(range(32))
@@ -55,3 +55,24 @@ def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(QnetError, match=name) as refused:
         DataDirectory(tmp_path, CHAIN, 1).endpoints()
     assert refused.value.code == Code.DATA_CORRUPT
+
+
+def test_a_ledger_is_set_aside_while_the_validator_is_stopped(tmp_path: Path):
+    with pytest.raises(QnetError) as caught:
+        set_ledger_aside(tmp_path)
+    assert caught.value.code is Code.NOT_FOUND
+    held = DataDirectory(tmp_path, CHAIN, 2)
+    for number in (1, 2):
+        (tmp_path / "ledger").mkdir()
+        (tmp_path / "ledger" / "blocks").write_bytes(bytes((number,)))
+        with pytest.raises(QnetError) as caught:
+            set_ledger_aside(tmp_path)
+        assert caught.value.code is Code.DATA_DIRECTORY_LOCKED
+        held.close()
+        aside = set_ledger_aside(tmp_path)
+        assert (aside / "blocks").read_bytes() == bytes((number,))
+        held = DataDirectory(tmp_path, CHAIN, 2)
+    held.close()
+    with pytest.raises(QnetError, match="no ledger") as caught:
+        set_ledger_aside(tmp_path)
+    assert caught.value.code is Code.NOT_FOUND
