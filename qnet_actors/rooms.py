@@ -80,7 +80,15 @@ class Halt:
     reason: str
 
 
-Effect = ToPeers | ToRoom | Persist | Run | Halt
+@dataclass(frozen=True, slots=True)
+class NextEpoch:
+    """The epoch is over, and that is durable: the rooms are to be made anew from storage."""
+
+    number: int
+    """Of the epoch that begins."""
+
+
+Effect = ToPeers | ToRoom | Persist | Run | Halt | NextEpoch
 
 
 class Core(Protocol):
@@ -218,6 +226,13 @@ class CommitReady:
 @dataclass(frozen=True, slots=True)
 class CommitsExecuted:
     """All commits up to `index` are executed and durable."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnds:
+    """Ledger -> validator: the epoch ends with commit `index`; nothing after it is executed."""
 
     index: int
 

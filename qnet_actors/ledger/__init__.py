@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
-    from qnet_actors.ledger.registry import committee_of
+    from qnet_actors.ledger.registry import committee_of, read_epoch
     from qnet_actors.ledger.segment import LogOptions
     from qnet_actors.ledger.writes import (
         BlockLog,
@@ -60,6 +60,7 @@ __all__ = [
     "SnapshotWrite",
     "identity_of",
     "make_block",
+    "read_epoch",
     "recover",
 ]
 
@@ -89,6 +90,7 @@ _MODULES: Final = {
     "SnapshotWrite": "writes",
     "identity_of": "blocks",
     "make_block": "blocks",
+    "read_epoch": "registry",
     "recover": "recovery",
 }
 

@@ -144,6 +144,8 @@ class Cutter:
       execution after that many more;
     - before one with which the block would pass a limit of size, transactions or gas.
 
+    The last commit of an epoch, `epoch_end`, ends a block whatever else holds.
+
     A commit that passes a limit by itself is cut between batches into several blocks.  All but the
     last name no commit and bear the timestamp of the block before, so they are no checkpoints.  A
     tip among them says how many there are, and the cutting goes on behind those.
@@ -156,6 +158,8 @@ class Cutter:
         self._parts_done = tip.parts
         self._pending: list[OpenCommit] = []
         self._weight = NO_WEIGHT
+        self.epoch_end = 0
+        """The last commit of the epoch; 0: not known yet."""
 
     @property
     def pending(self) -> int:
@@ -176,7 +180,7 @@ class Cutter:
         self._check_parts(0)
         self._pending.append(commit)
         self._weight = self._weight.plus(weight)
-        if self._is_due(commit.commit.timestamp_ms):
+        if commit.commit.index == self.epoch_end or self._is_due(commit.commit.timestamp_ms):
             drafts.append(self._cut())
         return drafts
 
@@ -256,10 +260,11 @@ class Identity:
     chain_id: bytes
     committee: bytes
     """The committee's digest."""
+    epoch: int = 0
 
 
 def identity_of(genesis: Genesis, committee: Committee) -> Identity:
-    return Identity(genesis.chain_id(), committee.digest)
+    return Identity(genesis.chain_id(), committee.digest, committee.epoch)
 
 
 def build_header(identity: Identity, tip: Tip, draft: Draft, outcome: Outcome) -> BlockHeader:

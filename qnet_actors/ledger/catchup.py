@@ -174,8 +174,11 @@ class CatchUpRun:
         late = self._asked is not None and now_ms >= self._due_ms
         return late or now_ms - self._since_ms >= PROGRESS_TIMEOUT_MS
 
-    def ask(self, tip: Tip, now_ms: int) -> tuple[int, LedgerRequest] | None:
-        """Whom to ask now, and for what; None: nobody yet."""
+    def ask(self, first_height: int, now_ms: int) -> tuple[int, LedgerRequest] | None:
+        """Whom to ask now, and for what; None: nobody yet.
+
+        `first_height`: of the first block that is wanted, if none is held.
+        """
         if self._busy or self._asked is not None or now_ms < self._due_ms:
             return None
         if self.exhausted:
@@ -184,8 +187,8 @@ class CatchUpRun:
             self._since_ms = now_ms
         self._asked = self._peers[self._turn % len(self._peers)]
         self._due_ms = now_ms + ANSWER_TIMEOUT_MS
-        end = self.held[-1].tip if self.held else tip
-        return self._asked, LedgerRequest(end.height + 1, MESSAGE_LEDGER_BLOCKS_MAX)
+        first = self.held[-1].tip.height + 1 if self.held else first_height
+        return self._asked, LedgerRequest(first, MESSAGE_LEDGER_BLOCKS_MAX)
 
     def take(self, peer: int) -> bool:
         """Whether `peer` is the one that is waited for; then its answer is being dealt with."""

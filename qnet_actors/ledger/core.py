@@ -14,16 +14,15 @@ from qnet_actors.ledger.catchup import (
     Fetched,
     Refused,
     Rules,
-    apply_records,
     check_answer,
 )
+from qnet_actors.ledger.epochs import apply_and_look, install_and_look, prove_last
 from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batch
 from qnet_actors.ledger.joining import (
     JoinRun,
     Manifest,
     check_manifest,
     check_part,
-    install,
     reopen,
 )
 from qnet_actors.ledger.outcome import LedgerState
@@ -31,6 +30,7 @@ from qnet_actors.ledger.pipeline import OutOfOrder, Pipeline
 from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
 from qnet_actors.ledger.recovery import Recovered, trim_commits
 from qnet_actors.ledger.reference import Terms
+from qnet_actors.ledger.registry import Epoch, read_epoch
 from qnet_actors.ledger.serving import Serving
 from qnet_actors.ledger.verify import CheckedRecord, Verifier
 from qnet_actors.ledger.writes import (
@@ -52,10 +52,12 @@ from qnet_actors.rooms import (
     CommitReady,
     CommitsExecuted,
     Effect,
+    EpochEnds,
     FromPeer,
     Halt,
     Joined,
     JoinProgress,
+    NextEpoch,
     PeerUp,
     Persist,
     Room,
@@ -88,6 +90,7 @@ class _Made:
     block: BuiltBlock
     tip: Tip
     snapshot: SnapshotWrite | None
+    epoch: Epoch
 
 
 class LedgerCore:
@@ -121,6 +124,9 @@ class LedgerCore:
         self._commits: deque[Commit] = deque(recovered.commits)
         self._made_digests: dict[int, bytes] = {}
         self._pipeline = Pipeline(genesis.parameters, recovered.tip)
+        self._epoch = read_epoch(recovered.state)
+        self._pipeline.end_epoch(self._epoch.last_commit)
+        self._handed_over = False
         self._serving = Serving(log)
         self._catch_up: CatchUpRun | None = None
         self._executing = False
@@ -142,6 +148,11 @@ class LedgerCore:
     def final_height(self) -> int:
         """The height of the newest certified checkpoint; 0: none."""
         return 0 if self._certificate is None else self._certificate.checkpoint.height
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the last block of the committee's epoch is executed."""
+        return self._epoch.number > self._committee.epoch
 
     @property
     def catching_up(self) -> bool:
@@ -185,7 +196,8 @@ class LedgerCore:
         if run is not None and self._join is None and not self._executing:
             if run.is_late(now_ms):
                 effects.extend(self._fruitless(run, now_ms))
-            if self._catch_up is not None and (asked := run.ask(self._tip, now_ms)) is not None:
+            first = self._tip.height + (not self.epoch_ended)
+            if self._catch_up is not None and (asked := run.ask(first, now_ms)) is not None:
                 peer, request = asked
                 effects.append(ToPeers(request, (peer,)))
         effects.extend(self._advance())
@@ -205,6 +217,8 @@ class LedgerCore:
     def _announce(self) -> list[Effect]:
         """Where this validator stands after a start; the vote for the last checkpoint may lack."""
         effects: list[Effect] = []
+        if self._epoch.last_commit:
+            effects.append(ToRoom(Room.VALIDATOR, EpochEnds(self._epoch.last_commit)))
         if self._tip.commit_index:
             effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(self._tip.commit_index)))
         if self._checkpoint is not None and self._checkpoint.height > self.final_height:
@@ -256,7 +270,8 @@ class LedgerCore:
             self._rules.identity, self._committee, tip, draft, self._state, self._run, self._terms
         )
         record, size = block.write.record, len(block.write.encoded)
-        return _Made(block, tip, self._plan.executed(record, size, self._state))
+        snapshot = self._plan.executed(record, size, self._state)
+        return _Made(block, tip, snapshot, read_epoch(self._state))
 
     def _made(self, made: _Made, now_ms: int) -> Sequence[Effect]:
         self._executing = False
@@ -264,6 +279,7 @@ class LedgerCore:
         write = made.block.write
         effects: list[Effect] = [Persist((write,))]
         effects.extend(self._tell_executed(write, made.block.batches, made.block.excluded))
+        effects.extend(self._move_epoch(made.epoch))
         if made.tip.commit_index > self._tip.commit_index:
             effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(made.tip.commit_index)))
         self._move_to(made.tip)
@@ -275,6 +291,27 @@ class LedgerCore:
             effects.append(Persist((made.snapshot,)))
         effects.extend(self._advance())
         return effects
+
+    def _move_epoch(self, epoch: Epoch) -> list[Effect]:
+        """What a block did to the epoch; the validator hears of an end before it could pass it."""
+        before, self._epoch = self._epoch, epoch
+        if epoch.last_commit == before.last_commit or self.epoch_ended:
+            return []
+        self._pipeline.end_epoch(epoch.last_commit)
+        return [ToRoom(Room.VALIDATOR, EpochEnds(epoch.last_commit))]
+
+    def _hand_over(self) -> list[Effect]:
+        """Once the last block of the epoch is certified, the next one begins."""
+        certificate = self._certificate
+        if (
+            self._handed_over
+            or not self.epoch_ended
+            or certificate is None
+            or certificate.checkpoint.height < self._tip.height
+        ):
+            return []
+        self._handed_over = True
+        return [NextEpoch(self._epoch.number)]
 
     def _tell_executed(
         self, write: BlockWrite, batches: tuple[bytes, ...], excluded: tuple[bytes, ...]
@@ -309,7 +346,7 @@ class LedgerCore:
             return ()
         self._certificate = certificate
         self._plan.certified(checkpoint.height)
-        return (Persist((CertificateWrite(certificate),)),)
+        return (Persist((CertificateWrite(certificate),)), *self._hand_over())
 
     # Catching up
 
@@ -330,6 +367,10 @@ class LedgerCore:
         run = self._catch_up
         if run is None or not run.take(peer):
             return ()
+        if self.epoch_ended:
+            # All of the epoch is executed here, and only its last certificate is wanting.
+            prove = partial(prove_last, self._rules, self._checkpoint, answer.certificate)
+            return (Run(prove, partial(self._last_proved, run)),)
         if not answer.records:
             effects = self._fruitless(run, now_ms)
             newest = answer.certificate
@@ -341,6 +382,13 @@ class LedgerCore:
         check = partial(check_answer, self._rules, self._tip, run.held, answer)
         return (Run(check, partial(self._checked, run)),)
 
+    def _last_proved(
+        self, run: CatchUpRun, certificate: Certificate | None, now_ms: int
+    ) -> Sequence[Effect]:
+        if certificate is None:
+            return self._fruitless(run, now_ms)
+        return self._certified(certificate)
+
     def _checked(self, run: CatchUpRun, result: Fetched | Refused, now_ms: int) -> Sequence[Effect]:
         if isinstance(result, Refused):
             return self._fruitless(run, now_ms)
@@ -349,7 +397,7 @@ class LedgerCore:
                 return self._fruitless(run, now_ms)
             return self.tick(now_ms)
         proved, rest = result.records[: result.certified], result.records[result.certified :]
-        call = partial(apply_records, self._state, proved, result.certificate, self._plan)
+        call = partial(apply_and_look, self._state, proved, result.certificate, self._plan)
         return (Run(call, partial(self._applied, run, proved, rest, result.certificate)),)
 
     def _applied(
@@ -358,9 +406,10 @@ class LedgerCore:
         proved: tuple[CheckedRecord, ...],
         rest: tuple[CheckedRecord, ...],
         certificate: Certificate,
-        writes: list[BlockWrite | SnapshotWrite],
+        applied: tuple[list[BlockWrite | SnapshotWrite], Epoch],
         now_ms: int,
     ) -> Sequence[Effect]:
+        writes, epoch = applied
         try:
             self._pipeline.restart(proved[-1].tip)
         except OutOfOrder as error:
@@ -371,10 +420,13 @@ class LedgerCore:
             if isinstance(write, BlockWrite):
                 effects.extend(self._tell_executed(write, (), ()))
         self._remember_checkpoint(certificate.checkpoint)
+        effects.extend(self._move_epoch(epoch))
         if proved[-1].tip.commit_index > self._tip.commit_index:
             effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(proved[-1].tip.commit_index)))
         self._move_to(proved[-1].tip)
         run.took(rest, len(proved), now_ms)
+        if handed_over := self._hand_over():
+            return [*effects, *handed_over]
         effects.extend(self.tick(now_ms))
         return effects
 
@@ -436,7 +488,7 @@ class LedgerCore:
             if self._executing:
                 return ()
             self._executing = True
-            call = partial(install, self._state, self._log, manifest)
+            call = partial(install_and_look, self._state, self._log, manifest)
             return (Run(call, partial(self._installed, manifest)),)
         return [ToPeers(request, (peer,)) for peer, request in join.ask(now_ms)]
 
@@ -493,7 +545,7 @@ class LedgerCore:
         progress = JoinProgress(manifest.height, join.parts_kept, join.parts_total)
         return ToRoom(Room.GATEWAY, progress)
 
-    def _installed(self, manifest: Manifest, _: None, now_ms: int) -> Sequence[Effect]:
+    def _installed(self, manifest: Manifest, epoch: Epoch, now_ms: int) -> Sequence[Effect]:
         """The state is that of the snapshot, and the log goes on from its block."""
         self._executing = False
         self._join = None
@@ -514,7 +566,9 @@ class LedgerCore:
             Persist((JoinedWrite(manifest.block, certificate),)),
             ToRoom(Room.MEMPOOL, joined),
             ToRoom(Room.GATEWAY, joined),
+            *self._move_epoch(epoch),
             ToRoom(Room.VALIDATOR, CommitsExecuted(tip.commit_index)),
+            *self._hand_over(),
             *self.tick(now_ms),
         ]
 

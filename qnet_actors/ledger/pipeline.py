@@ -47,6 +47,7 @@ class Pipeline:
         self._last_index = tip.commit_index
         self._last_digest = tip.commit_digest
         self._cutter = Cutter(parameters, tip)
+        self._epoch_end = 0
         self._fed = 0
         self._drafts: deque[Draft] = deque()
 
@@ -54,6 +55,10 @@ class Pipeline:
     def next_index(self) -> int:
         """The index of the commit that is due."""
         return self._last_index + 1
+
+    def end_epoch(self, index: int) -> None:
+        """The epoch ends with a commit, which has not come yet."""
+        self._epoch_end = self._cutter.epoch_end = index
 
     def add(self, ready: CommitReady) -> None:
         """Takes the commit that is due; raises `OutOfOrder`."""
@@ -131,6 +136,7 @@ class Pipeline:
         if not self._entries:
             self._last_index, self._last_digest = tip.commit_index, tip.commit_digest
         self._cutter = Cutter(self._parameters, tip)
+        self._cutter.epoch_end = self._epoch_end
         self._drafts.clear()
         self._fed = 0
 

@@ -88,6 +88,11 @@ def trim_commits(commits: deque[Commit], gc_depth: int) -> None:
     """
     if not commits:
         return
+    # Of the epochs before, one commit is enough: the chain goes on from it.
+    while len(commits) > 1 and commits[1].epoch < commits[-1].epoch:
+        commits.popleft()
+    if commits[0].epoch < commits[-1].epoch:
+        return
     round_min = commits[-1].leader.round - 2 * gc_depth
     while commits[0].leader.round < round_min:
         commits.popleft()

@@ -6,14 +6,15 @@ is a balance; everything else is in the 32 bytes of the key id.
 Their nonce is the last there is, so nothing is ever sent from them.
 
     head             epoch, first commit, last commit (0: not known yet), flags; u64 each
-    seed             of the epoch's leader schedule
     slot i           the owner of the validator in a place of the registry; zeros: free
     validator owner  balance: bonded stake; key id of its validator key; zeros: not registered
     unbonding owner  balance; the epoch in which it is paid out
     key k            the owner who registered it
     chunk k, i       scheme and public key of a key id, 32 bytes at a time
     offence k, e     who reported the key's equivocation in epoch e
-    member i         validator key id, stake and owner of the present committee, an account each
+    seed p           of the leader schedule of the present epoch and the one before: p is the
+                     epoch's number modulo 2, since a restart may still need the one before
+    member p, i      validator key id, stake and owner of their committees, an account each
     burnt            what was taken from equivocators
 
 Nothing is written before the first action of this kind.  Until then the genesis speaks; its stakes
@@ -77,7 +78,6 @@ def _address(kind: bytes, *parts: bytes | int) -> bytes:
 
 
 HEAD: Final = _address(b"head")
-SEED: Final = _address(b"seed")
 BURNT: Final = _address(b"burnt")
 REGISTRY_HEAD: Final = HEAD
 
@@ -104,7 +104,9 @@ class Epoch:
         """Whether a block that ends with this commit does something to the epoch."""
         if self.last_commit:
             return commit_index >= self.last_commit
-        return self.is_changed and commit_index >= self.first_commit + commits_min
+        if not commits_min or not self.is_changed:
+            return False
+        return commit_index >= self.first_commit + commits_min
 
 
 def _unpack(key_id: bytes) -> Epoch:
@@ -126,11 +128,15 @@ def ends_epoch(epoch: int, written: WriteSet) -> bool:
     return at >= 0 and _unpack(written.key_ids[at : at + 32]).number > epoch
 
 
-def committee_of(reader: Reader, genesis: Genesis) -> Committee:
-    """The committee of the epoch that the state stands in."""
-    if not read_epoch(reader).number:
+def committee_of(reader: Reader, genesis: Genesis, number: int | None = None) -> Committee:
+    """The committee of the epoch that the state stands in, or of the epoch before that."""
+    present = read_epoch(reader).number
+    number = present if number is None else number
+    if not present - 1 <= number <= present:
+        raise ValueError(f"the committee of epoch {number} in a state of epoch {present}")
+    if not number:
         return genesis.committee()
-    return Registry(Accounts(reader), genesis).committee()
+    return Registry(Accounts(reader), genesis).committee(number)
 
 
 @dataclass(slots=True)
@@ -167,8 +173,9 @@ class Registry:
             self.epoch = replace(epoch, last_commit=commit.index + parameters.commit_lag)
             return
         number = epoch.number + 1
-        self._put(SEED, hash32(EPOCH_SEED, self.genesis.chain_id(), _u64(number), commit.digest()))
-        self._elect()
+        seed = hash32(EPOCH_SEED, self.genesis.chain_id(), _u64(number), commit.digest())
+        self._put(_seed(number), seed)
+        self._elect(number)
         self.epoch = Epoch(number, commit.index, 0, True, False)
 
     # The epoch and its committee
@@ -193,13 +200,14 @@ class Registry:
             self._pay(validator_account(member.reward), member.stake)
             self._keep_key(member.reward, member.scheme, member.public_key)
 
-    def committee(self) -> Committee:
-        """The committee that `_elect` wrote last."""
-        names = [_member(i, what) for i in range(VALIDATORS_MAX) for what in range(3)]
-        self.accounts.fetch([SEED, *names])
+    def committee(self, number: int) -> Committee:
+        """The committee that `_elect` wrote for an epoch: the present one or the one before."""
+        names = [_member(number, i, what) for i in range(VALIDATORS_MAX) for what in range(3)]
+        self.accounts.fetch([_seed(number), *names])
         rows: list[tuple[bytes, int, bytes]] = []
         for i in range(VALIDATORS_MAX):
-            key, stake, owner = (self.accounts[_member(i, what)].key_id for what in range(3))
+            row = [_member(number, i, what) for what in range(3)]
+            key, stake, owner = (self.accounts[name].key_id for name in row)
             if key == ZERO_DIGEST:
                 break
             rows.append((key, int.from_bytes(stake[:8], "big"), owner))
@@ -207,9 +215,9 @@ class Registry:
         for key, stake_units, owner in rows:
             scheme, public_key = self._key(key)
             members.append(Member(scheme, public_key, stake_units, owner))
-        return Committee(members, self.epoch.number, self.accounts[SEED].key_id)
+        return Committee(members, number, self.accounts[_seed(number)].key_id)
 
-    def _elect(self) -> None:
+    def _elect(self, number: int) -> None:
         """Makes the validators with stake the committee; where there are none it stays."""
         slots = [_slot(i) for i in range(VALIDATORS_MAX)]
         self.accounts.fetch(slots)
@@ -229,13 +237,14 @@ class Registry:
             ]
         for i in range(VALIDATORS_MAX):
             row = elected[i] if i < len(elected) else (ZERO_DIGEST,) * 3
-            if row[0] == self.accounts[_member(i, 0)].key_id == ZERO_DIGEST:
+            if row[0] == self.accounts[_member(number, i, 0)].key_id == ZERO_DIGEST:
                 break
             for what in range(3):
-                self._put(_member(i, what), row[what])
+                self._put(_member(number, i, what), row[what])
 
     def _present(self) -> tuple[Member, ...]:
-        return self.committee().members if self.epoch.number else self.genesis.members
+        number = self.epoch.number
+        return self.committee(number).members if number else self.genesis.members
 
     def _change(self) -> None:
         self.epoch = replace(self.epoch, is_changed=True)
@@ -403,8 +412,12 @@ def _chunk(name: bytes, index: int) -> bytes:
     return _address(b"chunk", name, index)
 
 
-def _member(index: int, what: int) -> bytes:
-    return _address(b"member", index, what)
+def _seed(epoch: int) -> bytes:
+    return _address(b"seed", epoch % 2)
+
+
+def _member(epoch: int, index: int, what: int) -> bytes:
+    return _address(b"member", epoch % 2, index, what)
 
 
 def _u64(number: int) -> bytes:

@@ -8,6 +8,7 @@ from typing import Final
 
 from qnet_actors.ledger.writes import BlockReader, HeldSnapshot
 from qnet_actors.rooms import Effect, Run, ToPeers
+from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.limits import (
     MESSAGE_LEDGER_BLOCKS_MAX,
@@ -84,16 +85,18 @@ def read_reply(log: BlockReader, request: Request) -> Reply:
 
 
 def read_answer(log: BlockReader, request: LedgerRequest) -> LedgerBlocks:
-    """Durable blocks from the height asked for on, with the certificate that covers most of them.
+    """Durable blocks of one epoch from the height asked for on, with the best certificate of them.
 
+    That is the one which covers most of them.
     Where none covers any of them it is the newest one, from which the peer sees how far it has to
-    go.  Reads the log.
+    go.  Reads the log.  What is of the next epoch waits: the committee of this one proves nothing
+    of it.
     """
     count = min(request.count_max, MESSAGE_LEDGER_BLOCKS_MAX)
     first = request.first_height
     records: list[bytes] = []
     if count and 1 <= first <= log.last_height():
-        records = log.records(first, count, ANSWER_SIZE_BYTES_MAX)
+        records = _of_one_epoch(log.records(first, count, ANSWER_SIZE_BYTES_MAX))
     if records and len(records[0]) > RECORD_SIZE_BYTES_MAX:
         # Whoever lacks it joins from a snapshot above.
         records = []
@@ -126,3 +129,15 @@ def _manifest(log: BlockReader, snapshot: HeldSnapshot) -> bytes | None:
     manifest = SnapshotManifest(certificate, records[0], snapshot.commits, snapshot.sections)
     data = encode(manifest)
     return data if len(data) <= SNAPSHOT_PART_SIZE_BYTES_MAX else None
+
+
+def _of_one_epoch(records: list[bytes]) -> list[bytes]:
+    """The records of the same epoch as the first."""
+
+    def epoch(record: bytes) -> int:
+        return BLOCK_RECORD_CODEC.decode(record).header.epoch
+
+    first = epoch(records[0]) if records else 0
+    while len(records) > 1 and epoch(records[-1]) != first:
+        records = records[:-1]
+    return records

@@ -80,6 +80,7 @@ def check_record(identity: Identity, tip: Tip, record: BlockRecord) -> None:
     header = record.header
     _require(header.version == BLOCK_VERSION, "version")
     _require(header.chain_id == identity.chain_id, "chain id")
+    _require(header.epoch == identity.epoch, "epoch")
     _require(header.height == tip.height + 1, "height")
     _require(header.parent == tip.block_hash, "parent")
     _check_commits(tip, header, record.commits)
@@ -107,6 +108,7 @@ def _check_commits(tip: Tip, header: BlockHeader, commits: Sequence[Commit]) -> 
     """A block without commits is a part of the commit after the tip, and stands at the tip."""
     index, digest, timestamp_ms = tip.commit_index, tip.commit_digest, tip.timestamp_ms
     for commit in commits:
+        _require(commit.epoch == header.epoch, "commit epoch")
         _require(commit.index == index + 1 and commit.previous == digest, "commit chain")
         _require(commit.timestamp_ms >= timestamp_ms, "commit timestamp")
         index, digest, timestamp_ms = commit.index, commit.digest(), commit.timestamp_ms

@@ -60,6 +60,11 @@ class Pool:
     def get(self, id_: bytes) -> Entry | None:
         return self._by_id.get(id_)
 
+    def unbatched(self) -> list[Entry]:
+        """What is in no batch of this validator, by rising nonce."""
+        waiting = [entry for entry in self._by_id.values() if entry.state != BATCHED]
+        return sorted(waiting, key=lambda entry: entry.nonce)
+
     def before(self, entry: Entry) -> Entry | None:
         """The sender's entry with the nonce before."""
         return self._queues[entry.sender].entries.get(entry.nonce - 1)

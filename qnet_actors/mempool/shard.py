@@ -9,7 +9,7 @@ from qnet_actors.mempool.admission import Admission
 from qnet_actors.mempool.backlog import Backlog
 from qnet_actors.mempool.batcher import Batcher, assemble
 from qnet_actors.mempool.dissemination import Dissemination
-from qnet_actors.mempool.entries import entries_of_batch
+from qnet_actors.mempool.entries import PENDING, entries_of_batch
 from qnet_actors.mempool.execution import Execution
 from qnet_actors.mempool.fetching import Fetching
 from qnet_actors.mempool.holdings import Holdings
@@ -19,7 +19,7 @@ from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.retention import Retention
 from qnet_actors.mempool.serving import Serving
 from qnet_actors.mempool.settings import MempoolSettings
-from qnet_actors.mempool.store import DropBatches, PutBatch, PutKeys, Write
+from qnet_actors.mempool.store import DropBatches, PutBatch, PutKeys, RecoveredBatch, Write
 from qnet_actors.mempool.validity import Verifier
 from qnet_actors.rooms import (
     AccountReader,
@@ -80,7 +80,9 @@ class MempoolShard:
         shard_count: int = 1,
         height: int = 0,
         settings: MempoolSettings | None = None,
+        previous: Committee | None = None,
     ) -> None:
+        """`previous`: the committee of the epoch before, whose batches may not be executed yet."""
         if not 0 <= shard < shard_count <= SHARDS_MAX:
             raise ValueError(f"shard {shard} of {shard_count}")
         settings = MempoolSettings() if settings is None else settings
@@ -148,6 +150,7 @@ class MempoolShard:
         self._prune_ms = 0
         self._started = False
         self._sequence = 0
+        self._previous = previous
         self._recover(shard_count)
 
     def _recover(self, shard_count: int) -> None:
@@ -163,11 +166,39 @@ class MempoolShard:
                 self._retention.add(batch.header, batch.digest, batch.size_bytes, 0)
                 if batch.executed is not None:
                     self._retention.executed((batch.digest,), *batch.executed, 0)
+        if self._previous is not None:
+            self._take_over(mine, self._previous)
         own = [b for b in mine if b.executed is None and b.header.author == self._own_index]
         for batch in sorted(own, key=lambda b: (b.header.shard, b.header.sequence)):
             stored = self._holdings.store.get(batch.digest)
             if stored is not None and stored.header.epoch == self._committee.epoch:
                 self._adopt(stored)
+
+    def _take_over(self, held: Sequence[RecoveredBatch], previous: Committee) -> None:
+        """Pools what the epoch before left in batches, for no block names those any more.
+
+        Own batches, and those of who has left the committee: they are promises too, and of these
+        every validator takes over what it holds.  The nonce sees to it that each is executed once.
+        """
+        own_key = self._committee.members[self._own_index].public_key
+        present = {member.public_key for member in self._committee.members}
+        mine = {
+            author
+            for author, member in enumerate(previous.members)
+            if member.public_key == own_key or member.public_key not in present
+        }
+        for batch in held:
+            header = batch.header
+            if batch.executed or header.epoch != previous.epoch or header.author not in mine:
+                continue
+            stored = self._holdings.store.get(batch.digest)
+            if stored is None:
+                continue
+            entries = sorted(entries_of_batch(stored, expand(stored)), key=lambda e: e.nonce)
+            accounts = self._admission.accounts(entries)
+            for entry, account in zip(entries, accounts, strict=True):
+                entry.state, entry.batch, entry.brings_key = PENDING, b"", bool(entry.public_key)
+                self._pool.add(entry, account)
 
     def _adopt(self, batch: Batch) -> None:
         entries = entries_of_batch(batch, expand(batch))
@@ -372,6 +403,10 @@ class MempoolShard:
     def next_nonce(self, sender: bytes, nonce: int) -> int:
         """The first nonce that neither the account, which is at `nonce`, nor this pool has used."""
         return self._pool.end_of(sender, nonce)
+
+    def leftovers(self) -> list[bytes]:
+        """Canonical transactions that no batch of this shard holds, for whoever comes after it."""
+        return [entry.data for entry in self._pool.unbatched()]
 
     def wake_ms(self) -> int | None:
         """When `tick` is wanted next."""

@@ -97,7 +97,7 @@ def packed_sources(validator: Validator) -> Sources:
 
     return Sources(
         committee=validator.committee,
-        consensus=validator.consensus,
+        consensus=validator.core,
         ledger=ledger,
         account=account,
         prove=validator.state.prove,

@@ -9,17 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from qnet_actors.ledger import BlockLog, LedgerCore, SnapshotSettings
+from qnet_actors.ledger import (
+    BlockLog,
+    LedgerCore,
+    SnapshotSettings,
+    committee_of,
+    read_epoch,
+)
 from qnet_actors.ledger import recover as recover_ledger
 from qnet_actors.mempool import BatchStore, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
 from qnet_actors.network.node import LEDGER, VALIDATOR, Node, RoomKey
 from qnet_actors.rooms import Core, Room, Storage
 from qnet_actors.state import State
-from qnet_actors.validators import Journalled, ValidatorCore
+from qnet_actors.validators import FollowerCore, Journalled, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
 from qnet_actors.validators.checks import Signer
 from qnet_actors.validators.checks import Verifier as RowVerifier
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 
@@ -60,11 +67,20 @@ class Validator:
 
     node: Node
     committee: Committee
+    own: int | None
+    """The index in the committee; None: it is not of it, and only follows."""
     shards: tuple[MempoolShard, ...]
-    consensus: ValidatorCore
+    consensus: ValidatorCore | FollowerCore
     ledger: LedgerCore
     state: State
     stores: Stores
+
+    @property
+    def core(self) -> ValidatorCore:
+        """Consensus; raises `QnetError(CONFIGURATION_INVALID)` for who is not of the committee."""
+        if isinstance(self.consensus, FollowerCore):
+            raise QnetError(Code.CONFIGURATION_INVALID, "the key is not of the committee")
+        return self.consensus
 
 
 def compose(
@@ -78,49 +94,72 @@ def compose(
     mempool: MempoolSettings | None = None,
     snapshots: SnapshotSettings | None = None,
 ) -> Validator:
-    """The validator `index` of epoch 0, recovered from its stores.
+    """The validator with the signer's key in the epoch that its ledger stands in, recovered.
+
+    The epoch after that begins once the certificate of the last block is stored.
 
     Raises `QnetError`: DATA_CORRUPT and the like where a store does not hold up.
     """
-    committee = genesis.committee()
-    ledger_recovered = recover_ledger(stores.log, genesis)
-    state = ledger_recovered.state
+    recovered = recover_ledger(stores.log, genesis)
+    state, tip = recovered.state, recovered.tip
+    epoch = read_epoch(state)
+    number = epoch.number
+    certified = 0 if recovered.certificate is None else recovered.certificate.checkpoint.height
+    if number and tip.commit_index == epoch.first_commit and certified < tip.height:
+        # The last block of the epoch is executed, and not final yet: its committee goes on.
+        number -= 1
+    committee = committee_of(state, genesis, number)
+    own = index_in(committee, signer.public_key)
+    ledger = LedgerCore(
+        genesis=genesis,
+        committee=committee,
+        verifier=verifier,
+        recovered=recovered,
+        log=stores.log,
+        snapshots=snapshots,
+    )
+    if own is None:
+        follower = FollowerCore(range(len(committee)))
+        rooms: dict[RoomKey, Core] = {VALIDATOR: follower, LEDGER: ledger}
+        return Validator(Node(rooms), committee, None, (), follower, ledger, state, stores)
+    previous = committee_of(state, genesis, number - 1) if number == epoch.number > 0 else None
     holdings = Holdings(stores.batches, stores.batches.load(), mempool)
     mempool_shards = tuple(
         MempoolShard(
             genesis=genesis,
             committee=committee,
-            own_index=index,
+            own_index=own,
             holdings=holdings,
             verifier=verifier,
             reader=state,
             shard=shard,
             shard_count=shards,
-            height=ledger_recovered.tip.height,
+            height=tip.height,
             settings=mempool,
+            previous=previous,
         )
         for shard in range(shards)
     )
+    last = recovered.commits[-1] if recovered.commits else None
+    journal = stores.journal.journalled
     consensus = ValidatorCore(
         genesis=genesis,
         committee=committee,
-        own=index,
+        own=own,
         signer=signer,
         verifier=verifier,
-        recovered=recover_validator(stores.journal.journalled, genesis, committee, index, verifier),
-        executed_index=ledger_recovered.tip.commit_index,
+        recovered=recover_validator(journal, genesis, committee, own, verifier, last),
+        executed_index=tip.commit_index,
+        epoch_end=epoch.last_commit,
     )
-    ledger = LedgerCore(
-        genesis=genesis,
-        committee=committee,
-        verifier=verifier,
-        recovered=ledger_recovered,
-        log=stores.log,
-        snapshots=snapshots,
-    )
-    rooms: dict[RoomKey, Core] = {
-        RoomKey(Room.MEMPOOL, shard): core for shard, core in enumerate(mempool_shards)
-    }
+    rooms = {RoomKey(Room.MEMPOOL, shard): core for shard, core in enumerate(mempool_shards)}
     rooms[VALIDATOR] = consensus
     rooms[LEDGER] = ledger
-    return Validator(Node(rooms), committee, mempool_shards, consensus, ledger, state, stores)
+    node = Node(rooms, leftovers=lambda: [shard.leftovers() for shard in mempool_shards])
+    return Validator(node, committee, own, mempool_shards, consensus, ledger, state, stores)
+
+
+def index_in(committee: Committee, public_key: bytes) -> int | None:
+    """The index of a validator's key; None where it is not of the committee."""
+    keys = [member.public_key for member in committee.members]
+    return keys.index(public_key) if public_key in keys else None

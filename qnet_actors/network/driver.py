@@ -14,6 +14,7 @@ from qnet_actors.network.node import (
     Deliver,
     Forward,
     Node,
+    Reopen,
     RoomKey,
     Send,
     Start,
@@ -151,6 +152,8 @@ class Driver:
                     self._writers[key].put(write, partial(self._persisted, key))
                 case Stop(reason=reason):
                     self._stop(reason)
+                case Reopen(epoch=epoch):
+                    self._stop(f"epoch {epoch} begins: start the validator again")
 
     def _send(self, message: Message, peers: tuple[int, ...] | None) -> None:
         if self._peers is None:

@@ -151,7 +151,7 @@ class ValidatorHost:
         return {
             "link_bytes_out": sum(counter.bytes_out for counter in counters),
             "link_frames_out": sum(counter.frames_out for counter in counters),
-            "equivocations": validator.consensus.status.equivocations,
+            "equivocations": validator.core.status.equivocations,
         }
 
     async def stop(self) -> None:

@@ -34,6 +34,7 @@ from qnet_actors.rooms import (
     FromPeer,
     Halt,
     Joined,
+    NextEpoch,
     PeerUp,
     Persist,
     Room,
@@ -111,7 +112,15 @@ class Stop:
     reason: str
 
 
-Action = Send | Deliver | Forward | Start | Write | Stop
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """The epoch is over: the node does nothing more, and a new one is to be made from storage."""
+
+    epoch: int
+    """The one that begins."""
+
+
+Action = Send | Deliver | Forward | Start | Write | Stop | Reopen
 
 MEMPOOL: Final = RoomKey(Room.MEMPOOL)
 VALIDATOR: Final = RoomKey(Room.VALIDATOR)
@@ -136,7 +145,10 @@ class Node:
         rooms: Mapping[RoomKey, Core],
         remote: Collection[RoomKey] = (),
         asked: AskedBatches | None = None,
+        leftovers: Callable[[], list[list[bytes]]] = list,
     ) -> None:
+        """`leftovers`: transactions that wait in its mempool shards, for the epoch that follows."""
+        self.leftovers: Final = leftovers
         self.rooms: Final = dict(rooms)
         self._remote: Final = frozenset(remote)
         self._keys: Final = (*rooms, *remote)
@@ -162,7 +174,8 @@ class Node:
 
     def handle(self, room: Room, event: Any, now_ms: int, shard: int = 0) -> list[Action]:
         """An event from outside the rooms, such as the gateway's `Submit`."""
-        self._pending.append((RoomKey(room, shard), event))
+        if room != Room.MEMPOOL or self.shard_count:
+            self._pending.append((RoomKey(room, shard), event))
         return self._drain(now_ms, [])
 
     def from_peer(self, peer: int, message: Message, now_ms: int) -> list[Action]:
@@ -266,6 +279,10 @@ class Node:
                     actions.append(Write(key, writes))
                 case Run(call=call, then=then):
                     actions.append(Start(key, call, then))
+                case NextEpoch(number=number):
+                    self.stopped = f"epoch {number} begins"
+                    self._pending.clear()
+                    actions.append(Reopen(number))
                 case Halt(reason=reason):
                     self.stopped = reason
                     self._pending.clear()
@@ -274,6 +291,9 @@ class Node:
     def _to_mempool(self, event: Any, shard: int) -> None:
         """What concerns every shard goes to all; what names batches, to the shards of those."""
         count = self.shard_count
+        if not count:
+            # Who is not of the committee has no mempool.
+            return
         if count == 1 or not isinstance(
             event, BlockExecuted | Joined | CheckpointCertified | FetchBatches | BatchesDropped
         ):
@@ -297,6 +317,8 @@ class Node:
         the shard that waits for them knows them; requests to the first where the store is shared.
         """
         count = self.shard_count
+        if not count:
+            return []
         if count == 1:
             return [(0, message)]
         if isinstance(message, BatchRequest | KeyRequest) and not self._remote:

@@ -101,11 +101,14 @@ class Checks:
         note: Callable[[int, str], None],
         on_violation: Callable[[], None],
         byzantine: frozenset[int] = frozenset(),
+        joiners: int = 0,
     ) -> None:
+        """`joiners`: validators that are not of the genesis."""
+        count = len(genesis.members) + joiners
         self.violation: Violation | None = None
         self.byzantine: Final = byzantine
-        self.honest: Final = [i for i in range(len(genesis.members)) if i not in byzantine]
-        self.progress: Final = [Progress() for _ in genesis.members]
+        self.honest: Final = [i for i in range(count) if i not in byzantine]
+        self.progress: Final = [Progress() for _ in range(count)]
         self.expected: Final = Expected()
         self.accounts: Final = Accounts(genesis)
         self.batched: Final[dict[bytes, dict[int, int]]] = {}
@@ -122,8 +125,10 @@ class Checks:
         self._now_ms = now_ms
         self._note = note
         self._on_violation = on_violation
-        self._signed: list[dict[int, bytes]] = [{} for _ in genesis.members]
-        self._parsed: dict[bytes, BlockRef | None] = {}
+        self.authors: Final = list(range(count))
+        """Validator -> its index in the committee of its epoch, where it is of it."""
+        self._signed: list[dict[tuple[int, int], bytes]] = [{} for _ in range(count)]
+        self._parsed: dict[bytes, tuple[int, BlockRef] | None] = {}
 
     def watch(self, index: int, key: RoomKey, core: Core) -> Core:
         """`core`, with its events checked; the byzantine are left alone."""
@@ -171,11 +176,13 @@ class Checks:
         if index in self.byzantine or not isinstance(message, DagBlocks):
             return
         for data in message.blocks:
-            ref = self._parse(data)
-            if ref is None:
+            parsed = self._parse(data)
+            if parsed is None:
                 self.fail(index, "codec", "a DAG block that does not decode was sent")
-            elif ref.author == index:
-                known = self._signed[index].setdefault(ref.round, ref.digest)
+                continue
+            epoch, ref = parsed
+            if ref.author == self.authors[index]:
+                known = self._signed[index].setdefault((epoch, ref.round), ref.digest)
                 if known != ref.digest:
                     self.fail(index, "double_sign", f"two blocks in round {ref.round}")
                 self.round = max(self.round, ref.round)
@@ -329,12 +336,13 @@ class Checks:
         if seen.setdefault(key, digest) != digest:
             self.fail(index, invariant, f"another at {key} than the others have")
 
-    def _parse(self, data: bytes) -> BlockRef | None:
-        """The ref of a DAG block; remembered, since one block is sent many times."""
+    def _parse(self, data: bytes) -> tuple[int, BlockRef] | None:
+        """Epoch and ref of a DAG block; remembered, since one block is sent many times."""
         known = self._parsed.get(data)
         if known is None:
             try:
-                known = decode_dag_block(data).ref
+                block = decode_dag_block(data)
+                known = (block.header.epoch, block.ref)
             except QnetError:
                 return None
             self._parsed[data] = known

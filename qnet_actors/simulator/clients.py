@@ -216,10 +216,10 @@ class Workload:
 
     def _submit(self, client: Client, index: int, transactions: list[bytes]) -> None:
         """Through a validator that lives, the given one if it does, to the sender's shard."""
-        alive = [host.index for host in self._hosts if host.alive]
+        alive = [host.index for host in self._hosts if host.takes_part]
         if not alive:
             return
-        chosen = index if self._hosts[index].alive else self._rng.choice(alive)
+        chosen = index if self._hosts[index].takes_part else self._rng.choice(alive)
         self._requests += 1
         self.submitted += len(transactions)
         self._hosts[chosen].handle(

@@ -8,14 +8,26 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
 
-from qnet_actors.network.node import Action, Deliver, Node, RoomKey, Send, Start, Stop, Write
-from qnet_actors.rooms import Room, Storage
+from qnet_actors.network.node import (
+    Action,
+    Deliver,
+    Node,
+    Reopen,
+    RoomKey,
+    Send,
+    Start,
+    Stop,
+    Write,
+)
+from qnet_actors.rooms import Room, Storage, Submit
 from qnet_actors.simulator.links import Links
 from qnet_actors.simulator.scheduler import Scheduler
 from qnet_actors.simulator.trace import Trace
+from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 from qnet_actors.wire.messages import Message
 
 DOWN_MS_MIN: Final = 20
+REOPEN_MS: Final = 5
 BUSY_TICKS_MAX: Final = 200
 """Ticks one after the other, none of them leaving the present, before a node counts as spinning."""
 
@@ -64,7 +76,10 @@ class Host:
         open_node: Open,
         observer: Observer,
         epoch_ms: int,
+        names_of: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
+        """`names_of`: the hosts in the order of a node's committee, then all others; empty: the
+        hosts as they are."""
         self.index: Final = index
         self.alive = False
         self.timing = Timing()
@@ -80,6 +95,12 @@ class Host:
         self._open = open_node
         self._observer = observer
         self._epoch_ms = epoch_ms
+        self.pass_on: Callable[[Submit, int], None] = lambda submit, shard: self.handle(
+            Room.MEMPOOL, submit, shard
+        )
+        """Where leftovers go; elsewhere than here if it is not of the committee any more."""
+        self._names_of = names_of or (lambda index: ())
+        self._names: Sequence[int] = ()
         self._clock_ms = 0
         self._storages: Mapping[RoomKey, Storage] = {}
         self._writes: dict[RoomKey, tuple[Any, ...]] = {}
@@ -88,6 +109,11 @@ class Host:
         self._busy = 0
         self._crash_after: int | None = None
         self._down_until_ms = 0
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether it is alive and of the committee."""
+        return self.alive and self.node is not None and self.node.shard_count > 0
 
     def now_ms(self) -> int:
         """The validator's own clock; it may be off, and never goes back."""
@@ -104,6 +130,7 @@ class Host:
         self._trace.note(self.index, "start")
         try:
             self.node, self._storages = self._open(self.index)
+            self._names = self._names_of(self.index)
             self._observer.started(self.index, self.node)
             actions = self.node.start(self.now_ms())
         except Exception as error:  # noqa: BLE001 - whatever it is, it stops a real node too
@@ -140,10 +167,10 @@ class Host:
 
     def receive(self, peer: int, message: Message) -> None:
         self._trace.note(self.index, f"receives {type(message).__name__} from {peer}")
-        self._call(lambda node, now_ms: node.from_peer(peer, message, now_ms))
+        self._call(lambda node, now_ms: node.from_peer(self._name(peer), message, now_ms))
 
     def link_up(self, peer: int) -> None:
-        self._call(lambda node, now_ms: node.peer_up(peer, now_ms))
+        self._call(lambda node, now_ms: node.peer_up(self._name(peer), now_ms))
 
     def handle(self, room: Room, event: Any, shard: int = 0) -> None:
         """An event from outside, such as a client's submission."""
@@ -181,7 +208,7 @@ class Host:
             return
         match action:
             case Send(message=message, peers=peers):
-                self.outgoing(message, peers)
+                self.outgoing(message, self._hosts_of(peers))
             case Start():
                 result = action.call()
                 delay_ms = self._rng.randrange(*self.timing.run_ms)
@@ -196,8 +223,40 @@ class Host:
                 self._scheduler.after(delay_ms, self._written, self._life, key)
             case Deliver(event=event):
                 self._observer.delivered(self.index, event)
+            case Reopen(epoch=epoch):
+                self._trace.note(self.index, f"epoch {epoch}")
+                self._reopen()
             case Stop(reason=reason):
                 self._stop("halt", reason)
+
+    def _name(self, host: int) -> int:
+        """What a host is called in the node's epoch: its place in the committee, then the rest."""
+        return self._names.index(host) if self._names else host
+
+    def _hosts_of(self, peers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if peers is None or not self._names:
+            return peers
+        return tuple(self._names[peer] for peer in peers)
+
+    def _reopen(self) -> None:
+        """The node's epoch is over: what it writes becomes durable, then a new node begins."""
+        for key in sorted(self._writes):
+            self._storages[key].write(self._writes[key])
+        self._writes.clear()
+        leftovers = [] if self.node is None else self.node.leftovers()
+        self.alive = False
+        self._life += 1
+        self.node = None
+        self._links.disconnect(self.index)
+        self._scheduler.after(REOPEN_MS, self._begin_epoch, leftovers)
+
+    def _begin_epoch(self, leftovers: list[list[bytes]]) -> None:
+        """The next life, with what the last one still had to batch."""
+        self.start()
+        for shard, transactions in enumerate(leftovers):
+            for at in range(0, len(transactions), SUBMISSION_TRANSACTIONS_MAX):
+                part = tuple(transactions[at : at + SUBMISSION_TRANSACTIONS_MAX])
+                self.pass_on(Submit(0, part), shard)
 
     def _send(self, message: Message, peers: tuple[int, ...] | None) -> None:
         self._observer.sending(self.index, message)

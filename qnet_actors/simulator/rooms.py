@@ -15,6 +15,7 @@ from qnet_actors.rooms import Storage
 from qnet_actors.simulator.signing import SimSigner
 from qnet_actors.validators import MemoryJournal
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord
+from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 
 SECTION_ACCOUNTS_MAX: Final = 6
@@ -36,6 +37,8 @@ class RealRooms:
         self._shards = shards
         self._snapshots = snapshots
         self._verifier = BatchVerifier(crypto)
+        self._committees: dict[int, Committee] = {}
+        """Validator -> the committee of the epoch that it is in."""
         self._stores = [
             Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=_log()) for _ in signers
         ]
@@ -52,7 +55,19 @@ class RealRooms:
             shards=self._shards,
             snapshots=self._snapshots,
         )
+        self._committees[index] = validator.committee
         return validator.node, stores.by_room(self._shards)
+
+    def committee_of(self, index: int) -> Committee:
+        """The committee of the epoch that a validator is in."""
+        return self._committees[index]
+
+    def names_of(self, index: int) -> tuple[int, ...]:
+        """All validators: the committee of a validator's epoch in its order, then the rest."""
+        keys = [member.public_key for member in self._committees[index].members]
+        hosts = [signer.public_key for signer in self._signers]
+        rest = [host for host, key in enumerate(hosts) if key not in keys]
+        return (*(hosts.index(key) for key in keys), *rest)
 
     def height(self, index: int) -> int:
         """Of the last durable block of a validator; 0: none."""

@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
 from qnet_actors.crypto import Provider
 from qnet_actors.ledger import SnapshotSettings
 from qnet_actors.network.node import VALIDATOR, Node, RoomKey
-from qnet_actors.rooms import Core, Storage
+from qnet_actors.rooms import Core, Room, Storage, Submit
 from qnet_actors.simulator.adversary import Adversary
 from qnet_actors.simulator.checks import Checks
 from qnet_actors.simulator.clients import Workload
@@ -30,10 +31,11 @@ from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.scheduler import Scheduler, Stuck
 from qnet_actors.simulator.signing import Signing, SimSigner
 from qnet_actors.simulator.trace import Trace
+from qnet_actors.simulator.turnover import Turnover
 from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.blocks import BlockRecord
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Member
+from qnet_actors.wire.committee import Committee, Member
 from qnet_actors.wire.genesis import (
     GENESIS_VERSION,
     Genesis,
@@ -54,6 +56,8 @@ FILL_MS: Final = 2_000
 RESYNC_MS: Final = 100
 CRASH_EFFECTS_MAX: Final = 40
 # Invariants of liveness; every other one is of safety.
+TURNOVER_MS: Final = 2_000
+EPOCH_COMMITS_MIN: Final = 40
 _LIVENESS: Final = frozenset({"no_progress", "lost", "spinning", "behind"})
 
 
@@ -83,6 +87,8 @@ class SimConfig:
     """When the last validator is stopped and its ledger set aside, as `qnet validator resync` does;
     0: never."""
     keep_lines: bool = False
+    joiners: int = 0
+    """Validators that register while the network runs, and leave again."""
     episodes: tuple[int, ...] | None = None
     """Of the planned faults only these, by their place in the plan; None: all."""
     submitted_max: int | None = None
@@ -114,6 +120,12 @@ class Rooms(Protocol):
 
     def height(self, index: int) -> int:
         """Of the last durable block."""
+
+    def names_of(self, index: int) -> tuple[int, ...]:
+        """All validators: the committee of the validator's epoch in its order, then the rest."""
+
+    def committee_of(self, index: int) -> Committee:
+        """The committee of the epoch that the validator is in."""
 
     def records(self, index: int, first_height: int) -> list[BlockRecord]:
         """The durable blocks from a height on."""
@@ -147,8 +159,10 @@ class Simulation:
         signing = Signing(self.scheme)
         members = signing.signers("validator", config.validators)
         clients = signing.signers("account", config.accounts)
-        matrix = matrix_ms(config.regions, config.validators)
-        self.genesis: Final = _genesis(self.rng, members, clients, longest_ms(matrix))
+        joiners = signing.signers("joiner", config.joiners)
+        owners = signing.signers("owner", config.joiners)
+        matrix = matrix_ms(config.regions, config.validators + config.joiners)
+        self.genesis: Final = _genesis(self.rng, members, clients, owners, longest_ms(matrix))
         self.faults: Final = self._armed()
         liars: list[int] = []
         if Fault.BYZANTINE in self.faults:
@@ -159,6 +173,7 @@ class Simulation:
             self.trace.note,
             self.scheduler.stop,
             frozenset(liars),
+            config.joiners,
         )
         self.attacks: Final[Counter[str]] = Counter()
         self.links: Final = Links(
@@ -170,7 +185,9 @@ class Simulation:
         self._planned = 0
         self._kinds: frozenset[Fault] = frozenset()
         """Of the faults that were not left out; each of them must fire."""
-        self._rooms = rooms(self.genesis, members, signing.provider, self.shards, _snapshots(seed))
+        self._rooms = rooms(
+            self.genesis, members + joiners, signing.provider, self.shards, _snapshots(seed)
+        )
         self._wrap = wrap
         self.hosts: Final = [
             Host(
@@ -182,10 +199,13 @@ class Simulation:
                 self._open,
                 self,
                 EPOCH_MS,
+                self._rooms.names_of if joiners else None,
             )
-            for index in range(config.validators)
+            for index in range(config.validators + config.joiners)
         ]
         self.links.attach(list(self.hosts))
+        for host in self.hosts if joiners else ():
+            host.pass_on = partial(self._pass_on, host)
         self.adversaries: Final[list[Adversary]] = []
         for liar in liars:
             adversary = Adversary(
@@ -207,6 +227,10 @@ class Simulation:
             config.submitted_max,
         )
 
+        self.turnover: Final = Turnover(
+            self.scheduler, self.hosts, self.checks.accounts, self.genesis, joiners, owners
+        )
+
     def run(self) -> SimResult:
         """The whole run.  Never raises for what happens inside it."""
         started = time.perf_counter()
@@ -218,6 +242,7 @@ class Simulation:
         self.scheduler.at(300, self.workload.start)
         if self.config.resync_ms:
             self.scheduler.at(self.config.resync_ms, self._resync)
+        self.scheduler.at(TURNOVER_MS, self.turnover.begin, self._committee_sizes)
         try:
             self._with_faults()
             self._in_peace()
@@ -244,6 +269,8 @@ class Simulation:
 
     def _open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
         node, storages = self._rooms.open(index)
+        if self.config.joiners:
+            self.checks.authors[index] = self._rooms.names_of(index).index(index)
         consensus = node.rooms[VALIDATOR]
         if isinstance(consensus, ValidatorCore):
             self.consensus[index] = consensus
@@ -251,6 +278,21 @@ class Simulation:
             wrapped = core if self._wrap is None else self._wrap(index, key, core)
             node.rooms[key] = self.checks.watch(index, key, wrapped)
         return node, storages
+
+    def _pass_on(self, host: Host, submit: Submit, shard: int) -> None:
+        """A gateway sends what waits at a validator that has left to one that is there."""
+        chosen = next((h for h in (host, *self.hosts) if h.takes_part), None)
+        if chosen is not None:
+            chosen.handle(Room.MEMPOOL, submit, shard)
+
+    def committee_of(self, index: int) -> Committee:
+        """The committee of the epoch that a validator is in."""
+        return self._rooms.committee_of(index)
+
+    def _committee_sizes(self) -> set[int]:
+        """How many validators there are, as each of the living sees it."""
+        alive = (host.index for host in self.hosts if host.alive)
+        return {len(self._rooms.committee_of(index)) for index in alive}
 
     def _armed(self) -> frozenset[Fault]:
         """The faults of this run: those enabled, with lies in half of the runs only.
@@ -308,7 +350,8 @@ class Simulation:
                 )
                 return
             long_enough = now_ms >= max(config.virtual_ms_min - STEP_MS, begun_ms + config.calm_ms)
-            if progressed and long_enough and checks.round >= config.rounds_min:
+            enough = long_enough and checks.round >= config.rounds_min
+            if progressed and enough and self.turnover.done:
                 return
             if now_ms >= config.virtual_ms_max:
                 return
@@ -323,7 +366,10 @@ class Simulation:
         fill_ms = self.scheduler.now_ms + FILL_MS
         quiet = 0
         while not self._over():
-            heights = {checks.progress[index].height for index in checks.honest}
+            members = [
+                i for i in checks.honest if self.hosts[i].takes_part or not self.hosts[i].alive
+            ]
+            heights = {checks.progress[index].height for index in members}
             for innocent in frozenset().union(*self._proved()) - checks.byzantine:
                 checks.fail(innocent, "evidence", "there is evidence against this honest validator")
             # A promise made by now may have been made this very moment: look twice.
@@ -494,7 +540,11 @@ def _snapshots(seed: int) -> SnapshotSettings:
 
 
 def _genesis(
-    rng: Random, members: list[SimSigner], clients: list[SimSigner], delay_ms: int
+    rng: Random,
+    members: list[SimSigner],
+    clients: list[SimSigner],
+    owners: list[SimSigner],
+    delay_ms: int,
 ) -> Genesis:
     """Parameters vary from seed to seed, so that bounds are met within a short run.
 
@@ -511,6 +561,7 @@ def _genesis(
         leader_timeout_ms_max=timeout_ms * 4,
         gc_depth=rng.choice((16, 32, 64)),
         commit_lag=rng.choice((8, 16, 64)),
+        epoch_commits_min=EPOCH_COMMITS_MIN if owners else 0,
     )
     genesis = Genesis(
         version=GENESIS_VERSION,
@@ -523,7 +574,7 @@ def _genesis(
             Member(key.scheme, key.public_key, stake=rng.choice(stakes), reward=key.key_id)
             for key in members
         ),
-        accounts=tuple(GenesisAccount(key.key_id, BALANCE) for key in clients),
+        accounts=tuple(GenesisAccount(key.key_id, BALANCE) for key in clients + owners),
     )
     check_genesis(genesis)
     return genesis

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from qnet_actors.validators.checks import Signer, Verifier
     from qnet_actors.validators.core import ValidatorCore
     from qnet_actors.validators.evidence import EvidenceBook
+    from qnet_actors.validators.follower import FollowerCore
     from qnet_actors.validators.journal import FileJournal, Journalled, MemoryJournal
     from qnet_actors.validators.recovery import Recovered, recover
     from qnet_actors.validators.status import ValidatorStatus
 
 _HOME = {
     "EvidenceBook": "evidence",
+    "FollowerCore": "follower",
     "FileJournal": "journal",
     "Journalled": "journal",
     "MemoryJournal": "journal",
@@ -39,6 +41,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "EvidenceBook",
+    "FollowerCore",
     "FileJournal",
     "Journalled",
     "MemoryJournal",

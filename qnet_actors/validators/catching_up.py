@@ -27,6 +27,8 @@ class Standing:
     """Of the newest checkpoint executed."""
     has_gap: bool
     """The ledger lacks commits that consensus does not know any more."""
+    is_over: bool = False
+    """The commits of the epoch are all made, so that asking holds nothing up."""
 
 
 class _Stall:
@@ -52,6 +54,8 @@ class CatchingUp:
         self._from_ms = 0
         self._commits: Final = _Stall()
         self._blocks: Final = _Stall()
+        self._gone: set[int] = set()
+        """Peers that say that they are in a later epoch."""
 
     @property
     def waits(self) -> bool:
@@ -72,7 +76,10 @@ class CatchingUp:
         if self.waits or now_ms < self._from_ms:
             return None
         peers = self._peers
-        if standing.has_gap:
+        if self._gone and (standing.is_over or stands or peers.hold_honest(self._gone)):
+            # The epoch is over for them; what it left to execute, and its end, is in their logs.
+            ahead = tuple(sorted(self._gone))
+        elif standing.has_gap:
             ahead = peers.indices
         else:
             ahead = peers.behind(standing.commit_index)
@@ -84,6 +91,10 @@ class CatchingUp:
             return None
         self.until_ms = now_ms + CATCH_UP_MS
         return CatchUp(ahead, peers.certified_height(ahead))
+
+    def left(self, peer: int) -> None:
+        """A peer is in a later epoch; believed of stake that holds an honest validator."""
+        self._gone.add(peer)
 
     def answered(self, is_fruitful: bool, now_ms: int) -> None:
         """The ledger has taken what there is."""

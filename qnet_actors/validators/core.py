@@ -18,6 +18,7 @@ from qnet_actors.rooms import (
     CheckpointMade,
     CommitsExecuted,
     Effect,
+    EpochEnds,
     FetchBatches,
     FromPeer,
     Halt,
@@ -28,7 +29,7 @@ from qnet_actors.rooms import (
     ToPeers,
     ToRoom,
 )
-from qnet_actors.validators.catching_up import CatchingUp, Standing
+from qnet_actors.validators.catching_up import CatchingUp
 from qnet_actors.validators.checkpoints import Checkpoints, Diverged
 from qnet_actors.validators.checks import BlockRules, Checked, Scope, Signer, Verifier
 from qnet_actors.validators.committer import BrokenAssumption
@@ -80,9 +81,11 @@ class ValidatorCore:
         verifier: Verifier,
         recovered: Recovered,
         executed_index: int | None = None,
+        epoch_end: int = 0,
     ) -> None:
         """`executed_index`: the last commit that the ledger has executed durably; None: unknown,
-        which hands it again what the journal does not know to be executed.
+        which hands it again what the journal does not know to be executed.  `epoch_end`: the last
+        commit of the epoch; 0: not known yet.
 
         Raises `QnetError(DATA_CORRUPT)` where what was recovered does not fit together.
         """
@@ -98,6 +101,7 @@ class ValidatorCore:
         self._ordering: Final = Ordering(genesis, committee, self._dag, recovered)
         self._linearizer: Final = self._ordering.linearizer
         self._queue: Final = self._ordering.queue
+        self._queue.epoch_end = epoch_end or None
         self._dag.collect(self._linearizer.gc_round)
         self._synchronizer: Final = Synchronizer(self._dag, own, len(committee))
         self._archive: Final = Archive(2 * genesis.parameters.gc_depth)
@@ -156,11 +160,6 @@ class ValidatorCore:
         """Proof against equivocators."""
         return self._evidence
 
-    @property
-    def recent_commits(self) -> tuple[Commit, ...]:
-        """The last commits, oldest first, back to gc_round."""
-        return self._linearizer.recent
-
     def handle(self, event: Any, now_ms: int) -> Sequence[Effect]:
         """Takes in an event; `tick` acts on it."""
         if self._halted:
@@ -182,6 +181,9 @@ class ValidatorCore:
                         self._on_status(peer, message, out)
                     case Evidence(equivocations=equivocations):
                         self._evidence.reported(peer, equivocations)
+            case FromPeer(peer=peer, message=PeerStatus(epoch=e)) if e < self._committee.epoch:
+                # Who was left behind by its committee learns from this that there is a next.
+                out.append(ToPeers(self._status_for(peer), (peer,)))
             case PeerUp(peer=peer) if peer in self._peers:
                 self._peers.up(peer)
                 self._evidence.up(peer)
@@ -200,6 +202,8 @@ class ValidatorCore:
                     out.append(ToRoom(Room.MEMPOOL, BatchesReleased(released), shard))
             case CommitsExecuted(index=index):
                 self._queue.executed(index)
+            case EpochEnds(index=index):
+                self._queue.epoch_end = index
             case CheckpointMade(checkpoint=checkpoint):
                 self._on_checkpoint(checkpoint, out)
             case CaughtUp(certificate=certificate, commits=commits):
@@ -426,7 +430,8 @@ class ValidatorCore:
             raise AssertionError(f"a second own block of round {round_}")
         self._pacemaker.made(round_, self._around, self._now_ms)
         self._guard.signed(round_)
-        batches, votes = self._own_batches.take(), self._checkpoints.take_votes()
+        batches = () if self._ordering.is_over else self._own_batches.take()
+        votes = self._checkpoints.take_votes()
         header = self._proposer.header(round_, batches, votes, self._now_ms)
         digest = DagBlock(header, b"").digest
         self._signing = True
@@ -510,8 +515,16 @@ class ValidatorCore:
     # Peers and catching up
 
     def _on_status(self, peer: int, status: PeerStatus, out: list[Effect]) -> None:
-        if status.epoch != self._committee.epoch:
-            return
+        if status.epoch > self._committee.epoch:
+            self._catching_up.left(peer)
+        elif status.epoch == self._committee.epoch:
+            self._heard(peer, status, out)
+        standing = self._ordering.standing(self._checkpoints.executed_height)
+        wanted = self._catching_up.ask(standing, self._now_ms)
+        if wanted is not None:
+            out.append(ToRoom(Room.LEDGER, wanted))
+
+    def _heard(self, peer: int, status: PeerStatus, out: list[Effect]) -> None:
         self._peers.said(peer, status)
         self._guard.answered(peer, status.your_round, status.round, self._now_ms)
         if status.your_round < self._proposer.last.round:
@@ -521,15 +534,6 @@ class ValidatorCore:
             # It holds less than it has signed: its memory is lost, and its own block proves it.
             messages = self._peers.blocks_of(peer, self._now_ms)
             out += [ToPeers(message, (peer,)) for message in messages]
-        standing = Standing(
-            self._linearizer.index,
-            self._queue.executed_index,
-            self._checkpoints.executed_height,
-            self._queue.has_gap,
-        )
-        wanted = self._catching_up.ask(standing, self._now_ms)
-        if wanted is not None:
-            out.append(ToRoom(Room.LEDGER, wanted))
 
     def _on_caught_up(
         self, certificate: Certificate | None, commits: tuple[Commit, ...], out: list[Effect]
@@ -562,7 +566,7 @@ class ValidatorCore:
             round=0 if self._guard.lost else self._dag.highest_round,
             commit_index=self._linearizer.index,
             height=self._checkpoints.executed_height,
-            your_round=self._seen_rounds[peer],
+            your_round=self._seen_rounds[peer] if peer in self._peers else 0,
             final_height=self._checkpoints.certified_height,
         )
 

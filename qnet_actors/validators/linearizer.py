@@ -54,10 +54,13 @@ class Linearizer:
 
     def committed(self) -> list[BlockRef]:
         """The committed blocks above gc_round."""
-        return [ref for commit in self._recent for ref in self._above(commit.blocks)]
+        own = (commit for commit in self._recent if commit.epoch == self._committee.epoch)
+        return [ref for commit in own for ref in self._above(commit.blocks)]
 
     def restart(self, commits: Sequence[Commit]) -> None:
         """Goes on after `commits`, a chain whose last is the newest; empty: changes nothing.
+
+        Of another epoch's commits only the chain goes on: rounds begin anew with each epoch.
 
         Raises `QnetError(DATA_CORRUPT)` where they are no chain.
         """
@@ -86,8 +89,11 @@ class Linearizer:
         return commit
 
     def _append(self, commit: Commit, digest: bytes) -> None:
-        self.index, self.digest = commit.index, digest
-        self.round, self._timestamp_ms = commit.leader.round, commit.timestamp_ms
+        self.index, self.digest, self._timestamp_ms = commit.index, digest, commit.timestamp_ms
+        if commit.epoch != self._committee.epoch:
+            self._recent[:] = [commit]
+            return
+        self.round = commit.leader.round
         self.gc_round = max(self.gc_round, commit.leader.round - self._gc_depth)
         for ref in commit.blocks:
             self._committed.setdefault(ref.round, set()).add(ref.digest)
@@ -96,10 +102,13 @@ class Linearizer:
         self._recent.append(commit)
         # Blocks of a commit are at or below its leader.
         keep = next(
-            (i for i, kept in enumerate(self._recent) if kept.leader.round > self.gc_round),
+            (i for i, kept in enumerate(self._recent) if self._is_live(kept)),
             len(self._recent) - 1,
         )
         del self._recent[:keep]
+
+    def _is_live(self, commit: Commit) -> bool:
+        return commit.epoch == self._committee.epoch and commit.leader.round > self.gc_round
 
     def _above(self, refs: Iterable[BlockRef]) -> list[BlockRef]:
         return [ref for ref in refs if ref.round > self.gc_round]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from qnet_actors.validators.catching_up import Standing
 from qnet_actors.validators.committer import Committer
 from qnet_actors.validators.dag import Dag
 from qnet_actors.validators.linearizer import Linearizer
@@ -44,6 +45,23 @@ class Ordering:
     def is_ready(self) -> bool:
         """Whether a commit may follow: the ledger keeps up, and what is named is known."""
         return self._is_named and not self.queue.is_full
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all commits of the epoch are made: blocks go on for votes, and carry nothing."""
+        end = self.queue.epoch_end
+        return end is not None and self.linearizer.index >= end
+
+    def standing(self, executed_height: int) -> Standing:
+        """Where consensus and the ledger are; `executed_height` is the newest checkpoint's."""
+        queue = self.queue
+        return Standing(
+            self.linearizer.index,
+            queue.executed_index,
+            executed_height,
+            queue.has_gap,
+            self.is_over,
+        )
 
     def is_named(self, author: int, ref: BatchRef) -> bool:
         """Whether a committed block of the author above gc_round names the batch."""

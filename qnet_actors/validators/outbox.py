@@ -74,6 +74,8 @@ class LedgerQueue:
         self.emitted_count = 0
         self.loaded_index = 0
         """The last commit with batches."""
+        self.epoch_end: int | None = None
+        """The last commit of the epoch, once it is known: none after it is handed over."""
 
     @property
     def unexecuted(self) -> tuple[CommitReady, ...]:
@@ -116,6 +118,8 @@ class LedgerQueue:
         if self._newest_index <= self.emitted_index or self.has_gap:
             return []
         limit = self.executed_index + self._lag
+        if self.epoch_end is not None:
+            limit = min(limit, self.epoch_end)
         ready: list[CommitReady] = []
         for item in self._unexecuted:
             if item.commit.index > limit:

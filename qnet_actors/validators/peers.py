@@ -74,6 +74,10 @@ class Peers:
     def __contains__(self, peer: int) -> bool:
         return peer in self._peers
 
+    def hold_honest(self, peers: Iterable[int]) -> bool:
+        """Whether there is an honest validator among them."""
+        return self._committee.stake_of(peers) >= self._committee.validity
+
     def up(self, peer: int) -> None:
         """A link stands again: what was sent before may be lost."""
         self._peers[peer].sent.clear()

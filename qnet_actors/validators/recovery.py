@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from qnet_actors.validators.checks import BlockRules, Verifier
 from qnet_actors.validators.journal import (
     JOURNAL_VERSION,
@@ -68,18 +70,26 @@ def recover(
     committee: Committee,
     own: int,
     verifier: Verifier,
+    last_commit: Commit | None = None,
 ) -> Recovered:
     """The state that the journal describes.  Blocks are checked again, signatures included.
+
+    A journal of an earlier epoch has done its work: `last_commit`, the last of the epoch before
+    this one, is all that the new one stands on.
 
     Raises `QnetError`: DATA_CORRUPT where the contents do not hold, WRONG_CHAIN, WRONG_EPOCH or
     CONFIGURATION_INVALID where the journal is another network's, epoch's or validator's.
     """
-    snapshot = journalled.snapshot
-    is_new = snapshot is None
-    if snapshot is None:
-        snapshot = first_snapshot(genesis, committee, own)
-    if snapshot.chain_id != genesis.chain_id():
+    snapshot, entries = journalled.snapshot, journalled.entries
+    is_new = snapshot is None or snapshot.epoch < committee.epoch
+    if snapshot is not None and snapshot.chain_id != genesis.chain_id():
         raise QnetError(Code.WRONG_CHAIN, "the journal is of another network")
+    if snapshot is None or is_new:
+        snapshot, entries = first_snapshot(genesis, committee, own), ()
+        if last_commit is not None:
+            snapshot = structs.replace(
+                snapshot, commits=(last_commit,), executed_index=last_commit.index
+            )
     if snapshot.epoch != committee.epoch:
         raise QnetError(Code.WRONG_EPOCH, f"the journal is of epoch {snapshot.epoch}")
     if snapshot.author != own:
@@ -89,7 +99,7 @@ def recover(
     round_min = snapshot.round_min
     encoded = list(snapshot.blocks)
     evidence = list(snapshot.evidence)
-    for entry in journalled.entries:
+    for entry in entries:
         if isinstance(entry, BlockEntry):
             encoded.append(entry.block)
         elif isinstance(entry, RoundMinEntry):

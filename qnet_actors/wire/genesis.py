@@ -35,8 +35,8 @@ class Parameters(Struct, frozen=True):
     leader_timeout_ms_max: U32 = 3_200
     gc_depth: U32 = 64
     commit_lag: U32 = 64
-    epoch_commits_min: U32 = 1_024
-    """An epoch does not end before so many commits."""
+    epoch_commits_min: U32 = 0
+    """An epoch does not end before so many commits; 0: never, the genesis' committee stays."""
     unbonding_epochs: U32 = 2
     """After so many more epochs unbonded stake is paid out; until then it can be punished."""
     stake_min: Unsigned = 1

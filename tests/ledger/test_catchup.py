@@ -343,15 +343,15 @@ def test_more_peers_may_be_offered_and_none_is_no_request():
 
 def test_a_drip_of_uncertified_blocks_loses_its_turn():
     run = CatchUpRun((1, 2), 0)
-    assert run.ask(TIP, 0) is not None
+    assert run.ask(TIP.height + 1, 0) is not None
     assert run.take(1)
     records = tuple(check_records(IDENTITY, TIP, encoded(1, 2)))
     assert run.keep(records, 10)
-    assert run.ask(TIP, 10) == (1, LedgerRequest(3, 64))
+    assert run.ask(TIP.height + 1, 10) == (1, LedgerRequest(3, 64))
     assert not run.is_late(1_000)
     assert run.take(1)
     assert run.keep(records, 1_900)
-    assert run.ask(TIP, PROGRESS_TIMEOUT_MS - 1) is not None
+    assert run.ask(TIP.height + 1, PROGRESS_TIMEOUT_MS - 1) is not None
     assert run.is_late(PROGRESS_TIMEOUT_MS)
 
 

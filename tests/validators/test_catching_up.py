@@ -71,6 +71,22 @@ def test_who_is_a_little_behind_and_stands_still_takes_blocks_from_the_ledgers()
         assert ask(alone, 10, NOW) == ask(alone, 10, NOW + STALLED_MS) == ()
 
 
+def test_who_is_left_behind_in_an_epoch_asks_those_that_have_gone_on():
+    case = catching_up(10, 10, 10)
+    case.left(3)
+    assert ask(case, 10, NOW) == (), "one may lie, and commits would wait"
+    assert ask(case, 10, NOW + STALLED_MS) == (3,)
+    over = catching_up(10, 10, 10)
+    over.left(3)
+    asked = over.ask(Standing(10, 10, 0, False, is_over=True), NOW)
+    assert asked is not None
+    assert asked.peers == (3,)
+    believed = catching_up(10, 10, 10)
+    believed.left(3)
+    believed.left(1)
+    assert ask(believed, 10, NOW) == (1, 3)
+
+
 def test_commits_that_nobody_here_knows_are_asked_of_everyone():
     assert ask(catching_up(0, 0), 10, NOW, gap=True) == (1, 2, 3)
 

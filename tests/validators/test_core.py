@@ -264,7 +264,7 @@ def test_a_new_life_recovers_the_same_commits_and_signs_above_the_last_own_block
     after = again.to(Room.LEDGER, CommitReady)
     expected = before[4:] if ledger_knows else before
     assert [(r.commit, r.batches) for r in after] == [(r.commit, r.batches) for r in expected]
-    assert again.core.recent_commits == bench.core.recent_commits
+    assert again.core._linearizer.recent == bench.core._linearizer.recent
     assert again.core.status.gc_round == bench.core.status.gc_round
     assert again.sent() == []
     again.answer(1, 2, round_=last, your_round=last)

@@ -101,7 +101,7 @@ def test_delays_aimed_at_leaders_cost_no_leader_while_they_stay_below_the_timeou
     def delay_ms(sender: int, receiver: int) -> tuple[int, int]:
         top = max(validator.core.status.round for validator in made.validators)
         slow = {leader(top), leader(top + 1)}
-        return (130, 150) if sender in slow or receiver in slow else (1, 4)
+        return (80, 95) if sender in slow or receiver in slow else (1, 4)
 
     made.delay_of = delay_ms
     made.start()

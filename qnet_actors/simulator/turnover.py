@@ -1,0 +1,100 @@
+"""Validators that join a running network and leave it again, by actions like anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from qnet_actors.mempool import shard_of
+from qnet_actors.rooms import Room, Submit
+from qnet_actors.simulator.accounts import Accounts
+from qnet_actors.simulator.host import Host
+from qnet_actors.simulator.scheduler import Scheduler
+from qnet_actors.simulator.signing import SimSigner
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
+from qnet_actors.wire.transactions import (
+    TRANSACTION_VERSION,
+    Action,
+    Body,
+    RegisterValidator,
+    Transaction,
+    Unstake,
+    Witness,
+    intrinsic_gas,
+    transaction_id,
+)
+
+LOOK_MS: Final = 250
+STAY_MS: Final = 3_000
+"""How long the joiners are of the committee before they leave."""
+STAKE: Final = 10
+
+
+class Turnover:
+    """Has every joiner register, waits until all validators see them, and has them leave."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        hosts: Sequence[Host],
+        accounts: Accounts,
+        genesis: Genesis,
+        joiners: Sequence[SimSigner],
+        owners: Sequence[SimSigner],
+    ) -> None:
+        self._scheduler: Final = scheduler
+        self._hosts: Final = hosts
+        self._accounts: Final = accounts
+        self._chain_id: Final = genesis.chain_id()
+        self._members: Final = len(genesis.members)
+        self._pairs: Final = list(zip(joiners, owners, strict=True))
+        self._leave_ms: int | None = None
+        self._requests = 0
+        self.sizes: set[int] = set()
+        """Of all the committees that there were."""
+        self.done = not self._pairs
+        """All have come and gone."""
+
+    def begin(self, sizes: Callable[[], set[int]]) -> None:
+        """`sizes`: of the committees that the validators are in."""
+        if self.done:
+            return
+        self.sizes |= sizes()
+        now_ms = self._scheduler.now_ms
+        if self._leave_ms is None:
+            for joiner, owner in self._pairs:
+                register = RegisterValidator(joiner.scheme, joiner.public_key, STAKE)
+                self._submit(owner, 0, register)
+            if sizes() == {self._members + len(self._pairs)}:
+                self._leave_ms = now_ms + STAY_MS
+        elif now_ms >= self._leave_ms:
+            for _, owner in self._pairs:
+                self._submit(owner, 1, Unstake(STAKE))
+            self.done = sizes() == {self._members}
+        self._scheduler.after(LOOK_MS, self.begin, sizes)
+
+    def _submit(self, owner: SimSigner, nonce: int, action: Action) -> None:
+        """Sends an action to every validator that takes it, until it is executed."""
+        if self._accounts.get(owner.key_id).nonce != nonce:
+            return
+        body = Body(
+            version=TRANSACTION_VERSION,
+            chain_id=self._chain_id,
+            sender=owner.key_id,
+            key_id=owner.key_id,
+            nonce=nonce,
+            valid_until=0,
+            gas_limit=intrinsic_gas(0, action),
+            gas_price=1,
+            access=(),
+            action=action,
+        )
+        signature = owner.sign(transaction_id(encode(body)), CONTEXT_TRANSACTION)
+        data = encode(Transaction(body, Witness(owner.scheme, signature, owner.public_key)))
+        for host in self._hosts:
+            if host.takes_part and host.node is not None:
+                self._requests += 1
+                shard = shard_of(owner.key_id, host.node.shard_count)
+                host.handle(Room.MEMPOOL, Submit(-self._requests, (data,)), shard)
