@@ -26,6 +26,7 @@ from qnet_actors.wire import (
     limits,
     messages,
     schemes,
+    snapshots,
     transactions,
 )
 from qnet_actors.wire.address import decode_address, encode_address
