@@ -54,6 +54,7 @@ def wire_types() -> dict[str, type[msgspec.Struct]]:
         genesis,
         handshake,
         messages,
+        snapshots,
         transactions,
     )
     return {
