@@ -23,7 +23,7 @@ from qnet_actors.experiments.flush_counter import FlushCounter
 from qnet_actors.experiments.state_cases import (
     Addresses,
     BenchLedger,
-    Commit,
+    CommitTimes,
     KeyedTable,
     addresses_of,
     benchmark_genesis,
@@ -198,16 +198,16 @@ def run_state_bench(options: StateOptions, directory: Path, say: Say) -> StateRe
     )
 
 
-def _timed(ledger: BenchLedger, picks: Sequence[Addresses]) -> tuple[float, list[Commit]]:
+def _timed(ledger: BenchLedger, picks: Sequence[Addresses]) -> tuple[float, list[CommitTimes]]:
     gc.collect()
     started = time.perf_counter()
     commits = [ledger.commit(keys) for keys in picks]
     return time.perf_counter() - started, commits
 
 
-def _during_seals(ledger: BenchLedger, picks: Sequence[Addresses], seals: int) -> list[Commit]:
+def _during_seals(ledger: BenchLedger, picks: Sequence[Addresses], seals: int) -> list[CommitTimes]:
     """Commits, one after the other, until so many files were checkpointed meanwhile."""
-    commits: list[Commit] = []
+    commits: list[CommitTimes] = []
     done, before = 0, False
     while done < seals:
         commits.append(ledger.commit(picks[len(commits) % len(picks)]))

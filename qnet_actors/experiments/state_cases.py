@@ -32,8 +32,9 @@ from qnet_actors.network.development import VALIDATOR, development_genesis
 from qnet_actors.state import split_rows
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.dag import GENESIS_COMMIT_DIGEST
+from qnet_actors.wire.dag import BlockRef, Commit
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.hashing import ZERO_DIGEST
 
 FILL_KEYS: Final = 10_000
 BLOCK_MS: Final = 100
@@ -67,7 +68,7 @@ def picks_of(addresses: Addresses, keys: int, count: int) -> list[Addresses]:
     ]
 
 
-class Commit(NamedTuple):
+class CommitTimes(NamedTuple):
     """One block: milliseconds until it was executed, and from then until it was durable."""
 
     execute_ms: float
@@ -99,6 +100,7 @@ class BenchLedger:
         self.state: Final = recovered.state
         self.root: bytes = b"" if recovered.checkpoint is None else recovered.checkpoint.state_root
         self._tip = recovered.tip
+        self._commit: Commit | None = None
         self._committee = committee
         self._identity = identity_of(genesis, committee)
         self._plan: Final = SnapshotPlan(
@@ -122,26 +124,41 @@ class BenchLedger:
             self.commit(addresses[start : start + FILL_KEYS])
         while self._tip.timestamp_ms % 1_000:
             self.commit(addresses[:1])
-        self.log.write([SnapshotWrite(self.height, self.root, (), self.state.snapshot())])
-        self._plan.joined(())
+        commits = (self._commit,) if self._commit else ()
+        self.log.write([SnapshotWrite(self.height, self.root, commits, self.state.snapshot())])
+        self._plan.joined(commits)
         self.log.flush()
+
+    def _draft(self) -> Draft:
+        """The next block, of one commit."""
+        tip = self._tip
+        leader = BlockRef(tip.commit_index + 1, 0, ZERO_DIGEST)
+        commit = self._commit = Commit(
+            epoch=0,
+            index=tip.commit_index + 1,
+            previous=tip.commit_digest,
+            timestamp_ms=tip.timestamp_ms + BLOCK_MS,
+            leader=leader,
+            blocks=(leader,),
+        )
+        return Draft(
+            commits=(commit,),
+            commit_index=commit.index,
+            commit_digest=commit.digest(),
+            timestamp_ms=commit.timestamp_ms,
+            epoch=0,
+            batches=(),
+        )
 
     def change(self, keys: Addresses) -> None:
         """Changes `keys` in the state alone, so that nothing can be committed after."""
         self.state.apply(self.state.height + 1, _changed(keys, self.state))
 
-    def commit(self, keys: Addresses) -> Commit:
+    def commit(self, keys: Addresses) -> CommitTimes:
         """Reads and changes `keys` in a block, and makes it durable."""
         log = self.log
         busy = log.sealing, log.snapshotting
-        draft = Draft(
-            commits=(),
-            commit_index=self._tip.commit_index + 1,
-            commit_digest=GENESIS_COMMIT_DIGEST,
-            timestamp_ms=self._tip.timestamp_ms + BLOCK_MS,
-            epoch=0,
-            batches=(),
-        )
+        draft = self._draft()
         started = time.perf_counter()
 
         def run(height: int, batches: Any, rewards: Any, reader: Any, terms: Any = None) -> Outcome:
@@ -159,7 +176,7 @@ class BenchLedger:
         durable = time.perf_counter()
         if snapshot is not None:
             log.write([snapshot])
-        return Commit(
+        return CommitTimes(
             1e3 * (executed - started),
             1e3 * (durable - executed),
             checkpoint is not None,

@@ -1,8 +1,10 @@
 """The compact sparse Merkle tree on arrays; `state.tree` is the specification.
 
-A tree is a set of columns that its owner grows: nodes with a left and a right child, or, where the
-left is `LEAF`, with the number of a leaf in the place of the right one.  Node 0 stands for the
-empty subtree and has a hash of zeros.
+A tree is a set of columns that its owner grows.  A node is a row of `NODE_WORDS`, so that a step
+down touches one line of the processor's cache: a left and a right child, or, where the left is
+`LEAF`, the number of a leaf in the place of the right one; then the next node on the list of what
+is to be hashed at its depth, and whether it is on that list.  Node 0 stands for the empty subtree
+and has a hash of zeros.
 """
 
 from __future__ import annotations
@@ -17,6 +19,11 @@ from qnet_actors.kernels.cache import kernel
 
 Array = Any
 
+NODE_WORDS: Final = 4
+LEFT: Final = 0
+RIGHT: Final = 1
+_FOLLOWING: Final = 2
+_MARK: Final = 3
 LEAF: Final = -1
 DEPTH_MAX: Final = 256
 NODES_PER_INSERT_MAX: Final = DEPTH_MAX + 2
@@ -25,6 +32,8 @@ ROOT: Final = 0
 NODES: Final = 1
 LEAVES: Final = 2
 DIRTY_LEAVES: Final = 3
+MARKED: Final = 4
+COUNTERS: Final = 5
 
 _ROWS = "Array(uint8, 2, 'C', readonly=True)"
 _KEY = "Array(uint32, 1, 'C', readonly=True)"
@@ -35,46 +44,42 @@ def _bit(keys: Array, row: Any, depth: Any) -> Any:
     return (np.int64(keys[row, depth >> 3]) >> (7 - (depth & 7))) & 1
 
 
-@kernel(f"boolean({_ROWS}, int64, {_ROWS}, int64)")
+@kernel("boolean(uint64[:, ::1], int64, Array(uint64, 2, 'C', readonly=True), int64)")
 def _same(a: Array, row: Any, b: Array, other: Any) -> Any:
-    difference = np.uint8(0)
-    for k in range(32):
+    difference = np.uint64(0)
+    for k in range(4):
         difference |= a[row, k] ^ b[other, k]
     return difference == 0
 
 
-@kernel("void(int32[::1], int32[::1], int64[::1], int64, int64, int64)")
-def _attach(left: Array, right: Array, counters: Array, parent: Any, side: Any, node: Any) -> None:
+@kernel("void(int32[:, ::1], int64[::1], int64, int64, int64)")
+def _attach(nodes: Array, counters: Array, parent: Any, side: Any, node: Any) -> None:
     if parent == 0:
         counters[ROOT] = node
-    elif side == 1:
-        right[parent] = node
     else:
-        left[parent] = node
+        nodes[parent, side] = node
 
 
-@kernel("void(int32[::1], int32[::1], uint8[::1], int64, int64)")
-def _mark(heads: Array, following: Array, marks: Array, node: Any, depth: Any) -> None:
+@kernel("void(int32[:, ::1], int32[::1], int64[::1], int64, int64)")
+def _mark(nodes: Array, heads: Array, counters: Array, node: Any, depth: Any) -> None:
     """Puts an inner node on the list of its depth, once."""
-    if marks[node] == 0:
-        marks[node] = 1
-        following[node] = heads[depth]
+    if nodes[node, _MARK] == 0:
+        nodes[node, _MARK] = 1
+        nodes[node, _FOLLOWING] = heads[depth]
         heads[depth] = node
+        counters[MARKED] += 1
 
 
 @kernel(
-    f"int64({_ROWS}, {_ROWS}, int64, int64, int32[::1], int32[::1], uint8[::1], int32[::1], "
-    "int32[::1], uint8[:, ::1], uint8[:, ::1], int32[::1], uint8[:, ::1], int64[::1])"
+    f"int64({_ROWS}, {_ROWS}, int64, int64, int32[:, ::1], int32[::1], uint8[:, ::1], "
+    "uint8[:, ::1], int32[::1], uint8[:, ::1], int64[::1])"
 )
 def insert(
     keys: Array,
     values: Array,
     start: Any,
     base: Any,
-    left: Array,
-    right: Array,
-    marks: Array,
-    following: Array,
+    nodes: Array,
     heads: Array,
     leaf_keys: Array,
     leaf_values: Array,
@@ -88,9 +93,12 @@ def insert(
     is the depth of the root; `dirty` takes the nodes of the leaves that were set, `overwritten` the
     values that they had.
     """
+    key_words, value_words = keys.view(np.uint64), values.view(np.uint64)
+    held_keys, held_values = leaf_keys.view(np.uint64), leaf_values.view(np.uint64)
+    overwritten_words = overwritten.view(np.uint64)
     for row in range(start, len(keys)):
         if (
-            counters[NODES] + NODES_PER_INSERT_MAX > len(left)
+            counters[NODES] + NODES_PER_INSERT_MAX > len(nodes)
             or counters[LEAVES] + 1 > len(leaf_keys)
             or counters[DIRTY_LEAVES] + 1 > len(dirty)
         ):
@@ -98,55 +106,78 @@ def insert(
         depth = base
         parent, side = np.int64(0), np.int64(0)
         node = counters[ROOT]
-        while node != 0 and left[node] != LEAF:
-            _mark(heads, following, marks, node, depth)
+        while node != 0 and nodes[node, LEFT] != LEAF:
+            _mark(nodes, heads, counters, node, depth)
             parent, side = node, _bit(keys, row, depth)
-            node = np.int64(right[node]) if side == 1 else np.int64(left[node])
+            node = np.int64(nodes[node, side])
             depth += 1
-        if node != 0 and _same(leaf_keys, right[node], keys, row):
-            slot = np.int64(right[node])
+        if node != 0 and _same(held_keys, nodes[node, RIGHT], key_words, row):
+            slot = np.int64(nodes[node, RIGHT])
             leaf = node
         else:
             slot = counters[LEAVES]
             counters[LEAVES] += 1
             leaf = counters[NODES]
             counters[NODES] += 1
-            left[leaf] = LEAF
-            right[leaf] = slot
+            nodes[leaf, LEFT] = LEAF
+            nodes[leaf, RIGHT] = slot
             leaf_keys[slot] = keys[row]
             while node != 0:
                 # Another leaf stands here: inner nodes go down to where the two part.
                 inner = counters[NODES]
                 counters[NODES] += 1
-                left[inner] = 0
-                right[inner] = 0
-                marks[inner] = 0
-                _mark(heads, following, marks, inner, depth)
-                _attach(left, right, counters, parent, side, inner)
-                own, other = _bit(keys, row, depth), _bit(leaf_keys, right[node], depth)
+                nodes[inner] = 0
+                _mark(nodes, heads, counters, inner, depth)
+                _attach(nodes, counters, parent, side, inner)
+                own, other = _bit(keys, row, depth), _bit(leaf_keys, nodes[node, RIGHT], depth)
                 parent, side = inner, own
                 depth += 1
                 if own != other:
-                    _attach(left, right, counters, inner, other, node)
+                    _attach(nodes, counters, inner, other, node)
                     break
-            _attach(left, right, counters, parent, side, leaf)
-        overwritten[counters[DIRTY_LEAVES]] = leaf_values[slot]
-        leaf_values[slot] = values[row]
+            _attach(nodes, counters, parent, side, leaf)
+        for k in range(4):
+            overwritten_words[counters[DIRTY_LEAVES], k] = held_values[slot, k]
+            held_values[slot, k] = value_words[row, k]
         dirty[counters[DIRTY_LEAVES]] = leaf
         counters[DIRTY_LEAVES] += 1
     return len(keys)
 
 
 @kernel(
-    "void(int64, int32[::1], int32[::1], uint8[::1], int32[::1], int32[::1], uint8[:, ::1], "
-    f"{_ROWS}, {_ROWS}, int32[::1], int64[::1], {_KEY}, {_KEY}, uint64)"
+    "int64(uint64[:, ::1], uint64[:, ::1], int64[::1], int64, int64, int64[::1], "
+    "uint64[:, ::1], int64)"
+)
+def _put(
+    hashes: Array,
+    digests: Array,
+    tile: Array,
+    filled: Any,
+    limit: Any,
+    changed: Array,
+    before: Array,
+    count: Any,
+) -> Any:
+    """Puts a tile of digests in their places; keeps what was there of the nodes below `limit`."""
+    for lane in range(filled):
+        node = tile[lane]
+        if node < limit:
+            changed[count] = node
+            for k in range(4):
+                before[count, k] = hashes[node, k]
+            count += 1
+        for k in range(4):
+            hashes[node, k] = digests[lane, k]
+    return count
+
+
+@kernel(
+    f"int64(int64, int32[:, ::1], int32[::1], uint8[:, ::1], {_ROWS}, {_ROWS}, int32[::1], "
+    f"int64[::1], {_KEY}, {_KEY}, uint64, int64, int64[::1], uint8[:, ::1])"
 )
 def rehash(
     base: Any,
-    left: Array,
-    right: Array,
-    marks: Array,
-    following: Array,
+    nodes: Array,
     heads: Array,
     hashes: Array,
     leaf_keys: Array,
@@ -156,40 +187,58 @@ def rehash(
     leaf_context: Array,
     node_context: Array,
     flags: Any,
-) -> None:
-    """Hashes the leaves that were set and every marked node, deepest first, a tile at a time."""
+    limit: Any,
+    changed: Array,
+    before: Array,
+) -> Any:
+    """Hashes the leaves that were set and every marked node, deepest first, a tile at a time.
+
+    Of the nodes below `limit` it writes the numbers to `changed` and the hashes that they had to
+    `before`, in no order, and returns how many they are.
+    """
     blocks = np.zeros((LANES, BLOCK_BYTES), np.uint8)
     lengths = np.full(LANES, BLOCK_BYTES, np.uint32)
     digests = np.empty((LANES, 32), np.uint8)
-    nodes = np.empty(LANES, np.int64)
-    filled = 0
+    # Words: copying digests byte by byte would take longer than hashing them.
+    block_words, digest_words = blocks.view(np.uint64), digests.view(np.uint64)
+    hash_words, before_words = hashes.view(np.uint64), before.view(np.uint64)
+    tile = np.empty(LANES, np.int64)
+    held_keys, held_values = leaf_keys.view(np.uint64), leaf_values.view(np.uint64)
+    filled, count = 0, 0
     for i in range(counters[DIRTY_LEAVES]):
-        nodes[filled] = dirty[i]
-        slot = right[dirty[i]]
-        blocks[filled, :32] = leaf_keys[slot]
-        blocks[filled, 32:] = leaf_values[slot]
+        tile[filled] = dirty[i]
+        slot = nodes[dirty[i], RIGHT]
+        for k in range(4):
+            block_words[filled, k] = held_keys[slot, k]
+            block_words[filled, 4 + k] = held_values[slot, k]
         filled += 1
         if filled == LANES or i + 1 == counters[DIRTY_LEAVES]:
             hash_rows(blocks, lengths, leaf_context, flags, digests)
-            for lane in range(filled):
-                hashes[nodes[lane]] = digests[lane]
+            count = _put(
+                hash_words, digest_words, tile, filled, limit, changed, before_words, count
+            )
             filled = 0
     counters[DIRTY_LEAVES] = 0
+    counters[MARKED] = 0
     for depth in range(DEPTH_MAX, base - 1, -1):
         node = np.int64(heads[depth])
         heads[depth] = 0
         while node != 0:
-            marks[node] = 0
-            nodes[filled] = node
-            blocks[filled, :32] = hashes[left[node]]
-            blocks[filled, 32:] = hashes[right[node]]
+            nodes[node, _MARK] = 0
+            tile[filled] = node
+            left, right = np.int64(nodes[node, LEFT]), np.int64(nodes[node, RIGHT])
+            for k in range(4):
+                block_words[filled, k] = hash_words[left, k]
+                block_words[filled, 4 + k] = hash_words[right, k]
             filled += 1
-            node = np.int64(following[node])
+            node = np.int64(nodes[node, _FOLLOWING])
             if filled == LANES or node == 0:
                 hash_rows(blocks, lengths, node_context, flags, digests)
-                for lane in range(filled):
-                    hashes[nodes[lane]] = digests[lane]
+                count = _put(
+                    hash_words, digest_words, tile, filled, limit, changed, before_words, count
+                )
                 filled = 0
+    return count
 
 
 @kernel(

@@ -12,9 +12,12 @@ from qnet_actors.rooms import BodiesWanted, CommitReady
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.genesis import Parameters
+from qnet_actors.wire.limits import BATCH_SIZE_BYTES_MAX
 
 PREFETCHED_MAX: Final = 8
 """Commits whose bodies are asked for, or being opened, at a time."""
+HELD_BYTES_MAX: Final = 128 * 1024 * 1024
+"""Of bodies here and asked for: at this, no more are asked for until blocks are executed."""
 
 
 class OutOfOrder(Exception):
@@ -27,6 +30,10 @@ class _Entry:
     digest: bytes
     asked: bool = False
     opening: bool = False
+    size_bytes: int = 0
+    """What its batches take in memory; estimated until they are here."""
+    open_bytes: int = 0
+    """What they take once they are opened, and the witnesses gone."""
     genuine: tuple[bool, ...] = ()
     """Which of the batches are what their naming says."""
     open: OpenCommit | None = None
@@ -44,6 +51,8 @@ class Pipeline:
         # Consensus holds back what is further ahead; the bound catches it where it does not.
         self._commits_max: Final = 2 * parameters.commit_lag + PREFETCHED_MAX
         self._entries: deque[_Entry] = deque()
+        self._batch_bytes = BATCH_SIZE_BYTES_MAX
+        """The largest batch of the commit that came last: what is expected of the next ones."""
         self._last_index = tip.commit_index
         self._last_digest = tip.commit_digest
         self._cutter = Cutter(parameters, tip)
@@ -82,11 +91,16 @@ class Pipeline:
         """What to ask the mempool for now, so that it is here when its turn comes."""
         wanted: list[BodiesWanted] = []
         under_way = sum(entry.asked and entry.open is None for entry in self._entries)
+        held = sum(entry.size_bytes for entry in self._entries)
         for entry in self._entries:
-            if under_way >= PREFETCHED_MAX:
+            # What waits for the end of its block takes less than the bound, so this never waits for
+            # itself.
+            if under_way >= PREFETCHED_MAX or held >= HELD_BYTES_MAX:
                 break
             if not entry.asked and entry.open is None:
                 entry.asked = True
+                entry.size_bytes = self._batch_bytes * len(entry.ready.batches)
+                held += entry.size_bytes
                 under_way += 1
                 digests = tuple(ref.digest for _, ref in entry.ready.batches)
                 wanted.append(BodiesWanted(entry.ready.commit.index, digests))
@@ -106,6 +120,11 @@ class Pipeline:
             (batch.header.author, batch.ref) == name
             for batch, name in zip(batches, named, strict=True)
         )
+        sizes = [len(batch.bodies) + len(batch.witnesses) for batch in batches]
+        self._batch_bytes = max(sizes)
+        entry.size_bytes = sum(sizes)
+        # The canonical bodies are expanded beside the columns.
+        entry.open_bytes = 2 * sum(len(batch.bodies) for batch in batches)
         entry.opening = True
         return True
 
@@ -113,6 +132,7 @@ class Pipeline:
         """The batches of a commit are opened; a commit executed meanwhile is passed over."""
         entry = self._entry(commit_index)
         if entry is not None and entry.open is None:
+            entry.size_bytes = entry.open_bytes
             kept = zip(batches, entry.genuine, strict=True)
             self._open(entry, tuple(batch for batch, genuine in kept if genuine))
 

@@ -18,7 +18,7 @@ from qnet_actors.wire.dag import Commit
 class SnapshotSettings:
     """When snapshots are made and taken over."""
 
-    every_bytes: int = 128 * 1024 * 1024
+    every_bytes: int = 64 * 1024 * 1024
     """After so many bytes of blocks one is made at the next checkpoint."""
     ahead_blocks_min: int = 2_048
     """Fewer blocks are taken one after the other: their history is then here too."""

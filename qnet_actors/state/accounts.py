@@ -64,11 +64,13 @@ class Accounts:
     def rows(self, addresses: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """The rows of accounts; those that do not exist get one, of zeros."""
         known = self._rows
-        for address in addresses:
-            if address not in known:
-                known[address] = len(known)
+        rows = np.fromiter(
+            map(known.get, addresses, repeat(-1)), dtype=np.int64, count=len(addresses)
+        )
+        for place in np.flatnonzero(rows < 0).tolist():
+            rows[place] = known.setdefault(addresses[place], len(known))
         self._reserve(len(known))
-        return np.fromiter(map(known.__getitem__, addresses), dtype=np.int64, count=len(addresses))
+        return rows
 
     def row(self, address: bytes) -> int | None:
         """The row of one account; None: it does not exist."""

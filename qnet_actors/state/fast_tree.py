@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +17,6 @@ from qnet_actors.wire.hashing import STATE_LEAF, STATE_NODE, ZERO_DIGEST
 _LEAVES_LEAST: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
 class _Before:
     """What an update overwrote.
 
@@ -27,14 +25,36 @@ class _Before:
     below `nodes`, with these hashes and values where they differ from those of now.
     """
 
-    root: int
-    nodes: int
-    changed: npt.NDArray[np.int64]
-    """Nodes that were hashed anew, rising."""
-    hashes: npt.NDArray[np.uint8]
-    leaves: npt.NDArray[np.int64]
-    """Leaves that were set, as nodes, rising."""
-    values: npt.NDArray[np.uint8]
+    __slots__ = ("hashes", "nodes", "root", "values")
+
+    def __init__(self, root: int, nodes: int, hashes: _Column, values: _Column) -> None:
+        self.root = root
+        self.nodes = nodes
+        self.hashes = hashes
+        """Of the nodes that were hashed anew."""
+        self.values = values
+        """Of the leaves that were set, by their nodes."""
+
+
+class _Column:
+    """Digests by node; sorted when one is asked for, since most never are."""
+
+    __slots__ = ("_digests", "_nodes", "_sorted")
+
+    def __init__(self, nodes: npt.NDArray[Any], digests: npt.NDArray[np.uint8]) -> None:
+        self._nodes = nodes
+        self._digests = digests
+        self._sorted = False
+
+    def get(self, node: int) -> bytes | None:
+        if not self._sorted:
+            order = np.argsort(self._nodes)
+            self._nodes, self._digests = self._nodes[order], self._digests[order]
+            self._sorted = True
+        place = int(np.searchsorted(self._nodes, node))
+        if place < len(self._nodes) and self._nodes[place] == node:
+            return bytes(self._digests[place])
+        return None
 
 
 class FastTree:
@@ -51,15 +71,12 @@ class FastTree:
         self._before: deque[_Before] = deque(maxlen=kept)
         self._depth: Final = depth
         nodes = 2 * _LEAVES_LEAST + kernels.NODES_PER_INSERT_MAX
-        self._left = np.zeros(nodes, dtype=np.int32)
-        self._right = np.zeros(nodes, dtype=np.int32)
-        self._marks = np.zeros(nodes, dtype=np.uint8)
-        self._following = np.zeros(nodes, dtype=np.int32)
+        self._nodes = np.zeros((nodes, kernels.NODE_WORDS), dtype=np.int32)
         self._hashes = np.zeros((nodes, 32), dtype=np.uint8)
         self._leaf_keys = np.zeros((_LEAVES_LEAST, 32), dtype=np.uint8)
         self._leaf_values = np.zeros((_LEAVES_LEAST, 32), dtype=np.uint8)
         self._heads = np.zeros(kernels.DEPTH_MAX + 1, dtype=np.int32)
-        self._counters = np.zeros(4, dtype=np.int64)
+        self._counters = np.zeros(kernels.COUNTERS, dtype=np.int64)
         # Node 0 is the empty subtree.
         self._counters[kernels.NODES] = 1
 
@@ -80,10 +97,7 @@ class FastTree:
                 values,
                 done,
                 self._depth,
-                self._left,
-                self._right,
-                self._marks,
-                self._following,
+                self._nodes,
                 self._heads,
                 self._leaf_keys,
                 self._leaf_values,
@@ -94,15 +108,13 @@ class FastTree:
             if done == len(keys):
                 break
             self._grow()
-        if self._before.maxlen:
-            self._before.append(self._overwritten(root, nodes, dirty, overwritten))
-        self.version += 1
-        kernels.rehash(
+        limit = nodes if self._before.maxlen else 0
+        most = int(self._counters[kernels.MARKED]) + len(dirty) if limit else 0
+        changed = np.empty(most, dtype=np.int64)
+        before = np.empty((most, 32), dtype=np.uint8)
+        count = kernels.rehash(
             self._depth,
-            self._left,
-            self._right,
-            self._marks,
-            self._following,
+            self._nodes,
             self._heads,
             self._hashes,
             self._leaf_keys,
@@ -112,7 +124,13 @@ class FastTree:
             context_key(STATE_LEAF),
             context_key(STATE_NODE),
             MATERIAL,
+            limit,
+            changed,
+            before,
         )
+        hashes = _Column(changed[:count].copy(), before[:count].copy())
+        self._before.append(_Before(root, nodes, hashes, _Column(dirty, overwritten)))
+        self.version += 1
 
     def root(self, version: int | None = None) -> Subtree:
         """The root of this tree; (EMPTY, zeros) where there is no key.
@@ -123,7 +141,7 @@ class FastTree:
         node = undo[0].root if undo else int(self._counters[kernels.ROOT])
         if not node:
             return Subtree(Kind.EMPTY, ZERO_DIGEST)
-        kind = Kind.LEAF if self._left[node] == kernels.LEAF else Kind.NODE
+        kind = Kind.LEAF if self._is_leaf(node) else Kind.NODE
         return Subtree(kind, self._hash(node, undo))
 
     def prove(self, key: bytes, version: int | None = None) -> tuple[bool, AccountProof]:
@@ -137,16 +155,14 @@ class FastTree:
         node = undo[0].root if undo else int(self._counters[kernels.ROOT])
         siblings: list[bytes] = []
         depth = self._depth
-        while node and self._left[node] != kernels.LEAF:
-            children = [
-                self._standing(int(child[node]), nodes) for child in (self._left, self._right)
-            ]
+        while node and not self._is_leaf(node):
+            children = [self._standing(child, nodes) for child in self._children(node)]
             side = bit(key, depth)
             siblings.append(self._hash(children[1 - side], undo))
             node, depth = children[side], depth + 1
         if not node:
             return False, AccountProof(tuple(siblings), None)
-        found = self._leaf_keys[self._right[node]].tobytes()
+        found = self._leaf_keys[self._nodes[node, kernels.RIGHT]].tobytes()
         if found == key:
             return True, AccountProof(tuple(siblings), None)
         other = OtherLeaf(found, self._value(node, undo))
@@ -170,36 +186,28 @@ class FastTree:
             if node < nodes:
                 if node:
                     return node
-            elif self._left[node] != kernels.LEAF:
-                waiting += (int(self._left[node]), int(self._right[node]))
+            elif not self._is_leaf(node):
+                waiting += self._children(node)
         return 0
+
+    def _is_leaf(self, node: int) -> bool:
+        return bool(self._nodes[node, kernels.LEFT] == kernels.LEAF)
+
+    def _children(self, node: int) -> list[int]:
+        children: list[int] = self._nodes[node, : kernels.RIGHT + 1].tolist()
+        return children
 
     def _hash(self, node: int, undo: list[_Before]) -> bytes:
         for before in undo:
-            if (place := _place(before.changed, node)) is not None:
-                return bytes(before.hashes[place])
+            if (digest := before.hashes.get(node)) is not None:
+                return digest
         return bytes(self._hashes[node])
 
     def _value(self, leaf: int, undo: list[_Before]) -> bytes:
         for before in undo:
-            if (place := _place(before.leaves, leaf)) is not None:
-                return bytes(before.values[place])
-        return bytes(self._leaf_values[self._right[leaf]])
-
-    def _overwritten(
-        self,
-        root: int,
-        nodes: int,
-        dirty: npt.NDArray[np.int32],
-        values: npt.NDArray[np.uint8],
-    ) -> _Before:
-        """What hashing is about to overwrite in the tree that had `nodes` nodes."""
-        order = np.argsort(dirty)
-        order = order[: np.searchsorted(dirty[order], nodes)]
-        leaves = dirty[order].astype(np.int64)
-        inner = np.flatnonzero(self._marks[:nodes].view(np.bool_))
-        changed = np.sort(np.concatenate([inner, leaves]))
-        return _Before(root, nodes, changed, self._hashes[changed], leaves, values[order])
+            if (digest := before.values.get(leaf)) is not None:
+                return digest
+        return bytes(self._leaf_values[self._nodes[leaf, kernels.RIGHT]])
 
     def _grow(self) -> None:
         """Doubles whichever columns ran out."""
@@ -207,18 +215,9 @@ class FastTree:
         if counters[kernels.LEAVES] + 1 > len(self._leaf_keys):
             self._leaf_keys = _doubled(self._leaf_keys)
             self._leaf_values = _doubled(self._leaf_values)
-        if counters[kernels.NODES] + kernels.NODES_PER_INSERT_MAX > len(self._left):
-            self._left = _doubled(self._left)
-            self._right = _doubled(self._right)
-            self._marks = _doubled(self._marks)
-            self._following = _doubled(self._following)
+        if counters[kernels.NODES] + kernels.NODES_PER_INSERT_MAX > len(self._nodes):
+            self._nodes = _doubled(self._nodes)
             self._hashes = _doubled(self._hashes)
-
-
-def _place(rising: npt.NDArray[np.int64], number: int) -> int | None:
-    """Where a number stands in a column of rising ones."""
-    place = int(np.searchsorted(rising, number))
-    return place if place < len(rising) and rising[place] == number else None
 
 
 def _doubled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:

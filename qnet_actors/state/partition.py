@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import lt
 from threading import Lock
 from typing import Final
 
@@ -100,7 +100,11 @@ class Partition:
             self._overwritten.popleft()
         changed = None
         if self._changed:
-            changed = self.accounts.at(np.unique(np.concatenate(self._changed)))
+            # A flag for each account takes less than sorting out which rows stand twice.
+            flags = np.zeros(len(self.accounts), dtype=np.bool_)
+            for rows in self._changed:
+                flags[rows] = True
+            changed = self.accounts.at(np.flatnonzero(flags))
             self._changed.clear()
         return Cut(height, self._writes, changed)
 
@@ -331,7 +335,7 @@ def write_set_columns(write_set: WriteSet) -> tuple[npt.NDArray[np.uint8], Accou
         raise QnetError(Code.DATA_CORRUPT, "the columns of a write set differ in length")
     addresses = np.frombuffer(write_set.addresses, dtype=np.uint8).reshape(count, 32)
     keys = split_rows(addresses)
-    if any(a >= b for a, b in pairwise(keys)):
+    if not all(map(lt, keys, keys[1:])):
         raise QnetError(Code.DATA_CORRUPT, "the addresses of a write set do not rise")
     values = AccountColumns(
         np.frombuffer(write_set.nonces, dtype="<u8"),

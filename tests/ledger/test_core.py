@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from qnet_actors.ledger import LedgerCore, MemoryLog, SnapshotSettings, recover
+from qnet_actors.ledger import LedgerCore, MemoryLog, SnapshotSettings, pipeline, recover
 from qnet_actors.ledger.pipeline import PREFETCHED_MAX
 from qnet_actors.rooms import (
     Bodies,
@@ -152,6 +152,35 @@ def test_bodies_are_prefetched_within_a_bound():
         rig.answer(rig.asked.pop())
     assert rig.tip.height == PREFETCHED_MAX + 4
     assert [e.record.header.height for e in rig.executed] == list(range(1, PREFETCHED_MAX + 5))
+
+
+def test_bodies_are_prefetched_within_a_bound_of_bytes(monkeypatch):
+    # Any body is too much, so each commit waits until the one before is executed.
+    monkeypatch.setattr(pipeline, "HELD_BYTES_MAX", 1)
+    rig = Rig(GENESIS)
+    rig.hold_bodies = True
+    commits = Commits()
+    for i in range(4):
+        batch = batch_of(i % 8, i // 8)
+        rig.commit(commits.next(GENESIS_MS + 200 * (i + 1), [batch]), [batch])
+    for height in range(1, 5):
+        assert len(rig.asked) == 1
+        rig.answer(rig.asked.pop())
+        assert rig.tip.height == height
+
+
+def test_expected_bodies_count_until_their_size_is_known(monkeypatch):
+    # Before any batch is here the largest possible is expected, then one like the last.
+    monkeypatch.setattr(pipeline, "HELD_BYTES_MAX", 2 * BATCH_SIZE_BYTES_MAX)
+    rig = Rig(GENESIS)
+    rig.hold_bodies = True
+    commits = Commits()
+    for i in range(PREFETCHED_MAX):
+        batch = batch_of(i, 0)
+        rig.commit(commits.next(GENESIS_MS + 200 * (i + 1), [batch]), [batch])
+    assert len(rig.asked) == 2
+    rig.answer(rig.asked.pop(0))
+    assert len(rig.asked) == PREFETCHED_MAX - 1
 
 
 def test_any_timing_gives_the_same_blocks():

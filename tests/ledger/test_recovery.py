@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from qnet_actors.ledger import MemoryLog, recover
+from qnet_actors.ledger import MemoryLog, recover, recovery
 from qnet_actors.ledger.writes import BlockWrite
 from qnet_actors.state import State
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC
@@ -39,20 +39,32 @@ def test_the_whole_log():
     assert recovered.bytes_since_snapshot == sum(len(block.encoded) for block in blocks())
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+def test_the_last_checkpoint_is_found_wherever_it_stands(count, monkeypatch):
+    monkeypatch.setattr(recovery, "_CHUNK_RECORDS", 2)
+    log = MemoryLog()
+    log.write(blocks()[:count])
+    expected = [b.record.header.height for b in blocks()[:count] if b.record.checkpoint is not None]
+    assert recovery._last_checkpoint(log, GENESIS) == max(expected, default=0)
+    recovered = recover(log, GENESIS)
+    assert recovered.tip.height == count
+    assert (recovered.checkpoint is None) == (not expected)
+
+
 def test_nothing_at_all():
     recovered = recover(MemoryLog(), GENESIS)
     assert (recovered.tip.height, recovered.commits, recovered.checkpoint) == (0, (), None)
     assert len(recovered.state) == 8
 
 
-@pytest.mark.parametrize("what", ["header", "last_header", "write_set", "both", "root"])
+@pytest.mark.parametrize("what", ["header", "last_header", "write_set", "both", "root", "no_root"])
 def test_damage_is_found(what):
     record = BLOCK_RECORD_CODEC.decode(blocks()[7].encoded)
     header = msgspec.structs.replace(record.header, gas_used=1)
     written = msgspec.structs.replace(
         record.write_set, balances=bytes(len(record.write_set.balances))
     )
-    checkpointed = next(b for b in blocks() if b.record.checkpoint is not None)
+    checkpointed = [b for b in blocks() if b.record.checkpoint is not None][-1]
     height = checkpointed.record.header.height
     checkpoint = checkpointed.record.checkpoint
     assert checkpoint is not None
@@ -70,6 +82,7 @@ def test_damage_is_found(what):
         "root": lambda: damaged(
             height, checkpoint=msgspec.structs.replace(checkpoint, state_root=bytes(32))
         ),
+        "no_root": lambda: damaged(height, checkpoint=None),
     }[what]()
     with pytest.raises(QnetError) as caught:
         recover(log, GENESIS)
