@@ -25,6 +25,7 @@ from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, Certificate
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.genesis import Genesis, Parameters
+from qnet_actors.wire.limits import BATCH_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest
 from qnet_actors.wire.snapshots import SECTION_ACCOUNTS_CODEC
 from tests.ledger.rig import VERIFIER, Rig, certify, keys
