@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final, Protocol
 
 from qnet_actors.light.checkpoints import check_certificate
@@ -46,7 +47,7 @@ class FinalTransaction:
 
 
 class LightClient:
-    """Checks what it is shown against a genesis, and never goes back.
+    """Checks what it is shown against a genesis, and never goes back; threads may share it.
 
     `height` is that of the newest checkpoint it has accepted: an older state, though truly
     certified, is refused, so no gateway can show the past as the present.  How old the newest one
@@ -59,6 +60,7 @@ class LightClient:
         self._committee: Final = genesis.committee()
         self._verifier: Final = _Rows(signatures)
         self._newest: Checkpoint | None = None
+        self._lock: Final = Lock()
 
     @property
     def height(self) -> int:
@@ -74,12 +76,14 @@ class LightClient:
         if checkpoint == self._newest:
             return checkpoint
         check_certificate(self.chain_id, self._committee, certificate, self._verifier)
-        if self._newest is not None and checkpoint.height == self.height:
-            raise QnetError(
-                Code.DIVERGED, f"a quorum signed two checkpoints at height {checkpoint.height}"
-            )
-        if checkpoint.height > self.height:
-            self._newest = checkpoint
+        with self._lock:
+            newest = self._newest
+            if newest is None or checkpoint.height > newest.height:
+                self._newest = checkpoint
+            elif checkpoint.height == newest.height and checkpoint != newest:
+                raise QnetError(
+                    Code.DIVERGED, f"a quorum signed two checkpoints at height {checkpoint.height}"
+                )
         return checkpoint
 
     def account(self, address: bytes, proved: ProvedAccount) -> tuple[Checkpoint, Account | None]:
