@@ -222,7 +222,7 @@ class Simulation:
             clients,
             self.genesis.chain_id(),
             self.shards,
-            (20, self.rng.randrange(80, 240)),
+            (30, self.rng.randrange(120, 360)),
             lambda: len(self.checks.expected.blocks),
             config.submitted_max,
         )

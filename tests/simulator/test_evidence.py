@@ -3,6 +3,7 @@
 import pytest
 
 from qnet_actors.crypto import BatchVerifier, simulator_provider
+from qnet_actors.simulator.adversary import Attack
 from qnet_actors.simulator.faults import Fault
 from qnet_actors.simulator.result import Verdict
 from qnet_actors.simulator.rooms import RealRooms
@@ -19,8 +20,15 @@ LIES = SimConfig(
 
 
 @pytest.mark.parametrize("seed", [3, 5])
-def test_every_honest_validator_holds_proofs_against_an_equivocator(seed: int):
+def test_every_honest_validator_holds_proofs_against_an_equivocator(seed: int, monkeypatch):
     simulation = Simulation(seed, LIES, RealRooms)
+    (adversary,) = simulation.adversaries
+
+    def equivocate() -> None:
+        adversary.active = [Attack.EQUIVOCATE]
+        adversary._favoured = [(adversary.index + 1) % 4]
+
+    monkeypatch.setattr(adversary, "choose", equivocate)
     result = simulation.run()
     assert result.verdict == Verdict.PASS, result.reason
     assert result.attacks["equivocate"] > 0
