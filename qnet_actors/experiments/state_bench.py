@@ -171,7 +171,7 @@ def run_state_bench(options: StateOptions, directory: Path, say: Say) -> StateRe
     rate = _rate(picks, seconds)
     whole = [c for c in (*commits, *during) if not c.checkpoint]
     idle = [c for c in whole if not (c.sealing or c.snapshotting)]
-    sealing = [c for c in whole if c.sealing]
+    sealing = [c for c in whole if c.sealing and not c.snapshotting]
     idle_ms, sealing_ms = (_milliseconds(c.commit_ms for c in of) for of in (idle, sealing))
     return StateResult(
         accounts=options.accounts,
@@ -211,8 +211,9 @@ def _during_seals(ledger: BenchLedger, picks: Sequence[Addresses], seals: int) -
     done, before = 0, False
     while done < seals:
         commits.append(ledger.commit(picks[len(commits) % len(picks)]))
-        done += commits[-1].sealing and not before
-        before = commits[-1].sealing
+        alone = commits[-1].sealing and not commits[-1].snapshotting
+        done += alone and not before
+        before = alone
     return commits
 
 

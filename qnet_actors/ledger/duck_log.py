@@ -61,9 +61,9 @@ class DuckLog:
     """A `BlockLog` in a directory of DuckDB files.
 
     `write` belongs to one thread; everything else may be called from any.  A thread of its own
-    makes the next segment ahead of its time, seals full ones and writes snapshots; where that
-    fails, the next `write` raises.  A writer that fills segments faster than they are sealed waits
-    for the sealing, so at most two full ones are in memory.
+    makes the next segment ahead of its time and seals full ones, another writes snapshots; where
+    that fails, the next `write` raises.  A writer that fills segments faster than they are sealed
+    waits for the sealing, so at most two full ones are in memory.
     """
 
     def __init__(self, directory: Path, chain_id: bytes, options: LogOptions | None = None) -> None:
@@ -85,6 +85,8 @@ class DuckLog:
         self._index = Index(directory / "index.duckdb", chain_id, self._options)
         self._snapshots = Snapshots(directory, chain_id, self._options)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="ledger-background")
+        # A snapshot of a large state takes seconds, for which no segment may wait.
+        self._snapshot_thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-snapshot")
         # An empty segment's file: a copy takes a tenth of the time that DuckDB takes to make one.
         self._empty: bytes | None = None
         self._snapshotting: list[Future[None]] = []
@@ -118,7 +120,7 @@ class DuckLog:
                 case CertificateWrite(certificate=certificate):
                     certificates.append(certificate)
                 case SnapshotWrite():
-                    writing = self._background.submit(self._snapshots.write, write)
+                    writing = self._snapshot_thread.submit(self._snapshots.write, write)
                     self._snapshotting.append(writing)
                 case JoinWrite(manifest=manifest):
                     self._snapshots.begin_join(manifest)
@@ -361,6 +363,7 @@ class DuckLog:
             return
         self._closed = True
         self._background.shutdown(wait=True)
+        self._snapshot_thread.shutdown(wait=True)
         with self._files:
             for segment in self._open.values():
                 segment.close()

@@ -316,7 +316,7 @@ def test_a_fault_behind_the_writers_back_stops_the_next_write(tmp_path):
     (tmp_path / "state-000000000003.building").mkdir()
     state = State()
     log.write([*blocks()[:3], SnapshotWrite(3, bytes(32), (), state.snapshot())])
-    log._background.submit(int).result()
+    log._snapshot_thread.submit(int).result()
     with pytest.raises(QnetError, match="could not be created"):
         log.write(blocks()[3:4])
     log.close()
