@@ -59,6 +59,8 @@ class Received:
 
     peer: int
     data: bytes
+    block: DagBlock | None = None
+    """What `data` decodes to, where that is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class BlockRules:
         for item in received:
             block, code = None, Code.SUCCESS
             try:
-                block = decode_dag_block(item.data)
+                block = decode_dag_block(item.data) if item.block is None else item.block
                 self.check_form(block)
             except QnetError as error:
                 block, code = None, error.code

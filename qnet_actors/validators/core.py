@@ -107,7 +107,9 @@ class ValidatorCore:
         self._archive: Final = Archive(2 * genesis.parameters.gc_depth)
         gc_depth = genesis.parameters.gc_depth
         self._peers: Final = Peers(self._dag, self._archive, committee, own, gc_depth)
-        self._intake: Final = Intake(self._peers.indices, self._synchronizer.knows)
+        self._intake: Final = Intake(
+            self._peers.indices, self._synchronizer.knows, self._synchronizer.is_spare
+        )
         self._checkpoints: Final = Checkpoints(committee)
         self._custody: Final = Custody(self._dag, self._ordering, self._synchronizer, own)
         self._own_batches: Final = self._custody.own

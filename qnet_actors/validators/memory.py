@@ -8,7 +8,9 @@ those that answer, which holds its own block of round r - 1.
 
 Peers may lie.  A claim counts where stake with an honest validator in it makes it, or where the
 block itself arrives; a single claim only delays.  An answer counts for H once its round is held
-here too, so that nobody can name a round that does not exist.
+here too, so that nobody can name a round that does not exist.  An answer whose round never comes,
+from less stake than holds an honest validator for certain, is waited for while its peer repeats
+itself often enough to have delivered the blocks as well; then it counts for the rounds that came.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from qnet_actors.wire.committee import Committee
 
 CLAIM_WAIT_MS: Final = 5_000
 """How long a claim of lost blocks that comes without the block holds the validator back."""
+REPEATS_MAX: Final = 30
+"""How often a peer may say where it stands, about once a second, without its round being here."""
 
 
 class MemoryGuard:
@@ -35,6 +39,10 @@ class MemoryGuard:
         """Peer -> until when its claim is waited for."""
         self._rounds: dict[int, int] = {}
         """Peer -> the round that it held when memory was known to be lost."""
+        self._repeats: dict[int, int] = {}
+        """Peer -> how often it spoke since only such answers were wanting."""
+        self._wanting: frozenset[int] = frozenset()
+        """Peers whose round is not here, where all but less than an honest stake's are."""
         self.lost = False
         """Memory is lost and the first safe round not known yet."""
         self.round_min = round_min
@@ -59,6 +67,8 @@ class MemoryGuard:
             # Whoever holds nothing may have lost its memory too.
             if round_ > 0:
                 self._rounds.setdefault(peer, round_)
+            if peer in self._wanting:
+                self._repeats[peer] = self._repeats.get(peer, 0) + 1
             return
         if your_round > self._last_round:
             self._claims.setdefault(peer, now_ms + CLAIM_WAIT_MS)
@@ -74,15 +84,26 @@ class MemoryGuard:
             self.lost = True
             self._claims.clear()
             self._rounds.clear()
+            self._repeats.clear()
 
     def admitted(self, highest_round: int) -> bool:
         """The DAG has grown; returns whether the first safe round is known from now on."""
         if not self.lost:
             return False
+        stake_of = self._committee.stake_of
         held = [peer for peer, round_ in self._rounds.items() if round_ <= highest_round]
-        if self._committee.stake_of(held) < self._committee.quorum:
-            return False
-        self.round_min = max(self.round_min, max(self._rounds[peer] for peer in held) + 2)
+        wanting = frozenset(self._rounds) - frozenset(held)
+        few = stake_of(wanting) < self._committee.validity
+        self._wanting = wanting if few else frozenset()
+        if stake_of(held) < self._committee.quorum:
+            if not few or any(self._repeats.get(peer, 0) < REPEATS_MAX for peer in wanting):
+                return False
+            if stake_of(self._rounds) < self._committee.quorum:
+                return False
+            # An honest peer's blocks would have come by now: whatever these hold is here.
+            held = list(self._rounds)
+        rounds = [min(self._rounds[peer], highest_round) for peer in held]
+        self.round_min = max(self.round_min, max(rounds) + 2)
         self.lost = False
         self._count(held)
         return True

@@ -88,6 +88,10 @@ class Synchronizer:
         """Whether the block is admitted or waits."""
         return digest in self._dag or digest in self._waiting
 
+    def is_spare(self, ref: BlockRef) -> bool:
+        """Whether a valid block would be dropped: nobody asked for one more of its slot."""
+        return ref not in self._absent and self._variants(ref) >= VARIANTS_UNSOLICITED_MAX
+
     def waiting_at(self, round_: int, author: int) -> list[DagBlock]:
         """The blocks of a slot that wait."""
         return self._slots.get((author, round_), [])
@@ -98,7 +102,7 @@ class Synchronizer:
         if ref.round <= self._dag.gc_round or self.knows(ref.digest):
             return []
         # A block that a waiting one names was asked for, so it is no unsolicited variant.
-        if ref not in self._absent and self._variants(ref) >= VARIANTS_UNSOLICITED_MAX:
+        if self.is_spare(ref):
             self.dropped += 1
             return []
         absent = [a for a in block.header.ancestors if not self._dag.covers(a)]

@@ -10,7 +10,10 @@ from qnet_actors.wire.limits import GAS_LIMIT_MAX, GAS_PRICE_MAX
 from qnet_actors.wire.transactions import (
     GAS_ACCESS_ENTRY,
     GAS_PAYMENT,
+    GAS_REGISTER,
+    GAS_REPORT,
     GAS_ROTATE_KEY,
+    GAS_STAKE,
     GAS_TRANSFER,
     MultiTransfer,
     Payment,
@@ -30,6 +33,9 @@ def test_table():
         "multi-transfer, first payment": str(GAS_TRANSFER),
         "multi-transfer, each further payment": str(GAS_PAYMENT),
         "rotate key": str(GAS_ROTATE_KEY),
+        "register validator": str(GAS_REGISTER),
+        "stake, unstake": str(GAS_STAKE),
+        "report equivocation": str(GAS_REPORT),
         "each declared access": str(GAS_ACCESS_ENTRY),
     }
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from qnet_actors.validators.memory import CLAIM_WAIT_MS, MemoryGuard
+from qnet_actors.validators.memory import CLAIM_WAIT_MS, REPEATS_MAX, MemoryGuard
 from tests.validators.support import make_genesis
 
 NOW = 50_000
@@ -69,6 +69,33 @@ def test_one_that_holds_nothing_or_names_a_round_that_never_comes_is_not_counted
     made.answered(3, 11, 10**12, NOW)
     assert not made.admitted(1_000)
     assert made.lost
+
+
+def test_one_liar_with_a_round_that_never_comes_delays_and_no_more() -> None:
+    made = guard()
+    made.forgot()
+    for peer, round_ in ((1, 20), (2, 22), (3, 10**12)):
+        made.answered(peer, 0, round_, NOW)
+    assert not made.admitted(10)
+    for _ in range(2 * REPEATS_MAX):
+        made.answered(3, 0, 10**12, NOW)
+    assert not made.admitted(21), "an honest answer is wanting too, so nothing is counted"
+    assert not made.admitted(22)
+    for repeat in range(REPEATS_MAX):
+        assert not made.admitted(24), repeat
+        made.answered(3, 0, 10**12, NOW)
+    assert made.admitted(24)
+    assert made.round_min == 26
+    assert made.may_sign(NOW)
+
+
+def test_two_liars_of_four_are_not_waited_out() -> None:
+    made = guard()
+    made.forgot()
+    for _ in range(3 * REPEATS_MAX):
+        for peer, round_ in ((1, 20), (2, 10**12), (3, 10**12)):
+            made.answered(peer, 0, round_, NOW)
+        assert not made.admitted(30)
 
 
 def test_the_first_answer_counts_so_that_the_end_does_not_run_away() -> None:

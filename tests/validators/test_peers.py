@@ -6,10 +6,10 @@ from qnet_actors.validators import peers as module
 from qnet_actors.validators.dag import Dag
 from qnet_actors.validators.intake import BLOCKS_PER_JOB_MAX, BLOCKS_PER_PEER_MAX, Intake
 from qnet_actors.validators.peers import RESEND_MS, Archive, Peers
-from qnet_actors.wire.dag import BlockRef, decode_dag_block
+from qnet_actors.wire.dag import BlockRef, DagBlock, decode_dag_block
 from qnet_actors.wire.messages import DagBlocks, PeerStatus
 from tests.validators.drawing import Drawing
-from tests.validators.support import make_genesis
+from tests.validators.support import genesis_blocks, make_block, make_genesis
 
 FULL = "A->* B->* C->* D->*"
 COMMITTEE = make_genesis().committee()
@@ -138,6 +138,27 @@ def test_what_is_known_is_not_checked_again_until_it_is_dropped() -> None:
     known.clear()
     intake.add(1, [b"bytes"])
     assert [item.data for item in intake.take()] == [b"bytes"]
+
+
+def test_one_block_signed_in_many_ways_costs_one_verification() -> None:
+    known: set[bytes] = set()
+    intake = Intake((1, 2), knows=known.__contains__)
+    block = make_block(1, 2, genesis_blocks(make_genesis()))
+    signed = [DagBlock(block.header, bytes([i]) * 32).encoded for i in range(9)]
+    intake.add(1, signed)
+    intake.add(2, signed[:1])
+    assert [(item.peer, item.data) for item in intake.take()] == [(1, signed[0]), (2, signed[0])]
+    assert intake.dropped == 8
+    known.add(block.digest)
+    intake.add(1, signed)
+    assert not intake.take()
+
+
+def test_variants_that_would_be_dropped_are_not_verified() -> None:
+    intake = Intake((1,), knows=lambda digest: False, is_spare=lambda ref: ref.author == 2)
+    zero = genesis_blocks(make_genesis())
+    intake.add(1, [make_block(1, author, zero).encoded for author in (1, 2, 3)])
+    assert [item.block.ref.author for item in intake.take() if item.block] == [1, 3]
 
 
 def test_half_of_gc_depth_is_far_behind_where_that_is_less() -> None:
