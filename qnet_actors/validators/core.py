@@ -116,7 +116,9 @@ class ValidatorCore:
         self._proposer: Final = Proposer(self._dag, committee, own, recovered.own)
         self._pacemaker: Final = Pacemaker(genesis.parameters, recovered.own.round)
         self._guard: Final = MemoryGuard(committee, own, recovered.own.round, recovered.round_min)
-        self._journal: Final = JournalWriter(self._snapshot, is_new=recovered.is_new)
+        self._journal: Final = JournalWriter(
+            self._snapshot, self._dag.blocks, is_new=recovered.is_new
+        )
         self._evidence: Final = EvidenceBook(self._rules, self._peers.indices, recovered.evidence)
         self._seen_rounds = [0] * len(committee)
         """Author -> the highest round of a valid block seen."""
@@ -485,7 +487,6 @@ class ValidatorCore:
             pending=tuple(
                 PendingCommit(item.commit, item.batches) for item in self._queue.unexecuted
             ),
-            blocks=tuple(block.encoded for block in self._dag.blocks()),
             evidence=self._evidence.equivocations(),
         )
 

@@ -15,7 +15,7 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -31,6 +31,8 @@ from qnet_actors.wire.limits import DAG_BLOCK_SIZE_BYTES_MAX
 
 JOURNAL_VERSION: Final = 2
 FRAME_SIZE_BYTES_MAX: Final = 1 << 30
+FRAME_BLOCKS_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of blocks in one frame; what is more goes into the next."""
 
 # The disk, the quota, or the greatest file that the process may write.
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -55,7 +57,10 @@ class PendingCommit(Struct, frozen=True):
 
 
 class SnapshotEntry(Struct, frozen=True, tag=2):
-    """All that is needed to go on, but for what comes after it in the journal."""
+    """All that is needed to go on, but for what comes after it in the journal.
+
+    First of all that is the admitted blocks above gc_round, ancestors first, in the same write.
+    """
 
     version: Unsigned
     chain_id: Digest
@@ -69,8 +74,6 @@ class SnapshotEntry(Struct, frozen=True, tag=2):
     commits: tuple[Commit, ...]
     """The last ones, oldest first, back to gc_round."""
     pending: tuple[PendingCommit, ...]
-    blocks: tuple[bytes, ...]
-    """Admitted blocks above gc_round, ancestors first."""
     evidence: tuple[Equivocation, ...]
 
 
@@ -156,7 +159,8 @@ class FileJournal:
     def _append(self, entries: Sequence[Entry]) -> None:
         if self._file is None:
             raise QnetError(Code.DATA_CORRUPT, "a journal begins with a snapshot")
-        self._file.write(frame(entries))
+        for part in frames(entries):
+            self._file.write(part)
         self._file.flush()
         if self._sync:
             os.fsync(self._file.fileno())
@@ -166,7 +170,8 @@ class FileJournal:
         name = f"{_PREFIX}{self._number:010d}"
         temporary = self._directory / f"{name}.tmp"
         file = temporary.open("wb")
-        file.write(frame(entries))
+        for part in frames(entries):
+            file.write(part)
         file.flush()
         if self._sync:
             os.fsync(file.fileno())
@@ -226,7 +231,7 @@ class MemoryJournal:
             if isinstance(entries[i], SnapshotEntry):
                 self._frames, entries = [], entries[i:]
                 break
-        self._frames.append(frame(entries))
+        self._frames.append(b"".join(frames(entries)))
 
     def close(self) -> None:
         self._closed = True
@@ -248,6 +253,20 @@ class MemoryJournal:
     def journalled(self) -> Journalled:
         """What the journal holds.  Raises as `FileJournal` does."""
         return read_frames(b"".join(self._frames))[0]
+
+
+def frames(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """Frames with `entries`, in order; one that is cut off leaves a journal that ends before it."""
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        weight = len(entry.block) if isinstance(entry, BlockEntry) else 0
+        if part and size + weight > FRAME_BLOCKS_BYTES_MAX:
+            yield frame(part)
+            part, size = [], 0
+        part.append(entry)
+        size += weight
+    yield frame(part)
 
 
 def frame(entries: Iterable[Entry]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from qnet_actors.rooms import Persist
@@ -20,8 +20,16 @@ class JournalWriter:
     writing blocks and a replay is short.
     """
 
-    def __init__(self, snapshot: Callable[[], SnapshotEntry], *, is_new: bool) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], SnapshotEntry],
+        blocks: Callable[[], Sequence[DagBlock]],
+        *,
+        is_new: bool,
+    ) -> None:
+        """`blocks`: all admitted ones above gc_round, ancestors first."""
         self._snapshot: Final = snapshot
+        self._all_blocks: Final = blocks
         self._blocks: list[DagBlock] = []
         self._segment_bytes = 0
         self._snapshot_bytes = 0
@@ -48,8 +56,8 @@ class JournalWriter:
         if self._segment_bytes > max(SEGMENT_BYTES_MIN, 3 * self._snapshot_bytes):
             self._snapshot_due = True
         if self._snapshot_due:
-            snapshot = self._snapshot()
             self._snapshot_due = False
-            self._snapshot_bytes = self._segment_bytes = sum(map(len, snapshot.blocks))
-            return [Persist((snapshot,))]
+            kept = tuple(BlockEntry(block.encoded) for block in self._all_blocks())
+            self._snapshot_bytes = self._segment_bytes = sum(len(entry.block) for entry in kept)
+            return [Persist((self._snapshot(), *kept))]
         return [Persist(entries)] if entries else []

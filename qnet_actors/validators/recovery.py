@@ -59,7 +59,6 @@ def first_snapshot(genesis: Genesis, committee: Committee, own: int) -> Snapshot
         executed_index=0,
         commits=(),
         pending=(),
-        blocks=(),
         evidence=(),
     )
 
@@ -97,7 +96,7 @@ def recover(
             Code.CONFIGURATION_INVALID, f"the journal is of validator {snapshot.author}, not {own}"
         )
     round_min = snapshot.round_min
-    encoded = list(snapshot.blocks)
+    encoded: list[bytes] = []
     evidence = list(snapshot.evidence)
     for entry in entries:
         if isinstance(entry, BlockEntry):

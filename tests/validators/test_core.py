@@ -185,8 +185,8 @@ def test_the_own_block_and_all_it_stands_on_are_durable_before_it_is_sent() -> N
         match effect:
             case Persist(writes=writes):
                 for entry in writes:
-                    data = entry.blocks if isinstance(entry, SnapshotEntry) else (entry.block,)
-                    durable |= {decode_dag_block(block).digest for block in data}
+                    if isinstance(entry, BlockEntry):
+                        durable.add(decode_dag_block(entry.block).digest)
             case ToPeers(message=DagBlocks(blocks=blocks)):
                 for block in map(decode_dag_block, blocks):
                     sent += 1

@@ -283,3 +283,18 @@ def test_recovery_refuses_the_journal_of_another() -> None:
     journal.write([msgspec.structs.replace(SNAPSHOT, epoch=1)])
     with refused(Code.WRONG_EPOCH):
         recover(journal.journalled, GENESIS, COMMITTEE, 2, VERIFIER)
+
+
+def test_a_large_write_is_parted_into_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qnet_actors.validators.journal.FRAME_BLOCKS_BYTES_MAX", 1_000)
+    entries = [BlockEntry(block.encoded) for block in BLOCKS]
+    assert sum(len(entry.block) for entry in entries) > 3_000
+    journal = FileJournal(tmp_path)
+    journal.write([SNAPSHOT, *entries])
+    journal.close()
+    (segment,) = tmp_path.glob("*.seg")
+    assert segment.read_bytes().count(b"QJ01") > 2
+    journalled = FileJournal(tmp_path).journalled
+    assert (journalled.snapshot, journalled.entries) == (SNAPSHOT, tuple(entries))
