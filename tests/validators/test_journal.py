@@ -296,5 +296,7 @@ def test_a_large_write_is_parted_into_frames(
     journal.close()
     (segment,) = tmp_path.glob("*.seg")
     assert segment.read_bytes().count(b"QJ01") > 2
-    journalled = FileJournal(tmp_path).journalled
-    assert (journalled.snapshot, journalled.entries) == (SNAPSHOT, tuple(entries))
+    again = FileJournal(tmp_path)
+    again.close()
+    found = again.journalled
+    assert (found.snapshot, found.entries) == (SNAPSHOT, tuple(entries))
