@@ -156,6 +156,28 @@ def test_certificates(kept):
             assert log.certificate_from(height) == (above[0] if above else None)
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone", "other bytes"])
+def test_a_damaged_run_has_the_index_made_anew(tmp_path, damage):
+    kept = Kept(tmp_path)
+    for block in blocks():
+        kept.log.write([block])
+    kept.settle()
+    kept.log.close()
+    runs = sorted(tmp_path.glob("index-*.run"))
+    assert len(runs) > 2
+    if damage == "gone":
+        runs[1].unlink()
+    else:
+        data = runs[1].read_bytes()
+        runs[1].write_bytes(data[:-1] if damage == "cut" else b"x" + data[1:])
+    log = kept.reopen()
+    for height, block in enumerate(blocks(), 1):
+        for position, receipt in enumerate(block.record.receipts):
+            assert log.find_transaction(receipt_id(receipt)) == Place(height, position)
+    assert log.find_transaction(bytes(32)) is None
+    log.close()
+
+
 def test_heights_follow_one_another(kept):
     kept.log.write(blocks()[:2])
     for wrong in (blocks()[1], blocks()[3]):
