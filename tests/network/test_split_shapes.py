@@ -208,7 +208,7 @@ def test_a_batch_goes_to_the_shard_that_asked_for_it():
 
 def test_every_event_between_rooms_has_a_number():
     """One that has none stops the validator when it is first sent."""
-    effects = {"ToPeers", "ToRoom", "Persist", "Run", "Halt", "AccountColumns"}
+    effects = {"ToPeers", "ToRoom", "Persist", "Run", "Halt", "NextEpoch", "AccountColumns"}
     events = {
         name
         for name, kind in vars(rooms).items()
