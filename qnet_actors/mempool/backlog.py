@@ -13,8 +13,9 @@ from typing import Final
 from qnet_actors.mempool.settings import MempoolSettings
 
 _SLOT_MS: Final = 1_000
-_SLOTS: Final = 8
-"""The rate is that of the best of so many seconds: a pause of a few is no reason to refuse."""
+_SLOTS: Final = 4
+"""The rate is the mean of so many seconds: blocks come in bursts, and the best second of several
+is one in which the work of two was done."""
 
 
 class Backlog:
@@ -35,6 +36,6 @@ class Backlog:
     def capacity(self, now_ms: int) -> int:
         """How many may be on their way from the client to execution."""
         since = now_ms // _SLOT_MS - _SLOTS
-        best = max((count for second, count in self._slots if second > since), default=0)
-        rated = best * self._settings.backlog_wait_ms // _SLOT_MS
+        recent = sum(count for second, count in self._slots if second > since)
+        rated = recent * self._settings.backlog_wait_ms // (_SLOTS * _SLOT_MS)
         return max(self._settings.backlog_transactions_min, rated)

@@ -26,7 +26,7 @@ class MempoolSettings:
     """How long a pooled transaction is left to another author's batch that carries it."""
 
     submit_transactions_max: int = 4_096
-    backlog_wait_ms: int = 1_500
+    backlog_wait_ms: int = 2_000
     """What is taken on is what is executed in this time; more is told `busy`."""
     backlog_transactions_min: int = 1_024
     """So many are taken on whatever was executed of late."""
