@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
@@ -16,9 +16,6 @@ from qnet_actors.network.host import ValidatorHost
 from qnet_actors.network.memory import keep_freed_memory
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.wire.genesis import GENESIS_CODEC
-
-if TYPE_CHECKING:
-    from qnet_actors.network.split.host import SplitHost
 
 
 class ValidatorActor:
@@ -33,13 +30,7 @@ class ValidatorActor:
         decoded = GENESIS_CODEC.decode(genesis)
         require_development(decoded.development)
         key = development_key(VALIDATOR, settings.index)
-        self._host: ValidatorHost | SplitHost
-        if settings.split:
-            from qnet_actors.network.split.host import SplitHost
-
-            self._host = SplitHost(decoded, key, settings)
-        else:
-            self._host = ValidatorHost(decoded, key, settings)
+        self._host = ValidatorHost(decoded, key, settings)
         self._frames = BackendFrames(self._host)
         self._calls = CallServer(self._host)
         loop = asyncio.get_running_loop()
@@ -59,8 +50,6 @@ class ValidatorActor:
 
     async def receive(self, frame: Any) -> None:
         """A frame of events from another process of a split validator."""
-        if isinstance(self._host, ValidatorHost):
-            raise TypeError("a packed validator has no other process")
         await self._host.receive(frame)
 
     async def door(self) -> Door:
@@ -84,6 +73,10 @@ class ValidatorActor:
 
     async def process_id(self) -> int:
         return os.getpid()
+
+    async def room_process_ids(self) -> dict[str, int]:
+        """Of a split validator's rooms that live apart, by name."""
+        return await self._host.processes()
 
     async def stop(self) -> None:
         await self._calls.close()

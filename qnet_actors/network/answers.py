@@ -69,6 +69,8 @@ class Sources:
 
     committee: Committee
     consensus: ValidatorCore
+    log: BlockQueries
+    """What `ledger` reads."""
     ledger: LedgerQueries
     """Its calls may wait, and are made in threads."""
     account: Callable[[bytes], Awaitable[AccountAnswer]]
@@ -98,6 +100,7 @@ def packed_sources(validator: Validator) -> Sources:
     return Sources(
         committee=validator.committee,
         consensus=validator.core,
+        log=validator.stores.log,
         ledger=ledger,
         account=account,
         prove=validator.state.prove,

@@ -1,30 +1,63 @@
-"""A validator packed into one process: its rooms, storages and links, and what gateways ask."""
+"""A validator: its data directory, rooms and links, and what gateways ask of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, Protocol
 
 from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
 from qnet_actors.gateway import Answer, Query, Result
-from qnet_actors.ledger import DuckLog, History, LogOptions
+from qnet_actors.ledger import History
 from qnet_actors.links import Links
-from qnet_actors.mempool import FileBatchStore
-from qnet_actors.network.answers import Answers, open_history, packed_sources
-from qnet_actors.network.compose import Stores, Validator, compose
+from qnet_actors.network.answers import Answers, Sources, open_history
+from qnet_actors.network.budget import PeerBudgets
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
-from qnet_actors.network.driver import Driver
+from qnet_actors.network.packed import PackedRooms
 from qnet_actors.network.settings import HostSettings
-from qnet_actors.rooms import Room
-from qnet_actors.validators import FileJournal
+from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis, check_genesis
+from qnet_actors.wire.messages import Message
 
 logger = logging.getLogger(__name__)
+
+
+class Rooms(Protocol):
+    """The rooms of one validator, in this process or in several."""
+
+    async def open(
+        self, incarnation: int, signer: Signer, verifier: BatchVerifier
+    ) -> tuple[Committee, ValidatorCore, Callable[[int], None]]:
+        """Recovers.
+
+        Returns the committee of the epoch that the ledger stands in, consensus, and what is called
+        with a peer whose link came to stand.
+        """
+
+    def sources(self) -> Sources:
+        """What answers are read from; may wait."""
+
+    async def begin(self, links: Links) -> None:
+        """Everything is there: does what is due."""
+
+    def on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
+        """Takes a message; the awaitable, where there is one, ends once more may come."""
+
+    async def submit(self, transactions: list[bytes]) -> list[Result]:
+        """See `gateway.backend.Backend`."""
+
+    async def receive(self, frame: Any) -> None:
+        """Takes a frame of another process of the validator."""
+
+    async def processes(self) -> dict[str, int]:
+        """The processes of rooms that live apart, by the room's name; those that answer."""
+
+    async def close(self) -> None:
+        """Ends rooms and closes their storages."""
 
 
 class ValidatorHost:
@@ -43,67 +76,67 @@ class ValidatorHost:
             )
         self.index: Final = settings.index
         self._genesis: Final = genesis
+        self._committee = genesis.committee()
         self._settings: Final = settings
         self._key = key
         self._desk: Final = Desk(settings.index)
+        self._budgets: Final = PeerBudgets(len(self._committee) - 1)
+        self._rooms: Final = self._make_rooms()
         self._directory: DataDirectory | None = None
-        self._validator: Validator | None = None
-        self._driver: Driver | None = None
+        self._consensus: ValidatorCore | None = None
         self._links: Links | None = None
         self._history: History | None = None
         self._ready = asyncio.Event()
-        self.crypto_reason = ""
+
+    def _make_rooms(self) -> Rooms:
+        if not self._settings.split:
+            return PackedRooms(self._genesis, self._settings, self._desk, self._on_stop)
+        from qnet_actors.network.split.rooms import SplitRooms
+
+        return SplitRooms(self._genesis, self._settings, self._desk, self._on_stop)
 
     async def start(self) -> Endpoint:
-        """Opens, recovers and listens.  Raises `QnetError` where the disk or a port refuses."""
+        """Opens, recovers and listens.
+
+        Raises `QnetError` where the disk or a port refuses, RayError where the process of a room
+        does not start.
+        """
         genesis, settings = self._genesis, self._settings
-        self._directory = await asyncio.to_thread(
+        directory = self._directory = await asyncio.to_thread(
             DataDirectory, settings.directory, genesis.chain_id(), settings.index
         )
-        self._directory.keep_shards(1)
+        directory.keep_shards(settings.shards)
         choice = await asyncio.to_thread(choose, settings.provider)
-        self.crypto_reason = choice.reason
         signer, verifier = Signer(self._key, choice.provider), choice.verifier
-        validator = await asyncio.to_thread(self._open, signer, verifier)
-        driver = Driver(
-            validator.node, validator.stores.by_room(1), self._desk.on_event, self._on_stop
+        self._committee, consensus, on_up = await self._rooms.open(
+            directory.incarnation, signer, verifier
         )
         links = Links(
             settings.index,
-            validator.committee,
+            self._committee,
             genesis.chain_id(),
             signer,
             verifier,
-            driver.on_message,
-            driver.on_up,
+            self._on_message,
+            on_up,
         )
-        self._validator, self._driver, self._links = validator, driver, links
-        known = {endpoint.index: endpoint for endpoint in self._directory.endpoints()}
+        self._consensus, self._links = consensus, links
+        known = {endpoint.index: endpoint for endpoint in directory.endpoints()}
         port = settings.link_port
         if not port and settings.index in known:
             port = known[settings.index].port
         host, port = await links.start(settings.link_host, port)
-        self._history = await asyncio.to_thread(
-            open_history, genesis, settings, validator.stores.log
-        )
-        self._desk.answers = Answers(
-            genesis, settings.index, packed_sources(validator), links, self._history
-        )
-        driver.start(links)
+        self._desk.answers = await asyncio.to_thread(self._open_answers, links)
+        await self._rooms.begin(links)
         if known:
             links.set_peers({e.index: (e.host, e.port) for e in known.values()})
         self._watch_ready()
         return Endpoint(settings.index, host, port)
 
-    def _open(self, signer: Signer, verifier: BatchVerifier) -> Validator:
-        path: Path = self._settings.directory
-        power = self._genesis.parameters.power_durability
-        stores = Stores(
-            batches=FileBatchStore(path / "batches", power=power),
-            journal=FileJournal(path / "journal", sync=True),
-            log=DuckLog(path / "ledger", self._genesis.chain_id(), LogOptions(fsync=power)),
-        )
-        return compose(self._genesis, self.index, signer, verifier, stores)
+    def _open_answers(self, links: Links) -> Answers:
+        sources = self._rooms.sources()
+        self._history = open_history(self._genesis, self._settings, sources.log)
+        return Answers(self._genesis, self.index, sources, links, self._history)
 
     def connect(self, endpoints: Iterable[Endpoint]) -> None:
         """Says where all validators listen."""
@@ -121,14 +154,22 @@ class ValidatorHost:
     async def wait_ready(self) -> None:
         """Until links to a quorum stand.  Raises `QnetError(NOT_READY)` if the node stopped."""
         await self._ready.wait()
-        self._running()
+        self._desk.check_running()
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
-        """See `gateway.backend.Backend`."""
-        driver = self._running()
-        return await self._desk.submit(
-            transactions, lambda submit: driver.handle(Room.MEMPOOL, submit)
-        )
+        """See `gateway.backend.Backend`.
+
+        Raises `QnetError(NOT_READY)` while no batch of this validator could come to a quorum, so
+        that gateways turn to another: what it took would wait here, and its clients with it.
+        """
+        self._desk.check_running()
+        if self._links is None or self._consensus is None:
+            raise QnetError(Code.NOT_READY)
+        if not self._has_quorum(self._links):
+            raise QnetError(Code.NOT_READY, "links to a quorum do not stand")
+        if self._consensus.status.catching_up:
+            raise QnetError(Code.NOT_READY, "it is catching up")
+        return await self._rooms.submit(transactions)
 
     async def query(self, request: Query) -> Answer:
         """See `gateway.backend.Backend`."""
@@ -143,45 +184,62 @@ class ValidatorHost:
         return self._desk.state_roots()
 
     def measurements(self) -> dict[str, int]:
-        """Totals since the start: traffic over the links, and equivocations seen of others."""
-        links, validator = self._links, self._validator
-        if links is None or validator is None:
+        """Totals since the start: link traffic, pauses of peers over budget, equivocations seen."""
+        links, consensus = self._links, self._consensus
+        if links is None or consensus is None:
             return {}
         counters = links.counters.values()
         return {
             "link_bytes_out": sum(counter.bytes_out for counter in counters),
             "link_frames_out": sum(counter.frames_out for counter in counters),
-            "equivocations": validator.core.status.equivocations,
+            "peer_pauses": self._budgets.pauses,
+            "equivocations": consensus.status.equivocations,
         }
 
+    async def processes(self) -> dict[str, int]:
+        """See `Rooms.processes`."""
+        return await self._rooms.processes()
+
+    async def receive(self, frame: Any) -> None:
+        """Takes a frame of events from another process of a split validator."""
+        await self._rooms.receive(frame)
+
     async def stop(self) -> None:
-        """Closes links, storages and the directory; safe to call twice."""
+        """Closes links, rooms and the directory; safe to call twice."""
         self._ended("asked to stop")
         if self._links is not None:
             await self._links.close()
         if self._history is not None:
             await asyncio.to_thread(self._history.close)
-        if self._driver is not None:
-            await self._driver.close()
+        await self._rooms.close()
         if self._directory is not None:
             self._directory.close()
 
-    def _running(self) -> Driver:
-        self._desk.check_running()
-        if self._driver is None:
-            raise QnetError(Code.NOT_READY)
-        return self._driver
+    def _on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
+        """Nothing more is read from a peer that is over its budget, or while a room is behind."""
+        behind: Awaitable[None] | None = None
+
+        def handle() -> None:
+            nonlocal behind
+            behind = self._rooms.on_message(peer, message)
+
+        over = self._budgets.charge(peer, message, handle)
+        return self._budgets.pause(over) if behind is None else behind
+
+    def _has_quorum(self, links: Links) -> bool:
+        return self._committee.has_quorum((self.index, *links.up))
 
     def _watch_ready(self) -> None:
         """Looks four times a second whether links to a quorum stand, until they do."""
-        if self._links is None or self._validator is None or self._desk.stopped is not None:
+        if self._links is None or self._desk.stopped is not None:
             return
-        if self._validator.committee.has_quorum((self.index, *self._links.up)):
+        if self._has_quorum(self._links):
             self._ready.set()
             return
         asyncio.get_running_loop().call_later(0.25, self._watch_ready)
 
     def _on_stop(self, reason: str) -> None:
+        """A room says that the validator must not go on: it stays down, and says why."""
         logger.error("validator %d stopped: %s", self.index, reason)
         self._ended(reason)
 

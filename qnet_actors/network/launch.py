@@ -243,6 +243,17 @@ class Network:
                 found[f"{prefix}-{number}"] = pid
         return found
 
+    def room_process_ids(self) -> dict[str, int]:
+        """The processes of split validators' rooms, as `validator-0/ledger`; those that answer."""
+        found: dict[str, int] = {}
+        for number, host in enumerate(self._hosts):
+            try:
+                rooms = ray.get(host.room_process_ids.remote(), timeout=CALL_TIMEOUT_SECONDS)
+            except RayError:
+                continue
+            found.update({f"validator-{number}/{room}": pid for room, pid in rooms.items()})
+        return found
+
     def stop(self) -> None:
         """Stops everything that was started; safe to call twice."""
         if not ray.is_initialized():

@@ -9,8 +9,8 @@ import pytest
 from qnet_actors.network.directory import DataDirectory
 from qnet_actors.network.placement import place
 from qnet_actors.network.settings import NetworkSettings, check_shape
-from qnet_actors.network.split.host import sender_shard
 from qnet_actors.network.split.lock import hold
+from qnet_actors.network.split.rooms import sender_shard
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from tests.ledger.world import a_genesis, a_transaction, address

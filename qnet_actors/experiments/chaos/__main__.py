@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 
 from qnet_actors.experiments.chaos.campaign import Options, Result, run_chaos
-from qnet_actors.experiments.chaos.faults import FAULTS
 from qnet_actors.wire.codes import QnetError
 
 
@@ -18,11 +17,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="no faults after this")
     parser.add_argument("--seed", type=int, default=1, help="of victims, order and times")
-    parser.add_argument("--faults", default=",".join(FAULTS), help="kinds, separated by commas")
+    parser.add_argument("--faults", default="", help="kinds, separated by commas; none: all")
+    parser.add_argument("--profile", choices=("packed", "split"), default="packed")
+    parser.add_argument("--validators", type=int, default=4, help="of which a third may be hurt")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     chosen = parser.parse_args()
     options = Options(
-        seconds=chosen.seconds, seed=chosen.seed, kinds=tuple(chosen.faults.split(","))
+        seconds=chosen.seconds,
+        seed=chosen.seed,
+        kinds=tuple(filter(None, chosen.faults.split(","))),
+        profile=chosen.profile,
+        validators=chosen.validators,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="qnet-chaos-") as directory:

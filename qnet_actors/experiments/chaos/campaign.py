@@ -14,7 +14,7 @@ import msgspec
 
 from qnet_actors.crypto import Signer, provider
 from qnet_actors.experiments.chaos.clients import Clients
-from qnet_actors.experiments.chaos.faults import FAULTS, Injury, Site
+from qnet_actors.experiments.chaos.faults import FAULTS, SPLIT_FAULTS, Injury, Site
 from qnet_actors.experiments.chaos.ledgers import Ledgers
 from qnet_actors.gateway.queries import StatusAnswer
 from qnet_actors.kernels.cache import warm
@@ -25,7 +25,7 @@ from qnet_actors.network.development import (
     development_keys,
 )
 from qnet_actors.network.launch import Network, agreed_root
-from qnet_actors.network.settings import LOOPBACK, NetworkSettings
+from qnet_actors.network.settings import LOOPBACK, NetworkSettings, Profile
 from qnet_actors.wire.codes import Code, QnetError
 
 SERVICE_TIMEOUT_SECONDS: Final = 60.0
@@ -42,7 +42,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 60.0
     """After this no more faults are injected."""
     seed: int = 1
-    kinds: tuple[str, ...] = tuple(FAULTS)
+    kinds: tuple[str, ...] = ()
+    """Of faults; none: all that the profile knows."""
+    profile: Profile = "packed"
     validators: int = 4
     gateways: int = 2
     clients: int = 24
@@ -96,9 +98,11 @@ def run_chaos(options: Options, directory: Path, say: Say) -> Result:
     Raises `QnetError`: DIVERGED where ledgers differ, WAIT_TIMEOUT where service or a validator
     does not come back, and what a fault led to that it must not.
     """
-    unknown = set(options.kinds) - set(FAULTS)
-    if unknown or not options.kinds:
-        raise QnetError(Code.INVALID_PARAMETER, f"faults are {', '.join(FAULTS)}")
+    known = SPLIT_FAULTS if options.profile == "split" else FAULTS
+    if set(options.kinds) - set(known):
+        raise QnetError(Code.INVALID_PARAMETER, f"faults are {', '.join(known)}")
+    if not options.kinds:
+        options = msgspec.structs.replace(options, kinds=tuple(known))
     warm()
     library = provider("auto")
     accounts = development_keys(ACCOUNT, options.clients, library)
@@ -112,6 +116,7 @@ def run_chaos(options: Options, directory: Path, say: Say) -> Result:
         validators=options.validators,
         gateways=options.gateways,
         gateway_port=_free_ports(options.gateways),
+        profile=options.profile,
     )
     with Network(genesis, settings, say) as network:
         clients = Clients(
@@ -166,12 +171,13 @@ class _Campaign:
         outcome = self._outcomes.setdefault(kind, Outcome())
         await asyncio.sleep(self._random.uniform(*CALM_SECONDS))
         processes = await asyncio.to_thread(self._network.process_ids)
+        processes |= await asyncio.to_thread(self._network.room_process_ids)
         site = Site(self._network, processes, self._random)
         acknowledged = list(self._clients.record.acknowledged)
         outcome.injected += 1
         outcome.acknowledged_before = len(acknowledged)
         begun = time.monotonic()
-        injury = await FAULTS[kind](site)
+        injury = await SPLIT_FAULTS[kind](site)
         self._say(f"{kind}: {injury.what} ({len(acknowledged)} acknowledged before)")
         first, every = await self._served(begun, kind)
         await injury.heal()
@@ -185,6 +191,9 @@ class _Campaign:
         outcome.seconds_to_first_service_max = max(outcome.seconds_to_first_service_max, first)
         outcome.seconds_to_recovery_max = max(outcome.seconds_to_recovery_max, recovered)
         self._roots_equal &= roots_equal
+        for line in self._clients.record.slow:
+            self._say(f"{kind}: {line}")
+        self._clients.record.slow.clear()
         self._say(
             f"{kind}: service after {first:.2f} s, for all after {every:.2f} s, whole after "
             f"{recovered:.1f} s, {lost} lost, roots {'equal' if roots_equal else 'DIFFERENT'}"

@@ -19,6 +19,8 @@ WAIT_TIMEOUT_MS: Final = 3_000
 CALL_TIMEOUT_SECONDS: Final = 6.0
 RETRY_SECONDS: Final = 0.1
 POLL_SECONDS: Final = 0.02
+SLOW_SECONDS: Final = 4.0
+"""An acknowledgement that takes longer is worth telling of."""
 
 # The gateway took it earlier: what became of it is asked for by its id.
 _TAKEN: Final = frozenset({Code.DUPLICATE, Code.NONCE_TOO_LOW})
@@ -47,6 +49,8 @@ class Record:
     """Id -> the furthest of batched, executed, final."""
     refusals: dict[str, int] = field(default_factory=dict)
     """Answers other than an acknowledgement, by code; each was tried again."""
+    slow: list[str] = field(default_factory=list)
+    """What was answered, and when, to those that waited long for an acknowledgement."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class _Progress:
 
     begun: float = 0.0
     """When the newest acknowledged transaction was offered first."""
+    answers: list[tuple[float, str]] = field(default_factory=list)
+    """(when, code) of the refusals of the transaction that is being offered."""
 
 
 class Clients:
@@ -137,9 +143,14 @@ class Clients:
                 signed = await asyncio.to_thread(sign, body, signer)
                 begun = time.monotonic()
                 target = TARGETS[(number + nonce) % len(TARGETS)]
-                while not await self._offer(clients[turn % len(clients)], signed, target):
+                progress.answers.clear()
+                while not await self._offer(clients[turn % len(clients)], signed, target, progress):
                     turn += 1
                     await asyncio.sleep(RETRY_SECONDS)
+                took = time.monotonic() - begun
+                if took > SLOW_SECONDS:
+                    told = ", ".join(f"{at - begun:.1f} s {code}" for at, code in progress.answers)
+                    self.record.slow.append(f"client {number}: {target} in {took:.1f} s ({told})")
                 progress.begun = begun
                 nonce += 1
                 due = max(due + self._interval, time.monotonic())
@@ -147,7 +158,9 @@ class Clients:
             for client in clients:
                 await client.close()
 
-    async def _offer(self, client: AsyncClient, signed: Signed, target: Target) -> bool:
+    async def _offer(
+        self, client: AsyncClient, signed: Signed, target: Target, progress: _Progress
+    ) -> bool:
         """Whether the gateway acknowledged it."""
         try:
             try:
@@ -155,18 +168,19 @@ class Clients:
             except QnetError as error:
                 if error.code not in _TAKEN:
                     raise
-                self._refused(error)
+                self._refused(error, progress)
                 answer = await client.wait(signed.id, target, WAIT_TIMEOUT_MS)
         except QnetError as error:
             if error.code not in _REPEATED:
                 raise
-            self._refused(error)
+            self._refused(error, progress)
             return False
         if answer.status not in ("batched", "executed", "final"):
             return False
         self.record.acknowledged[signed.id] = answer.status
         return True
 
-    def _refused(self, error: QnetError) -> None:
+    def _refused(self, error: QnetError, progress: _Progress) -> None:
+        progress.answers.append((time.monotonic(), error.code.label))
         refusals = self.record.refusals
         refusals[error.code.label] = refusals.get(error.code.label, 0) + 1

@@ -7,6 +7,7 @@ SIGSTOP and before it is killed, so that nothing but the fault writes to them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import resource
@@ -25,6 +26,7 @@ from qnet_actors.network.settings import HostSettings
 from qnet_actors.wire.codes import Code, QnetError
 
 STOPPED_SECONDS: Final = 4.0
+STOPPED_LONG_SECONDS: Final = 60.0
 FILE_SIZE_BYTES_MAX: Final = 256 * 1024
 """Of any file of the process whose disk is full; the logs of Ray stay below."""
 STOP_TIMEOUT_SECONDS: Final = 20.0
@@ -37,15 +39,24 @@ class Site:
 
     network: Network
     processes: dict[str, int]
-    """By name, as they were just before the fault."""
+    """By name, as they were just before the fault; rooms that live apart as validator-0/ledger."""
     random: random.Random
 
     def victim(self) -> int:
         """A validator chosen by the seed."""
         return self.random.randrange(self.network.settings.validators)
 
+    def of_validator(self, index: int) -> list[int]:
+        """All its processes."""
+        name = f"validator-{index}"
+        rooms = [pid for key, pid in self.processes.items() if key.startswith(f"{name}/")]
+        return [*rooms, self.processes[name]]
+
     def signal_validator(self, index: int, number: signal.Signals) -> None:
-        os.kill(self.processes[f"validator-{index}"], number)
+        for pid in self.of_validator(index):
+            # With the first of them killed, the others may end by themselves.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def directory(self, index: int) -> Path:
         return self.network.settings.directory / f"validator-{index}"
@@ -75,6 +86,13 @@ async def kill_validator(site: Site) -> Injury:
     return Injury((index,), f"validator {index}")
 
 
+async def kill_room(site: Site) -> Injury:
+    """One process of a split validator; the rest of the validator has to end by itself."""
+    name = site.random.choice(sorted(name for name in site.processes if "/" in name))
+    os.kill(site.processes[name], signal.SIGKILL)
+    return Injury((int(name.partition("/")[0].removeprefix("validator-")),), name)
+
+
 async def kill_gateway(site: Site) -> Injury:
     number = site.random.randrange(site.network.settings.gateways)
     os.kill(site.processes[f"gateway-{number}"], signal.SIGKILL)
@@ -91,12 +109,21 @@ async def kill_network(site: Site) -> Injury:
 
 async def stop_validator(site: Site) -> Injury:
     """Neither dead nor alive: its connections stand, and nothing comes over them."""
+    return _stop(site, STOPPED_SECONDS)
+
+
+async def stop_validator_long(site: Site) -> Injury:
+    """The same, for longer than links, gateways and other validators' patience last."""
+    return _stop(site, STOPPED_LONG_SECONDS)
+
+
+def _stop(site: Site, seconds: float) -> Injury:
     index = site.victim()
     site.signal_validator(index, signal.SIGSTOP)
     begun = time.monotonic()
 
     async def heal() -> None:
-        await asyncio.sleep(max(0.0, begun + STOPPED_SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0.0, begun + seconds - time.monotonic()))
         site.signal_validator(index, signal.SIGCONT)
 
     return Injury((index,), f"validator {index}", heal)
@@ -167,9 +194,9 @@ async def second_copy(site: Site) -> Injury:
 async def fill_disk(site: Site) -> Injury:
     """Files cannot grow any more; the validator must stop, and come back once they can."""
     index = site.victim()
-    pid = site.processes[f"validator-{index}"]
-    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_SIZE_BYTES_MAX, hard))
+    for pid in site.of_validator(index):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_SIZE_BYTES_MAX, hard))
 
     async def heal() -> None:
         reason = await stopped(site.network, index)
@@ -184,6 +211,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "kill_validator": kill_validator,
     "kill_network": kill_network,
     "stop_validator": stop_validator,
+    "stop_validator_long": stop_validator_long,
     "cut_journal": cut_journal,
     "cut_block_log": cut_block_log,
     "damage_block_log": damage_block_log,
@@ -192,6 +220,9 @@ FAULTS: Final[dict[str, Fault]] = {
     "second_copy": second_copy,
     "fill_disk": fill_disk,
 }
+
+SPLIT_FAULTS: Final[dict[str, Fault]] = {**FAULTS, "kill_room": kill_room}
+"""Those of a network whose validators are split."""
 
 
 async def stopped(network: Network, index: int) -> str | None:

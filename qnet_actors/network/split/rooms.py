@@ -1,4 +1,4 @@
-"""A split validator: consensus, links and gateway desk here, every other room in its own process.
+"""The rooms of a split validator: consensus in this process, every other room in its own.
 
 This process starts the others, and is the only one that another validator or a gateway speaks to.
 If one of them dies, or does not answer, this one ends too; Ray starts it again, and it starts all
@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
 import ray
 
-from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
-from qnet_actors.gateway import Answer, Query, Result
+from qnet_actors.crypto import BatchVerifier, Signer
+from qnet_actors.gateway import Result
 from qnet_actors.gateway.queries import AccountAnswer
-from qnet_actors.ledger import History, LedgerQueries
+from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import Links
 from qnet_actors.mempool import shard_of
-from qnet_actors.network.answers import Answers, Proof, Sources, open_history
+from qnet_actors.network.answers import Proof, Sources
 from qnet_actors.network.desk import Desk
-from qnet_actors.network.directory import DataDirectory, Endpoint
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.node import LEDGER, VALIDATOR, AskedBatches, Node, RoomKey
 from qnet_actors.network.settings import HostSettings
@@ -46,7 +45,8 @@ from qnet_actors.validators import FileJournal, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.genesis import Genesis, check_genesis
+from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import BatchRequest, Message
 
 logger = logging.getLogger(__name__)
@@ -59,59 +59,51 @@ READ_TIMEOUT_SECONDS: Final = 10.0
 _SENDER_AT: Final = 39
 
 
-class SplitHost:
-    """A gateway `Backend`, as `host.ValidatorHost` is.  Belongs to one event loop."""
+class SplitRooms:
+    """See `host.Rooms`.  Belongs to one event loop."""
 
-    def __init__(self, genesis: Genesis, key: KeyPair, settings: HostSettings) -> None:
-        check_genesis(genesis)
-        if genesis.members[settings.index].public_key != key.public_key:
-            raise QnetError(
-                Code.CONFIGURATION_INVALID,
-                f"the key is not that of validator {settings.index} in genesis",
-            )
-        self.index: Final = settings.index
+    def __init__(
+        self,
+        genesis: Genesis,
+        settings: HostSettings,
+        desk: Desk,
+        on_stop: Callable[[str], None],
+    ) -> None:
+        self._index: Final = settings.index
         self._genesis: Final = genesis
         self._committee: Final = genesis.committee()
         self._settings: Final = settings
-        self._key = key
-        self._desk: Final = Desk(settings.index)
+        self._desk: Final = desk
+        self._on_stop = on_stop
         self._asked: Final = AskedBatches()
         self._encoder: Final = EventEncoder()
+        self._incarnation = 0
+        self._ledger: Any = None
         self._shards: list[Any] = []
         self._partitions: list[Any] = []
-        self._children: list[Any] = []
+        self._children: dict[str, Any] = {}
         self._channels: dict[str, Channel] = {}
         self._receiver: Receiver | None = None
-        self._directory: DataDirectory | None = None
         self._driver: Driver | None = None
         self._consensus: ValidatorCore | None = None
         self._links: Links | None = None
-        self._history: History | None = None
         self._begun: Final = asyncio.Event()
-        self._ready: Final = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._pool_transactions = 0
 
-    async def start(self) -> Endpoint:
-        """Opens, starts the rooms, recovers and listens.
-
-        Raises `QnetError` where the disk or a port refuses, RayError where a room does not start.
-        """
-        genesis, settings = self._genesis, self._settings
-        self._directory = await asyncio.to_thread(
-            DataDirectory, settings.directory, genesis.chain_id(), settings.index
-        )
-        self._directory.keep_shards(settings.shards)
-        incarnation = self._directory.incarnation
+    async def open(
+        self, incarnation: int, signer: Signer, verifier: BatchVerifier
+    ) -> tuple[Committee, ValidatorCore, Callable[[int], None]]:
+        """Raises RayError where a process does not start."""
+        self._incarnation = incarnation
         self._receiver = Receiver(incarnation)
-        choice = await asyncio.to_thread(choose, settings.provider)
-        signer, verifier = Signer(self._key, choice.provider), choice.verifier
-        ledger, commit_index = await self._open_rooms(incarnation)
+        self._ledger, commit_index = await self._open_rooms(incarnation)
         consensus, journal = await asyncio.to_thread(
             self._open_consensus, signer, verifier, commit_index
         )
-        remote = [LEDGER, *(RoomKey(Room.MEMPOOL, shard) for shard in range(settings.shards))]
+        shards = range(self._settings.shards)
+        remote = [LEDGER, *(RoomKey(Room.MEMPOOL, shard) for shard in shards)]
         driver = Driver(
             Node({VALIDATOR: consensus}, remote, self._asked),
             {VALIDATOR: journal},
@@ -119,28 +111,8 @@ class SplitHost:
             self._on_stop,
             self._forward,
         )
-        links = Links(
-            settings.index,
-            self._committee,
-            genesis.chain_id(),
-            signer,
-            verifier,
-            self._on_message,
-            driver.on_up,
-        )
-        self._driver, self._links, self._consensus = driver, links, consensus
-        known = {endpoint.index: endpoint for endpoint in self._directory.endpoints()}
-        port = settings.link_port
-        if not port and settings.index in known:
-            port = known[settings.index].port
-        host, port = await links.start(settings.link_host, port)
-        self._desk.answers = await asyncio.to_thread(self._open_answers, ledger, consensus, links)
-        await self._begin(incarnation, ledger)
-        if known:
-            links.set_peers({e.index: (e.host, e.port) for e in known.values()})
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
-        self._watch_ready()
-        return Endpoint(settings.index, host, port)
+        self._driver, self._consensus = driver, consensus
+        return self._committee, consensus, driver.on_up
 
     async def _open_rooms(self, incarnation: int) -> tuple[Any, int]:
         """Starts the other processes; returns the ledger and the last commit that it executed."""
@@ -150,7 +122,7 @@ class SplitHost:
         def start(kind: Any, name: str, *arguments: Any) -> Any:
             options = {"name": f"{prefix}/{name}", "num_cpus": 0}
             child = kind.options(**options, max_restarts=0, max_task_retries=0).remote(*arguments)
-            self._children.append(child)
+            self._children[name] = child
             return child
 
         self._partitions = partitions = [
@@ -177,17 +149,21 @@ class SplitHost:
         consensus = ValidatorCore(
             genesis=genesis,
             committee=committee,
-            own=self.index,
+            own=self._index,
             signer=signer,
             verifier=verifier,
             recovered=recover_validator(
-                journal.journalled, genesis, committee, self.index, verifier
+                journal.journalled, genesis, committee, self._index, verifier
             ),
             executed_index=commit_index,
         )
         return consensus, journal
 
-    def _open_answers(self, ledger: Any, consensus: ValidatorCore, links: Links) -> Answers:
+    def sources(self) -> Sources:
+        ledger, consensus = self._ledger, self._consensus
+        if consensus is None:
+            raise QnetError(Code.NOT_READY)
+
         def read(frame: bytes) -> bytes:
             answer: bytes = ray.get(ledger.read.remote(frame), timeout=READ_TIMEOUT_SECONDS)
             return answer
@@ -201,19 +177,20 @@ class SplitHost:
                 raise QnetError(Code.NOT_READY, f"a partition does not answer: {fault}") from None
 
         log = RemoteLog(read)
-        self._history = open_history(self._genesis, self._settings, log)
-        sources = Sources(
+        return Sources(
             committee=self._committee,
             consensus=consensus,
+            log=log,
             ledger=LedgerQueries(log),
             account=self._account,
             prove=prove,
             pool_transactions=lambda: self._pool_transactions,
         )
-        return Answers(self._genesis, self.index, sources, links, self._history)
 
-    async def _begin(self, incarnation: int, ledger: Any) -> None:
+    async def begin(self, links: Links) -> None:
         """Ledger, shards, consensus: each holds what comes early until it has begun itself."""
+        self._links = links
+        ledger, incarnation = self._ledger, self._incarnation
         me = ray.get_runtime_context().current_actor
         shards = {shard_name(n): handle for n, handle in enumerate(self._shards)}
         await ledger.begin.remote({VALIDATOR_NAME: me, **shards})
@@ -227,27 +204,10 @@ class SplitHost:
                 self._fault,
                 self._ledger_answered if name == LEDGER_NAME else None,
             )
-        if self._driver is not None and self._links is not None:
-            self._driver.start(self._links)
+        if self._driver is not None:
+            self._driver.start(links)
         self._begun.set()
-
-    def connect(self, endpoints: Iterable[Endpoint]) -> None:
-        """Says where all validators listen."""
-        if self._links is None or self._directory is None:
-            raise QnetError(Code.NOT_READY, "start comes before connect")
-        endpoints = tuple(endpoints)
-        self._directory.save_endpoints(endpoints)
-        self._links.set_peers({e.index: (e.host, e.port) for e in endpoints})
-
-    @property
-    def failure(self) -> str | None:
-        """Why it stopped; None where it did not."""
-        return self._desk.stopped
-
-    async def wait_ready(self) -> None:
-        """Until links to a quorum stand.  Raises `QnetError(NOT_READY)` if the node stopped."""
-        await self._ready.wait()
-        self._desk.check_running()
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`."""
@@ -272,30 +232,6 @@ class SplitHost:
             results.update(zip(positions, answer, strict=True))
         return [results[at] for at in range(len(transactions))]
 
-    async def query(self, request: Query) -> Answer:
-        """See `gateway.backend.Backend`."""
-        return await self._desk.query(request)
-
-    async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
-        """See `gateway.backend.Backend`."""
-        return await self._desk.poll(after, timeout_ms)
-
-    def state_roots(self) -> list[tuple[int, bytes]]:
-        """(height, state root) of the newest checkpoints executed here, oldest first."""
-        return self._desk.state_roots()
-
-    def measurements(self) -> dict[str, int]:
-        """Totals since the start: traffic over the links, and equivocations seen of others."""
-        links, consensus = self._links, self._consensus
-        if links is None or consensus is None:
-            return {}
-        counters = links.counters.values()
-        return {
-            "link_bytes_out": sum(counter.bytes_out for counter in counters),
-            "link_frames_out": sum(counter.frames_out for counter in counters),
-            "equivocations": consensus.status.equivocations,
-        }
-
     async def receive(self, frame: Any) -> None:
         """Takes a frame of events from another process of this validator."""
         await self._begun.wait()
@@ -312,24 +248,24 @@ class SplitHost:
             else:
                 self._driver.handle(Room.VALIDATOR, event)
 
-    async def stop(self) -> None:
-        """Ends the other processes, links and directory; safe to call twice."""
-        self._ended("asked to stop")
-        if self._links is not None:
-            await self._links.close()
+    async def close(self) -> None:
+        """Ends the other processes too; safe to call twice."""
         if self._driver is not None:
             await self._driver.close()
-        if self._history is not None:
-            await asyncio.to_thread(self._history.close)
         await self._end_rooms()
-        if self._directory is not None:
-            self._directory.close()
+
+    async def processes(self) -> dict[str, int]:
+        names, children = list(self._children), list(self._children.values())
+        pids = await asyncio.gather(
+            *(child.process_id.remote() for child in children), return_exceptions=True
+        )
+        return {name: pid for name, pid in zip(names, pids, strict=True) if isinstance(pid, int)}
 
     async def _end_rooms(self) -> None:
         """The stores are closed where that is quick; what is written is durable anyway."""
         for channel in self._channels.values():
             await channel.close()
-        children, self._children = self._children, []
+        children, self._children = list(self._children.values()), {}
         closing = [child.close.remote() for child in children if hasattr(child, "close")]
         if closing:
             await asyncio.to_thread(
@@ -349,7 +285,7 @@ class SplitHost:
         for peer in event.peers:
             self._links.send(peer, event.message)
 
-    def _on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
+    def on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
         """Nothing more is read from a peer while a room cannot follow."""
         if self._driver is None or not self._begun.is_set():
             return None
@@ -380,21 +316,12 @@ class SplitHost:
             while self._desk.stopped is None:
                 async with asyncio.timeout(PING_TIMEOUT_SECONDS):
                     answers = await asyncio.gather(
-                        *(child.ping.remote() for child in self._children)
+                        *(child.ping.remote() for child in self._children.values())
                     )
                 self._pool_transactions = sum(answers)
                 await asyncio.sleep(PING_SECONDS)
         except Exception as error:  # noqa: BLE001 - handed on
             self._fault(f"a room does not answer: {type(error).__name__}")
-
-    def _watch_ready(self) -> None:
-        """Looks four times a second whether links to a quorum stand, until they do."""
-        if self._links is None or self._desk.stopped is not None:
-            return
-        if self._committee.has_quorum((self.index, *self._links.up)):
-            self._ready.set()
-            return
-        asyncio.get_running_loop().call_later(0.25, self._watch_ready)
 
     async def _account(self, address: bytes) -> AccountAnswer:
         """From the shard whose transactions the account's are: it knows the next nonce."""
@@ -405,16 +332,7 @@ class SplitHost:
     def _fault(self, reason: str) -> None:
         """Part of the validator is gone: all of it starts again."""
         if self._desk.stopped is None:
-            die(f"validator {self.index}: {reason}")
-
-    def _on_stop(self, reason: str) -> None:
-        """A room says that the validator must not go on: it stays down, and says why."""
-        logger.error("validator %d stopped: %s", self.index, reason)
-        self._ended(reason)
-
-    def _ended(self, reason: str) -> None:
-        self._desk.end(reason)
-        self._ready.set()
+            die(f"validator {self._index}: {reason}")
 
 
 def sender_shard(transaction: bytes, shards: int) -> int:
