@@ -100,6 +100,28 @@ def recovery(
             raise typer.Exit(FAILED)
 
 
+@app.command("lagging")
+def lagging(
+    seconds: Annotated[float, typer.Option(min=8, help="Before, and while slowed.")] = 20.0,
+    stopped_share: Annotated[
+        float, typer.Option(min=0.1, max=0.95, help="Of each second, in which it is stopped.")
+    ] = 0.8,
+    provider: Annotated[
+        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Slow one validator of four, and measure what is executed for the others' clients."""
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-lagging-") as directory:
+        from qnet_actors.experiments.overload.lagging import LaggingOptions, run_lagging
+
+        options = LaggingOptions(seconds=seconds, stopped_share=stopped_share, provider=provider)
+        result = run_lagging(options, Path(directory), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        if not result.good:
+            raise typer.Exit(FAILED)
+
+
 @app.command("overload")
 def overload(
     seconds: Annotated[float, typer.Option(min=6, help="Of the overload.")] = 60.0,

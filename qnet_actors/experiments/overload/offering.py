@@ -308,14 +308,22 @@ class _Generator:
             self._freed.append(sender)
 
     async def _offer(self, offers: list[_Offer], *, bounded: bool = False) -> None:
-        """Sends offers; where it is `bounded`, those that find no request free come next time."""
-        for start in range(0, len(offers), REQUEST_TRANSACTIONS):
-            part = offers[start : start + REQUEST_TRANSACTIONS]
+        """Sends offers; where it is `bounded`, those that find no request free come next time.
+
+        No request has senders of two homes: one validator's clients do not wait for another.
+        """
+        by_home: dict[int, list[_Offer]] = {}
+        for item in offers:
+            by_home.setdefault(self._plan.homes[self._sender(item)], []).append(item)
+        for part in (
+            mine[start : start + REQUEST_TRANSACTIONS]
+            for mine in by_home.values()
+            for start in range(0, len(mine), REQUEST_TRANSACTIONS)
+        ):
             if bounded and self._slots.locked():
-                left = offers[start:]
-                self._stretch.unoffered += len(left)
-                self._again.extendleft((0.0, item) for item in reversed(left))
-                return
+                self._stretch.unoffered += len(part)
+                self._again.extendleft((0.0, item) for item in reversed(part))
+                continue
             await self._slots.acquire()
             task = asyncio.create_task(self._post(part))
             self._tasks.add(task)
