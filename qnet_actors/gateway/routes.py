@@ -169,7 +169,9 @@ def _add_submit(router: APIRouter, gateway: Gateway) -> None:
         client = gateway.limiter.client(client_host(request.scope))
         headers = limit(client, len(submission.transactions))
         deadline_s = _deadline_s(gateway, timeout_ms)
-        outcomes = await gateway.submit(submission.transactions, limited=client is not None)
+        outcomes = await gateway.submit(
+            submission.transactions, limited=client is not None, hold=wait is not None
+        )
         if submission.single:
             return await _answer_one(gateway, outcomes[0], wait, deadline_s, headers)
         return await _answer_many(gateway, outcomes, wait, deadline_s, headers)

@@ -18,6 +18,7 @@ from qnet_actors.gateway.events import (
     MissedEvents,
     receipt_head,
 )
+from qnet_actors.gateway.held import Held
 from qnet_actors.gateway.hub import Hub
 from qnet_actors.gateway.metrics import Metrics
 from qnet_actors.gateway.queries import (
@@ -45,6 +46,7 @@ from qnet_actors.gateway.upstream import ABSENT, Upstream, Upstreams
 from qnet_actors.gateway.views import Views
 from qnet_actors.gateway.waits import Waits, reached
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 
 T = TypeVar("T", bound=Answer)
 KNOWN: Final = REFUSALS | STAGES.keys()
@@ -78,6 +80,10 @@ class Gateway:
         self.upstreams: Final = Upstreams(backends, settings, self.metrics)
         self.tracker: Final = Tracker()
         self.waits: Final = Waits(settings.waits_max, self.metrics)
+        self._held: Final = Held(settings.waits_max, settings.queue_size_bytes_max)
+        self._moves: set[asyncio.Task[None]] = set()
+        for upstream in self.upstreams.all:
+            upstream.on_down = self._move
         self.hub: Final = Hub()
         self._network: Network | None = None
         self._followers: list[asyncio.Task[None]] = []
@@ -90,18 +96,23 @@ class Gateway:
 
     async def close(self) -> None:
         """Stops; who waits for a validator is told so."""
-        for task in self._followers:
+        tasks = (*self._followers, *self._moves)
+        for task in tasks:
             task.cancel()
-        if self._followers:
-            await asyncio.wait(self._followers)
+        if tasks:
+            await asyncio.wait(tasks)
         await self.upstreams.close()
 
     # Submitting
 
-    async def submit(self, transactions: Sequence[bytes], *, limited: bool = True) -> list[Outcome]:
+    async def submit(
+        self, transactions: Sequence[bytes], *, limited: bool = True, hold: bool = False
+    ) -> list[Outcome]:
         """Offers transactions to their senders' home validators; an outcome for each, in order.
 
-        `limited` says whether the limit of a sender holds for whoever submits.
+        `limited` says whether the limit of a sender holds for whoever submits; `hold`, that the
+        caller will `wait` for each that is taken.  Should the validator that took it die before
+        anyone else has it, it goes to another.
         """
         if self.upstreams.busy:
             # Decoding what is refused anyway would take the time of what is not.
@@ -120,10 +131,14 @@ class Gateway:
         # Known before they are sent: an event may be here before the answer is.
         now_ms = _now_ms()
         added = set(self.tracker.received((item.id for item in parsed.values()), now_ms))
+        if hold:
+            self._held.add(parsed.values())
         outcomes_by_position = await self._deliver(parsed)
         refused = []
         for position, outcome in outcomes_by_position.items():
             outcomes[position] = outcome
+            if hold and outcome.code != Code.SUCCESS:
+                self._held.drop(outcome.id)
             if outcome.code == Code.SUCCESS and limited:
                 self.limiter.senders.take(parsed[position].sender, 1, time.monotonic())
             elif outcome.code != Code.SUCCESS and outcome.id in added:
@@ -141,6 +156,25 @@ class Gateway:
                 Code.RATE_LIMITED,
                 f"the sender's transactions come too fast; try again in {verdict.wait_s:.1f} s",
             )
+
+    def _move(self, dead: Upstream) -> None:
+        """Gives what only a dead validator had, and somebody waits for, to others."""
+        left = []
+        for item in self._held.of(dead):
+            tracked = self.tracker.status(item.id)
+            if tracked is not None and tracked.status == RECEIVED:
+                left.append(item)
+        for start in range(0, len(left), SUBMISSION_TRANSACTIONS_MAX):
+            part = dict(enumerate(left[start : start + SUBMISSION_TRANSACTIONS_MAX]))
+            task = asyncio.create_task(self._deliver_again(part))
+            self._moves.add(task)
+            task.add_done_callback(self._moves.discard)
+
+    async def _deliver_again(self, parsed: dict[int, Parsed]) -> None:
+        # A refusal is not told: the first validator may come back with it, and who waits sees that.
+        outcomes = await self._deliver(parsed)
+        taken = sum(outcome.code == Code.SUCCESS for outcome in outcomes.values())
+        logger.info("%d of %d transactions of a dead validator moved", taken, len(parsed))
 
     async def _deliver(self, parsed: dict[int, Parsed]) -> dict[int, Outcome]:
         """Sends each to its home, and what a dead one did not take to the next that lives."""
@@ -182,6 +216,8 @@ class Gateway:
             # The validator before may have passed it on before it died: that is success.
             if again and code == Code.DUPLICATE:
                 code, detail = Code.SUCCESS, ""
+            if code == Code.SUCCESS:
+                self._held.took(item, home)
             outcomes[position] = _outcome(code, item.id, detail)
         return outcomes
 
@@ -252,6 +288,12 @@ class Gateway:
         Raises `QnetError`: WAIT_TIMEOUT at `deadline_s` (of the event loop's clock), NOT_FOUND,
         BUSY where too many wait.
         """
+        try:
+            return await self._wait(transaction_id, target, deadline_s)
+        finally:
+            self._held.drop(transaction_id)
+
+    async def _wait(self, transaction_id: bytes, target: str, deadline_s: float) -> Tracked:
         loop = asyncio.get_running_loop()
         known = await self.follow(transaction_id)
         while not reached(known, target):

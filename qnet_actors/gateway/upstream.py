@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from qnet_actors.gateway.backend import Backend, Result
@@ -46,6 +46,8 @@ class Upstream:
         self._batch_transactions = metrics.batch_transactions.labels(self._label)
         self._queue_transactions = metrics.queue_transactions.labels(self._label)
         self._validator_up = metrics.validator_up.labels(self._label)
+        self.on_down: Callable[[Upstream], None] = lambda _: None
+        """Called when it is held for dead, not having been so before."""
         self._failures = 0
         self._silent = False
         """It let a call time out, and has not answered any since."""
@@ -203,7 +205,8 @@ class Upstream:
 
     def _failed(self, *, silent: bool = False) -> None:
         self._silent = silent
-        if self._failures == 0:
+        first = self._failures == 0
+        if first:
             logger.warning("validator %s does not answer", self._label)
         backoff_ms = min(
             self._settings.retry_first_ms * 2 ** min(self._failures, 16),
@@ -212,6 +215,8 @@ class Upstream:
         self._failures += 1
         self._retry_at_s = time.monotonic() + backoff_ms / 1_000
         self._validator_up.set(0)
+        if first:
+            self.on_down(self)
 
     def _answered(self) -> None:
         if self._failures:

@@ -10,7 +10,7 @@ from qnet_actors.gateway.events import StatusEvent, block_event
 from qnet_actors.gateway.metrics import Metrics
 from qnet_actors.gateway.queries import AccountAnswer, StatusAnswer, StatusQuery
 from qnet_actors.gateway.settings import Settings
-from qnet_actors.gateway.upstream import Upstreams
+from qnet_actors.gateway.upstream import Upstreams, home
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import HOME, hash32
 from tests.gateway.fakes import FakeBackend, Wallet, World, id_of, make_backends, world
@@ -127,6 +127,52 @@ async def test_some_refused_for_load_are_told_apart_from_all():
         codes = [result["code"] for result in answer.json()["results"]]
         at_home = [home is full for home in homes(w, 12)]
         assert codes == ["busy" if there else "success" for there in at_home]
+
+
+async def test_what_somebody_waits_for_moves_on_when_its_only_holder_dies():
+    async with world(3, settings=SLOW_RETRY) as w:
+        alice, bob = Wallet(0), Wallet(1)
+        dead = homes(w, 1)[0]
+        awaited, plain = alice.transfer(0), alice.transfer(1)
+        waiting = asyncio.create_task(w.submit(awaited, wait="executed", timeout_ms=30_000))
+        await w.settle()
+        assert (await w.submit(plain)).status_code == 202
+        assert {id_of(awaited), id_of(plain)} <= dead.pool.keys()
+        dead.fault = DEAD
+        # Whoever submits or asks next finds out.
+        sender = next(wallet for wallet in map(Wallet, range(2, 12)) if home_of(w, wallet) is dead)
+        assert (await w.submit(sender.transfer(0))).status_code == 202
+        await w.settle()
+        holders = [b for b in w.backends if b is not dead and id_of(awaited) in b.pool]
+        assert len(holders) == 1
+        # Nobody waits for the other one, and the gateway keeps nothing for nobody.
+        assert not any(id_of(plain) in b.pool for b in w.backends if b is not dead)
+        holders[0].execute()
+        assert (await waiting).json()["status"] == "executed"
+        assert len(w.gateway._held) == 0
+        refused = await w.submit(bob.transfer(10**6), wait="executed")
+        assert refused.status_code >= 400
+        assert len(w.gateway._held) == 0
+
+
+def home_of(w: World, wallet: Wallet) -> FakeBackend:
+    return w.backends[home(wallet.address, len(w.backends))[0]]
+
+
+async def test_what_is_batched_stays_where_it_is():
+    async with world(3, settings=SLOW_RETRY) as w:
+        data = Wallet(0).transfer(0)
+        dead = homes(w, 1)[0]
+        waiting = asyncio.create_task(w.submit(data, wait="executed", timeout_ms=30_000))
+        await w.settle()
+        dead.batch()
+        await w.settle()
+        dead.fault = DEAD
+        await w.submit(Wallet(0).transfer(1))
+        await w.settle()
+        assert not any(id_of(data) in b.pool for b in w.backends if b is not dead)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_senders_go_to_their_home_and_stay_there():

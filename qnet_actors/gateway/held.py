@@ -1,0 +1,49 @@
+"""Transactions that requests wait for, as long as only one validator has them.
+
+A pool is lost with its validator, and whoever waits for what was in it would wait in vain.  The
+gateway still has the bytes, so it gives them to the validator that its senders turn to next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qnet_actors.gateway.submission import Parsed
+
+
+class Held:
+    """Bounded by count and bytes: past either, a request waits without this help."""
+
+    def __init__(self, count_max: int, size_bytes_max: int) -> None:
+        self._count_max = count_max
+        self._size_bytes_max = size_bytes_max
+        self._items: dict[bytes, tuple[Parsed, object]] = {}
+        self._size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, items: Iterable[Parsed]) -> None:
+        """Before they are offered, since a validator may die before it answers."""
+        for item in items:
+            size_bytes = self._size_bytes + len(item.data)
+            if len(self._items) >= self._count_max or size_bytes > self._size_bytes_max:
+                return
+            if item.id not in self._items:
+                self._items[item.id] = (item, None)
+                self._size_bytes = size_bytes
+
+    def took(self, item: Parsed, by: object) -> None:
+        """The pool of validator `by` has it."""
+        if item.id in self._items:
+            self._items[item.id] = (item, by)
+
+    def drop(self, transaction_id: bytes) -> None:
+        """Nobody waits for it any more."""
+        found = self._items.pop(transaction_id, None)
+        if found is not None:
+            self._size_bytes -= len(found[0].data)
+
+    def of(self, by: object) -> list[Parsed]:
+        """What the pool of validator `by` was the last to take, in the order in which it came."""
+        return [item for item, holder in self._items.values() if holder is by]
