@@ -121,13 +121,15 @@ class ValidatorHost:
             on_up,
         )
         self._consensus, self._links = consensus, links
+        self._desk.answers = await asyncio.to_thread(self._open_answers, links)
+        # Before anybody can connect: what a room has to ask of a peer it asks once, as the link
+        # comes to stand, and that must not be before it can send.
+        await self._rooms.begin(links)
         known = {endpoint.index: endpoint for endpoint in directory.endpoints()}
         port = settings.link_port
         if not port and settings.index in known:
             port = known[settings.index].port
         host, port = await links.start(settings.link_host, port)
-        self._desk.answers = await asyncio.to_thread(self._open_answers, links)
-        await self._rooms.begin(links)
         if known:
             links.set_peers({e.index: (e.host, e.port) for e in known.values()})
         self._watch_ready()
