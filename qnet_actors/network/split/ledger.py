@@ -26,6 +26,7 @@ from qnet_actors.network.node import (
     Deliver,
     Forward,
     Node,
+    Reopen,
     RoomKey,
     Send,
     Start,
@@ -142,6 +143,9 @@ class LedgerRoom:
                     self._pass_on(key, event)
                 case Stop(reason=reason):
                     self._forward(VALIDATOR, Stopped(reason))
+                    return
+                case Reopen(epoch=epoch):
+                    self._forward(VALIDATOR, Stopped(f"epoch {epoch} begins: start it again"))
                     return
 
     def _pass_on(self, key: RoomKey, event: Any) -> None:
