@@ -8,12 +8,14 @@ all that follows it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from qnet_actors.mempool.entries import Entry, signature_rows
 from qnet_actors.mempool.keys import KeyStore
@@ -34,6 +36,7 @@ from qnet_actors.rooms import (
     ToRoom,
 )
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import U64_MAX
 from qnet_actors.wire.messages import PublicKey
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, SCHEME_SIZES, Scheme
 
@@ -43,6 +46,8 @@ class _Submission:
     request: int
     results: list[Result | None]
     candidates: Candidates
+    slots: npt.NDArray[np.int64]
+    """Those of the candidates' senders."""
     size_bytes: int = 0
     verdicts: list[bool] | None = None
 
@@ -71,11 +76,8 @@ class Admission:
         self._metrics = metrics
         self._line: deque[_Submission] = deque()
         self._line_size_bytes = 0
-        # Nonces whose signatures are being verified, by sender: a later submission of the sender
-        # may go on from them.
-        self._under_way: dict[bytes, dict[int, int]] = {}
-        # Rotations among them, by sender: until they are in the pool or refused, nobody can say
-        # which key is the sender's.
+        # Rotations that are being verified, by sender: until they are in the pool or refused,
+        # nobody can say which key is the sender's.
         self._rotating: Counter[bytes] = Counter()
         self.learned: list[PublicKey] = []
         """New keys of transactions in the pool, to be written with the next batch."""
@@ -96,84 +98,65 @@ class Admission:
             return self._refuse_all(event, Code.BUSY)
         results: list[Result | None] = [None] * count
         candidates = self._reading.read(event.transactions, height, results)
-        candidates = self._check_accounts(candidates, results)
-        submission = _Submission(event.request, results, candidates, size_bytes)
-        if not candidates.entries:
+        submission = self._check_accounts(event.request, candidates, results)
+        submission.size_bytes = size_bytes
+        if not submission.candidates.places:
             return self._answer(submission, [])
         self._line.append(submission)
         self._line_size_bytes += size_bytes
-        call = partial(_verify, self._verifier, candidates)
+        call = partial(_verify, self._verifier, submission.candidates)
         return [Run(call, partial(self._verified, submission))]
 
-    def _check_accounts(self, given: Candidates, results: list[Result | None]) -> Candidates:
-        """The candidates that neither the pool nor the accounts are against already.
+    def _check_accounts(
+        self, request: int, given: Candidates, results: list[Result | None]
+    ) -> _Submission:
+        """Leaves the candidates that neither the pool nor the accounts are against already.
 
-        They are noted as under way.
+        They are noted as being verified.
         """
-        entries: list[Entry] = []
-        places: list[int] = []
-        if not given.entries:
-            return given
-        rows, under_way = self._accounts(given.entries), self._under_way
-        queue_of = self._pool.queue
+        rows, columns = given.rows, self._pool.senders
+        entries = rows.entries
+        if not entries:
+            return _Submission(request, results, given, np.zeros(0, dtype=np.int64))
+        accounts = self._accounts(given)
+        usable = rows.plain & accounts.current
+        if not all(entry.public_key for entry in entries):
+            usable &= np.array([bool(entry.public_key) for entry in entries], dtype=np.bool_)
+        if not self._pool.has_room(1, int(rows.sizes.max())):
+            usable[:] = False
+        slots = columns.slots([entry.sender for entry in entries])
         sender_max = self._settings.sender_transactions_max
-        room = self._pool.has_room(1, max([entry.size_bytes for entry in given.entries]))
-        ends: dict[bytes, int] = {}
-        brought: dict[bytes, bytes] | None = None
-        columns = zip(
-            given.places, given.entries, rows.nonces, rows.balances, rows.current, strict=True
-        )
-        for row, (place, entry, next_nonce, balance, current) in enumerate(columns):
-            sender, nonce = entry.sender, entry.nonce
-            queue, nonces, end = queue_of(sender), under_way.get(sender), ends.get(sender)
-            if end is None:
-                end = next_nonce if queue is None else self._pool.end_of(sender, next_nonce)
-                if nonces is not None:
-                    end = self._end_of(sender, end)
-            # The common case, in line, of what `Pool.refusal` says of the first nonce missing.
-            if not (
-                room
-                and current
-                and nonce == end
-                and entry.public_key
-                and (
-                    entry.cost <= balance
-                    if queue is None
-                    else not queue.rotations
-                    and len(queue.entries) < sender_max
-                    and queue.cost_from(next_nonce) + entry.cost <= balance
-                )
-            ):
-                if brought is None:
-                    brought = {e.key_id: e.public_key for e in given.entries if e.brings_key}
-                refused = self._refusal(entry, rows.account(row), end, brought)
-                if refused is not None:
-                    ends[sender] = end
-                    results[place] = (refused[0], entry.id, refused[1])
-                    continue
-            if nonces is None:
-                under_way[sender] = {nonce: 1}
-            else:
-                nonces[nonce] = nonces.get(nonce, 0) + 1
+        taken = columns.check(slots, rows.nonces, rows.costs, accounts, usable, sender_max)
+        if taken.all():
+            return _Submission(request, results, given, slots)
+        brought = {entry.key_id: entry.public_key for entry in entries if entry.brings_key}
+        for row in np.flatnonzero(~taken).tolist():
+            entry, slot = entries[row], slots[row]
+            account = accounts.account(row)
+            # At most: what is verified may turn out to be no use.
+            missing = self._pool.end_of(entry.sender, account.nonce)
+            refused = self._refusal(entry, account, missing + int(columns.verifying[slot]), brought)
+            if refused is not None:
+                results[given.places[row]] = (refused[0], entry.id, refused[1])
+                continue
+            taken[row] = True
+            rows.sizes[row] = entry.size_bytes
+            columns.verifying[slot] += 1
+            if entry.nonce == max(int(columns.ends[slot]), missing):
+                columns.ends[slot] = min(entry.nonce + 1, U64_MAX)
             if entry.rotates_to:
-                self._rotating[sender] += 1
-            if nonce == end:
-                end += 1
-                if queue is not None and end in queue.entries:
-                    end = self._pool.end_of(sender, end)
-                if nonces is not None and end in nonces:
-                    end = self._end_of(sender, end)
-            ends[sender] = end
-            places.append(place)
-            entries.append(entry)
-        return Candidates(given.data, given.starts, places, entries)
+                self._rotating[entry.sender] += 1
+        if columns.idle(slots):
+            columns.release([entry.sender for entry in entries])
+        return _Submission(request, results, given.part(taken), slots[taken])
 
     def _refusal(
         self, entry: Entry, account: Account, end: int, brought: dict[bytes, bytes]
     ) -> tuple[Code, str] | None:
         """Why a candidate is not worth a look at its signature; None: it is.
 
-        `end` is the first nonce that its sender has nowhere, `brought` the keys that came along.
+        `end` is not below the first nonce that its sender has nowhere; `brought`: the keys that
+        came along.
         """
         refused = self._pool.refusal(entry, account, end)
         # Until a rotation is in the pool or refused, nobody can say which key is the sender's.
@@ -203,23 +186,16 @@ class Admission:
         entry.size_bytes += len(key)
         return True
 
-    def _end_of(self, sender: bytes, end: int) -> int:
-        """The first nonce from `end` on that is neither pooled nor being verified."""
-        nonces = self._under_way.get(sender)
-        while nonces and end in nonces:
-            end = self._pool.end_of(sender, end + 1)
-        return end
-
     def accounts(self, entries: Sequence[Entry]) -> list[Account]:
         """The senders' accounts, read at once."""
-        rows = self._accounts(entries)
+        senders = b"".join([entry.sender for entry in entries])
+        column = np.frombuffer(senders, dtype=np.uint8).reshape(len(entries), 32)
+        rows = AccountRows(self._reader.read(column), column, column)
         return [rows.account(row) for row in range(len(entries))]
 
-    def _accounts(self, entries: Sequence[Entry]) -> AccountRows:
-        senders = [entry.sender for entry in entries]
-        column = np.frombuffer(b"".join(senders), dtype=np.uint8).reshape(len(entries), 32)
-        read = self._reader.read(column)
-        return AccountRows(read, senders, [entry.key_id for entry in entries])
+    def _accounts(self, candidates: Candidates) -> AccountRows:
+        senders = candidates.senders
+        return AccountRows(self._reader.read(senders), senders, candidates.key_ids)
 
     def _verified(self, submission: _Submission, verdicts: list[bool], now_ms: int) -> list[Effect]:
         """Releases the submissions whose turn it is."""
@@ -234,63 +210,65 @@ class Admission:
 
     def _release(self, submission: _Submission, verdicts: list[bool]) -> list[Effect]:
         """Adds to the pool what is signed well, after a new look at the state."""
-        results, places = submission.results, submission.candidates.places
-        entries = submission.candidates.entries
-        for entry in entries:
-            self._leave(entry)
+        results, candidates, columns = submission.results, submission.candidates, self._pool.senders
+        slots = submission.slots
+        everybody = [entry.sender for entry in candidates.rows.entries]
+        for entry in candidates.rows.entries if self._rotating else ():
+            if entry.rotates_to:
+                self._rotating[entry.sender] -= 1
+        self._rotating = +self._rotating
+        np.subtract.at(columns.verifying, slots, 1)
         if not all(verdicts):
-            rows = list(zip(places, entries, verdicts, strict=True))
-            for place, entry, valid in rows:
-                if not valid:
-                    results[place] = (Code.BAD_SIGNATURE, entry.id, "")
-            places = [place for place, _, valid in rows if valid]
-            entries = [entry for _, entry, valid in rows if valid]
-        if not entries:
-            return self._answer(submission, [])
-        others = self._pool.add_rows(entries, self._accounts(entries))
-        ended: dict[str, list[bytes]] = {}
-        for row, added in others.items():
-            results[places[row]] = (added.code, entries[row].id, added.detail)
-            if added.replaced is not None:
-                ended.setdefault(Code.REPLACED.label, []).append(added.replaced.id)
-            for evicted in added.evicted:
-                ended.setdefault(Code.EVICTED.label, []).append(evicted.id)
-        success = int(Code.SUCCESS)
-        for place, entry in zip(places, entries, strict=True):
-            if results[place] is None:
-                results[place] = (success, entry.id, "")
-        self._learn(
-            entry
-            for place, entry in zip(places, entries, strict=True)
-            if entry.brings_key and (result := results[place]) and result[0] == success
-        )
+            valid = np.array(verdicts, dtype=np.bool_)
+            for row in np.flatnonzero(~valid).tolist():
+                entry = candidates.rows.entries[row]
+                results[candidates.places[row]] = (Code.BAD_SIGNATURE, entry.id, "")
+            # What is verified behind it does not follow what the pool has.
+            columns.ends[slots[~valid]] = 0
+            candidates = candidates.part(valid)
         effects: list[Effect] = []
-        for status, ids in ended.items():
-            self._metrics.transactions_dropped[status] += len(ids)
-            effects.append(ToRoom(Room.GATEWAY, StatusChanged(status, tuple(ids))))
+        if candidates.places:
+            effects = self._add(candidates, results)
+        if columns.idle(slots):
+            columns.release(everybody)
         return self._answer(submission, effects)
 
-    def _learn(self, entries: Iterable[Entry]) -> None:
-        """Keeps the keys that transactions in the pool brought."""
-        for entry in entries:
-            held = self._keys.get(entry.key_id)
-            if held is not None and held.public_key is entry.public_key:
-                continue
+    def _add(self, candidates: Candidates, results: list[Result | None]) -> list[Effect]:
+        """Adds candidates whose signatures are valid."""
+        places, entries = candidates.places, candidates.rows.entries
+        others = self._pool.add_rows(candidates.rows, self._accounts(candidates))
+        ended: dict[str, list[bytes]] = {}
+        success = int(Code.SUCCESS)
+        if not others and len(places) == len(results):
+            ids = [entry.id for entry in entries]
+            results[:] = zip(repeat(success), ids, repeat(""), strict=False)
+        else:
+            for row, (place, entry) in enumerate(zip(places, entries, strict=True)):
+                added = others.get(row)
+                if added is None:
+                    results[place] = (success, entry.id, "")
+                    continue
+                results[place] = (added.code, entry.id, added.detail)
+                if added.replaced is not None:
+                    ended.setdefault(Code.REPLACED.label, []).append(added.replaced.id)
+                for evicted in added.evicted:
+                    ended.setdefault(Code.EVICTED.label, []).append(evicted.id)
+        for row, entry in enumerate(entries):
+            if entry.brings_key and (row not in others or others[row].code == success):
+                self._learn(entry)
+        effects: list[Effect] = []
+        for status, gone in ended.items():
+            self._metrics.transactions_dropped[status] += len(gone)
+            effects.append(ToRoom(Room.GATEWAY, StatusChanged(status, tuple(gone))))
+        return effects
+
+    def _learn(self, entry: Entry) -> None:
+        """Keeps the key that a transaction in the pool brought."""
+        held = self._keys.get(entry.key_id)
+        if held is None or held.public_key is not entry.public_key:
             key = PublicKey(entry.scheme, entry.public_key)
             if self._keys.add(key):
                 self.learned.append(key)
-
-    def _leave(self, entry: Entry) -> None:
-        if entry.rotates_to:
-            self._rotating[entry.sender] -= 1
-            if not self._rotating[entry.sender]:
-                del self._rotating[entry.sender]
-        nonces = self._under_way[entry.sender]
-        nonces[entry.nonce] -= 1
-        if not nonces[entry.nonce]:
-            del nonces[entry.nonce]
-            if not nonces:
-                del self._under_way[entry.sender]
 
     def _refuse_all(self, event: Submit, code: Code) -> list[Effect]:
         self._metrics.refused[code] += len(event.transactions)
@@ -310,34 +288,30 @@ class Admission:
 
 def _verify(verifier: Verifier, candidates: Candidates) -> list[bool]:
     """One verdict a candidate, in their order; raises nothing for whatever clients sent."""
-    entries = candidates.entries
+    entries = candidates.rows.entries
     schemes = {entry.scheme for entry in entries}
     if len(schemes) == 1:
-        return _verify_scheme(verifier, candidates, entries, candidates.places)
-    verdicts = [False] * len(entries)
+        return _verify_scheme(verifier, candidates)
+    verdicts = np.zeros(len(entries), dtype=np.bool_)
     for scheme in sorted(schemes):
-        rows = [row for row, entry in enumerate(entries) if entry.scheme == scheme]
-        places = [candidates.places[row] for row in rows]
-        found = _verify_scheme(verifier, candidates, [entries[row] for row in rows], places)
-        for row, verdict in zip(rows, found, strict=True):
-            verdicts[row] = verdict
-    return verdicts
+        mask = np.array([entry.scheme == scheme for entry in entries], dtype=np.bool_)
+        verdicts[mask] = _verify_scheme(verifier, candidates.part(mask))
+    found: list[bool] = verdicts.tolist()
+    return found
 
 
-def _verify_scheme(
-    verifier: Verifier, candidates: Candidates, entries: list[Entry], places: list[int]
-) -> list[bool]:
-    """Verdicts on entries of one scheme, which stand at `places` of the submission."""
+def _verify_scheme(verifier: Verifier, candidates: Candidates) -> list[bool]:
+    """Verdicts on candidates of one scheme."""
+    entries = candidates.rows.entries
     count, scheme = len(entries), entries[0].scheme
     named = [entry.key_id for entry in entries]
     keys = dict(zip(named, [entry.public_key for entry in entries], strict=True))
     place_of = dict(zip(keys, range(len(keys)), strict=True))
     index = np.fromiter(map(place_of.__getitem__, named), np.intp, count)
-    ends = np.array([entry.payload_end for entry in entries], dtype=np.int64)
     verdicts: list[bool] = verifier.verify_columns(
         (tuple(keys.values()), index),
         np.frombuffer(b"".join([entry.id for entry in entries]), dtype=np.uint8).reshape(count, 32),
-        signature_rows(candidates.data, candidates.starts[places] + ends, scheme),
+        signature_rows(candidates.data, candidates.ends, scheme),
         CONTEXT_TRANSACTION,
         Scheme(scheme),
     ).tolist()

@@ -146,15 +146,14 @@ class Execution:
         balances = np.frombuffer(writes.balances, dtype="<u8").tolist()
         for row, nonce in enumerate(nonces):
             address = addresses[32 * row : 32 * row + 32]
-            if self._pool.queue(address) is None:
+            if not self._pool.has_sender(address):
                 continue
             account = Account(nonce, balances[row], key_ids[32 * row : 32 * row + 32])
             passed, stale = self._pool.advance(address, account)
             spent += passed
             if stale:
                 ended.setdefault(Code.KEY_NOT_CURRENT, []).extend(stale)
-            queue = self._pool.queue(address)
-            if queue is not None and queue.cost > account.balance:
+            if self._pool.cost_of(address) > account.balance:
                 poor.append(address)
         for address, account in zip(poor, self._accounts(poor), strict=True):
             # A later block may have paid the sender; only the newest state condemns.

@@ -53,9 +53,24 @@ class KeyStore:
     def get(self, id_: bytes) -> PublicKey | None:
         """The key of `id_`, which counts as used."""
         key = self._keys.get(id_)
-        if key is not None:
+        if key is not None and self._is_filling:
             self._keys.move_to_end(id_)
         return key
+
+    @property
+    def _is_filling(self) -> bool:
+        # Who was used last matters only once some will have to leave.
+        return 2 * len(self._keys) > self._keys_max
+
+    def public_keys(self, scheme: int, ids: Sequence[bytes]) -> list[bytes]:
+        """The keys of `ids`, all of `scheme`, which count as used; empty where there is none."""
+        found = list(map(self._keys.get, ids))
+        keys = [b"" if key is None or key.scheme != scheme else key.public_key for key in found]
+        if self._is_filling:
+            for id_ in ids:
+                if id_ in self._keys:
+                    self._keys.move_to_end(id_)
+        return keys
 
     def table(
         self, scheme: int, key_ids: Sequence[bytes], brought: dict[bytes, bytes]

@@ -7,19 +7,53 @@ kinds of entries: pending, batched by this validator, and seen in another author
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, KeysView, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from typing import Final, NamedTuple
 
-from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
+import numpy as np
+import numpy.typing as npt
+
+from qnet_actors.kernels.senders import NO_RANK
+from qnet_actors.mempool.columns import SenderColumns
+from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry, rows_of
 from qnet_actors.mempool.ready import Ready
 from qnet_actors.mempool.senders import Account, AccountRows, SenderQueue
 from qnet_actors.mempool.settings import MempoolSettings
-from qnet_actors.wire.codes import Code
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import ZERO_DIGEST
+from qnet_actors.wire.limits import U64_MAX
 
 _STALE_SPARE: Final = 1_024
+_PLACE: Final = struct.Struct("=QQ")
 _EVICTIONS_MAX: Final = 64
 """A transaction that would displace more than this is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Verified entries, with what of them stands in columns too."""
+
+    entries: list[Entry]
+    nonces: npt.NDArray[np.uint64]
+    costs: npt.NDArray[np.uint64]
+    prices: npt.NDArray[np.uint64]
+    sizes: npt.NDArray[np.int64]
+    plain: npt.NDArray[np.bool_]
+    """False: the entry rotates a key, or its columns do not say all."""
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> Rows:
+        """The rows of `mask`."""
+        return Rows(
+            list(compress(self.entries, mask.tolist())),
+            self.nonces[mask],
+            self.costs[mask],
+            self.prices[mask],
+            self.sizes[mask],
+            self.plain[mask],
+        )
 
 
 class Added(NamedTuple):
@@ -37,7 +71,10 @@ class Pool:
     def __init__(self, settings: MempoolSettings) -> None:
         self._settings = settings
         self._by_id: dict[bytes, Entry] = {}
+        self.senders: Final = SenderColumns()
+        # Of irregular senders; the entries of the others stand by slot and nonce.
         self._queues: dict[bytes, SenderQueue] = {}
+        self._by_place: dict[bytes, Entry] = {}
         self.ready: Final[dict[int, Ready]] = {}
         self.size_bytes = 0
         self._order = 0
@@ -67,14 +104,85 @@ class Pool:
 
     def before(self, entry: Entry) -> Entry | None:
         """The sender's entry with the nonce before."""
-        return self._queues[entry.sender].entries.get(entry.nonce - 1)
+        queue = self._queues.get(entry.sender)
+        if queue is not None:
+            return queue.entries.get(entry.nonce - 1)
+        slot = self.senders.get(entry.sender)
+        if slot is None or not entry.nonce:
+            return None
+        return self._by_place.get(_place(slot, entry.nonce - 1))
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._by_id.values())
+
+    def has_sender(self, sender: bytes) -> bool:
+        """Whether the pool has anything of `sender`."""
+        if sender in self._queues:
+            return True
+        slot = self.senders.get(sender)
+        return slot is not None and bool(self.senders.firsts[slot] != self.senders.frontiers[slot])
+
+    def cost_of(self, sender: bytes) -> int:
+        """What all that the pool has of `sender` can take."""
+        queue = self._queues.get(sender)
+        if queue is not None:
+            return queue.cost
+        slot = self.senders.get(sender)
+        if slot is None or self.senders.firsts[slot] == self.senders.frontiers[slot]:
+            return 0
+        return int(self.senders.pending[slot])
+
+    # Regular senders stand in columns alone; whatever is not plain makes a queue of its sender,
+    # until a block finds it regular again.
 
     def queue(self, sender: bytes) -> SenderQueue | None:
-        return self._queues.get(sender)
+        """The queue of `sender`, who is irregular from now on, if the pool has anything of it."""
+        queue = self._queues.get(sender)
+        slot = self.senders.get(sender)
+        if queue is not None or slot is None:
+            return queue
+        columns = self.senders
+        first, frontier = int(columns.firsts[slot]), int(columns.frontiers[slot])
+        if first == frontier:
+            return None
+        account = Account(first, 0, columns.keys[slot].tobytes())
+        queue = self._queues[sender] = SenderQueue(sender, account)
+        for nonce in range(first, frontier):
+            entry = queue.entries[nonce] = self._by_place.pop(_place(slot, nonce))
+            queue.cost += entry.cost
+        queue.frontier = frontier
+        columns.irregular[slot] = True
+        columns.frontiers[slot] = columns.firsts[slot]
+        return queue
 
-    def senders(self) -> KeysView[bytes]:
-        """Whoever has something here."""
-        return self._queues.keys()
+    def _new_queue(self, sender: bytes, account: Account) -> SenderQueue:
+        slot = self.senders.slot(sender)
+        self.senders.irregular[slot] = True
+        self.senders.frontiers[slot] = self.senders.firsts[slot]
+        queue = self._queues[sender] = SenderQueue(sender, account)
+        return queue
+
+    def _drop_queue(self, queue: SenderQueue) -> None:
+        """Nothing is left in `queue`."""
+        del self._queues[queue.address]
+        self.senders.irregular[self.senders.slot(queue.address)] = False
+        self.senders.release((queue.address,))
+
+    def _settle(self, queue: SenderQueue) -> None:
+        """Makes the sender regular again if it is so."""
+        entries = queue.entries
+        if queue.rotations or len(entries) != queue.frontier - queue.nonce or queue.cost > U64_MAX:
+            return
+        columns, slot = self.senders, self.senders.slot(queue.address)
+        for nonce in range(queue.nonce, queue.frontier):
+            self._by_place[_place(slot, nonce)] = entries[nonce]
+        last = entries[queue.frontier - 1]
+        columns.firsts[slot], columns.frontiers[slot] = queue.nonce, queue.frontier
+        columns.pending[slot] = queue.cost
+        columns.ranks[slot] = last.rank if last.ticket else NO_RANK
+        columns.keys[slot] = np.frombuffer(queue.key_id, dtype=np.uint64)
+        columns.irregular[slot] = False
+        del self._queues[queue.address]
 
     # Admission.
 
@@ -91,7 +199,7 @@ class Pool:
             return Code.NONCE_TOO_LOW, f"the account's next nonce is {account.nonce}"
         if nonce > end + settings.nonce_window:
             return Code.NONCE_TOO_FAR, f"the first nonce missing is {end}"
-        queue = self._queues.get(entry.sender)
+        queue = self.queue(entry.sender)
         if queue is None:
             key = entry.sender if account.key_id == ZERO_DIGEST else account.key_id
             pending = 0
@@ -119,7 +227,10 @@ class Pool:
         """The first nonce at or after the account's `nonce` at which the pool holds nothing."""
         queue = self._queues.get(sender)
         if queue is None:
-            return nonce
+            slot = self.senders.get(sender)
+            if slot is None or self.senders.firsts[slot] == self.senders.frontiers[slot]:
+                return nonce
+            return max(nonce, int(self.senders.frontiers[slot]))
         if nonce <= queue.frontier:
             return queue.frontier
         while nonce in queue.entries:
@@ -154,48 +265,97 @@ class Pool:
             evicted = room
             queue = self._queues.get(entry.sender)
         if queue is None:
-            queue = self._queues[entry.sender] = SenderQueue(entry.sender, account)
+            queue = self._new_queue(entry.sender, account)
         if old is not None:
             self._replace(queue, old, entry)
         else:
             self._insert(queue, entry)
         return Added(Code.SUCCESS, "", old, tuple(evicted))
 
-    def add_rows(self, entries: Sequence[Entry], accounts: AccountRows) -> dict[int, Added]:
-        """`add` of verified entries in order; what it did, of those that were not simply added.
+    def add_rows(self, rows: Rows, accounts: AccountRows) -> dict[int, Added]:
+        """`add` of verified entries; what it did, by row, of those that were not simply added.
 
-        The common case is done here, in line: room for all, and a nonce that is the first one
-        missing.  Tests hold it to `add`.
+        Where there is room for all, senders do not concern each other: plain rows are added all at
+        once, and the others, with what follows them of the same sender, one by one after them.
         """
+        entries, columns = rows.entries, self.senders
+        room = self.has_room(len(entries), int(rows.sizes.sum()))
+        slots = columns.slots([entry.sender for entry in entries])
+        self._note_ranks(slots, rows)
+        taken, ranks, places = columns.add(
+            slots,
+            rows.nonces,
+            rows.costs,
+            rows.prices,
+            accounts,
+            rows.plain & accounts.current if room else np.zeros(len(entries), dtype=np.bool_),
+            self._settings.sender_transactions_max,
+        )
+        if taken.all():
+            self._add_plain(entries, ranks, places)
+            return {}
+        self._add_plain(list(compress(entries, taken.tolist())), ranks[taken], places[taken])
         others: dict[int, Added] = {}
-        settings = self._settings
-        sender_max = settings.sender_transactions_max
-        room = self.has_room(len(entries), sum([entry.size_bytes for entry in entries]))
-        rows = zip(entries, accounts.nonces, accounts.balances, accounts.current, strict=True)
-        for row, (entry, next_nonce, balance, current) in enumerate(rows):
-            nonce, queue = entry.nonce, self._queues.get(entry.sender)
-            simple = room and current and nonce >= next_nonce and not entry.rotates_to
-            if not simple:
-                pass
-            elif queue is None:
-                simple = nonce == next_nonce and entry.cost <= balance
-                if simple:
-                    queue = SenderQueue(entry.sender, accounts.account(row))
-                    self._queues[entry.sender] = queue
-            else:
-                simple = (
-                    nonce == queue.frontier
-                    and not queue.rotations
-                    and len(queue.entries) < sender_max
-                    and queue.cost_from(next_nonce) + entry.cost <= balance
-                )
-            if simple and queue is not None:
-                self._append(queue, entry)
-                continue
-            added = self.add(entry, accounts.account(row))
+        for row in np.flatnonzero(~taken).tolist():
+            added = self.add(entries[row], accounts.account(row))
+            if added.code != Code.SUCCESS:
+                # What is verified behind it does not follow it.
+                columns.ends[slots[row]] = 0
             if added.code != Code.SUCCESS or added.replaced is not None or added.evicted:
                 others[row] = added
         return others
+
+    def _note_ranks(self, slots: npt.NDArray[np.int64], rows: Rows) -> None:
+        """Brings `ranks` up to date where the price of a row is above that of what it follows.
+
+        A rank bounds that of the next entry for as long as its own entry is not batched.
+        """
+        columns = self.senders
+        above = columns.ranks[slots] < rows.prices
+        if not above.any():
+            return
+        for slot in np.unique(slots[above]).tolist():
+            frontier = int(columns.frontiers[slot])
+            before = self._by_place.get(_place(slot, frontier - 1)) if frontier else None
+            if before is not None:
+                columns.ranks[slot] = before.rank if before.ticket else NO_RANK
+
+    def _add_plain(
+        self,
+        entries: Sequence[Entry],
+        ranks: npt.NDArray[np.uint64],
+        places: npt.NDArray[np.uint64],
+    ) -> None:
+        """Entries that are in their senders' columns already: pending, at their frontiers."""
+        if not entries:
+            return
+        first = self._ticket + 1
+        row_ranks = ranks.tolist()
+        expiring = False
+        size_bytes = 0
+        for entry, rank in zip(entries, row_ranks, strict=True):
+            self._ticket += 1
+            entry.ticket, entry.rank, entry.order = self._ticket, rank, self._order + self._ticket
+            size_bytes += entry.size_bytes
+            expiring = expiring or entry.valid_until > 0
+        self._order += self._ticket
+        self.size_bytes += size_bytes
+        self._by_id.update(zip([entry.id for entry in entries], entries, strict=True))
+        keys = rows_of(places.view(np.uint8).reshape(len(entries), 16))
+        self._by_place.update(zip(keys, entries, strict=True))
+        if expiring:
+            for entry in entries:
+                if entry.valid_until:
+                    self._expire(entry)
+        schemes = {entry.scheme for entry in entries}
+        for scheme in schemes:
+            if scheme not in self.ready:
+                self.ready[scheme] = Ready()
+        if len(schemes) == 1:
+            self.ready[scheme].extend(entries, range(first, self._ticket + 1), row_ranks)
+        else:
+            for entry in entries:
+                self.ready[entry.scheme].add(entry)
 
     def has_room(self, count: int, size_bytes: int) -> bool:
         """Whether so much more fits without displacing anything."""
@@ -206,32 +366,6 @@ class Pool:
             and self.size_bytes + size_bytes <= settings.pool_size_bytes_max
         )
 
-    def _append(self, queue: SenderQueue, entry: Entry) -> None:
-        """`_insert` of an entry that is pending, at the frontier, where nothing is evictable."""
-        nonce, entries = entry.nonce, queue.entries
-        before = entries.get(nonce - 1)
-        rank = entry.gas_price
-        if before is not None and before.ticket and before.rank < rank:
-            rank = before.rank
-        self._by_id[entry.id] = entry
-        entries[nonce] = entry
-        queue.cost += entry.cost
-        queue.frontier = nonce + 1
-        if nonce < queue.ahead_nonce:
-            queue.ahead_nonce = 0
-        self.size_bytes += entry.size_bytes
-        if entry.valid_until:
-            self._expire(entry)
-        self._order = entry.order = self._order + 1
-        self._ticket = entry.ticket = self._ticket + 1
-        entry.rank = rank
-        ready = self.ready.get(entry.scheme)
-        if ready is None:
-            ready = self.ready[entry.scheme] = Ready()
-        ready.add(entry)
-        if nonce + 1 in entries:
-            self._expose(queue)
-
     def adopt(self, entry: Entry, account: Account) -> bool:
         """Takes back an entry of an own batch after a restart, whatever the bounds; False: spent.
 
@@ -240,9 +374,9 @@ class Pool:
         """
         if entry.nonce < account.nonce or entry.id in self._by_id:
             return False
-        queue = self._queues.get(entry.sender)
+        queue = self.queue(entry.sender)
         if queue is None:
-            queue = self._queues[entry.sender] = SenderQueue(entry.sender, account)
+            queue = self._new_queue(entry.sender, account)
         if entry.nonce in queue.entries:
             return False
         self._insert(queue, entry)
@@ -398,8 +532,8 @@ class Pool:
             self._make_evictable(entry)
             lowest[entry.sender] = min(lowest.get(entry.sender, entry.nonce), entry.nonce)
         for sender, nonce in lowest.items():
-            queue = self._queues[sender]
-            if nonce < queue.frontier:
+            queue = self.queue(sender)
+            if queue is not None and nonce < queue.frontier:
                 self._rewind(queue, nonce)
                 self._expose(queue)
 
@@ -411,21 +545,26 @@ class Pool:
             self._remove(entry)
 
     def _remove(self, entry: Entry) -> None:
-        queue = self._queues[entry.sender]
+        queue = self.queue(entry.sender)
+        if queue is None:
+            raise QnetError(Code.INTERNAL, "an entry of the pool has no sender there")
         if entry.nonce < queue.frontier:
             self._rewind(queue, entry.nonce)
         self._forget(queue, entry)
         if not queue.entries:
-            del self._queues[entry.sender]
+            self._drop_queue(queue)
 
     def _forget(self, queue: SenderQueue, entry: Entry) -> None:
-        if entry.ticket:
-            self.ready[entry.scheme].remove(entry)
-        del self._by_id[entry.id]
+        self._leave(entry)
         del queue.entries[entry.nonce]
         queue.cost -= entry.cost
         queue.ahead_nonce = 0
         queue.rotations.pop(entry.nonce, None)
+
+    def _leave(self, entry: Entry) -> None:
+        if entry.ticket:
+            self.ready[entry.scheme].remove(entry)
+        del self._by_id[entry.id]
         self.size_bytes -= entry.size_bytes
         if self._worst is not None:
             settings = self._settings
@@ -440,6 +579,13 @@ class Pool:
 
         Both have left the pool, the latter only where they were pending.
         """
+        slot = self.senders.get(sender)
+        if slot is None:
+            return [], []
+        if not self.senders.irregular[slot]:
+            if self.senders.keys[slot].tobytes() == account.key_id:
+                return self._advance_regular(slot, sender, account.nonce), []
+            self.queue(sender)
         queue = self._queues.get(sender)
         if queue is None or account.nonce < queue.nonce:
             return [], []
@@ -456,16 +602,35 @@ class Pool:
             queue.frontier = account.nonce
             self._expose(queue)
         if not queue.entries:
-            del self._queues[sender]
+            self._drop_queue(queue)
             return spent, []
-        if account.key_id == queue.key_id:
-            return spent, []
-        queue.key_id = account.key_id
-        return spent, self._remove_stale_keys(queue)
+        stale: list[Entry] = []
+        if account.key_id != queue.key_id:
+            queue.key_id = account.key_id
+            stale = self._remove_stale_keys(queue)
+        if queue.entries:
+            self._settle(queue)
+        return spent, stale
+
+    def _advance_regular(self, slot: int, sender: bytes, nonce: int) -> list[Entry]:
+        columns = self.senders
+        first, frontier = int(columns.firsts[slot]), int(columns.frontiers[slot])
+        if first == frontier or nonce <= first:
+            return []
+        spent = [self._by_place.pop(_place(slot, at)) for at in range(first, min(nonce, frontier))]
+        cost = 0
+        for entry in spent:
+            cost += entry.cost
+            self._leave(entry)
+        columns.firsts[slot], columns.frontiers[slot] = nonce, max(nonce, frontier)
+        columns.pending[slot] = int(columns.pending[slot]) - cost
+        if nonce >= frontier:
+            columns.release((sender,))
+        return spent
 
     def unpayable(self, sender: bytes, account: Account) -> list[Entry]:
         """Removes the sender's last pending entries until the rest can be paid from `account`."""
-        queue = self._queues.get(sender)
+        queue = self.queue(sender)
         if queue is None:
             return []
         cost = queue.cost_from(account.nonce)
@@ -502,3 +667,7 @@ class Pool:
         for entry in removed:
             self.remove(entry)
         return removed
+
+
+def _place(slot: int, nonce: int) -> bytes:
+    return _PLACE.pack(slot, nonce)

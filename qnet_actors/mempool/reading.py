@@ -7,9 +7,10 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import compress
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,15 @@ from qnet_actors.kernels.blake3_rows import hash_rows
 from qnet_actors.kernels.submissions import read_transactions
 from qnet_actors.mempool.entries import ROW_BYTES, Entry, entry_of, rows_of
 from qnet_actors.mempool.keys import KeyStore
-from qnet_actors.mempool.pool import Pool
+from qnet_actors.mempool.pool import Pool, Rows
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import TRANSACTION
-from qnet_actors.wire.limits import GAS_LIMIT_MAX, GAS_PRICE_MAX, TRANSACTION_SIZE_BYTES_MAX
+from qnet_actors.wire.limits import (
+    GAS_LIMIT_MAX,
+    GAS_PRICE_MAX,
+    TRANSACTION_SIZE_BYTES_MAX,
+    U64_MAX,
+)
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, key_id
 from qnet_actors.wire.transactions import (
     GAS_TRANSFER,
@@ -45,12 +51,29 @@ class Candidates:
     """What of a submission keeps all rules that need no state, in order."""
 
     data: npt.NDArray[np.uint8]
-    """The submission's bytes side by side."""
-    starts: npt.NDArray[np.int64]
-    """Where each of its transactions begins there."""
+    """All of the submission side by side."""
     places: list[int]
     """Which transaction of the submission each candidate is."""
-    entries: list[Entry]
+    rows: Rows
+    senders: npt.NDArray[np.uint8]
+    """uint8[n, 32]."""
+    key_ids: npt.NDArray[np.uint8]
+    """uint8[n, 32]."""
+    ends: npt.NDArray[np.int64]
+    """Where in `data` each candidate's payload ends."""
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> Candidates:
+        """The candidates of `mask`."""
+        if mask.all():
+            return self
+        return Candidates(
+            self.data,
+            list(compress(self.places, mask.tolist())),
+            self.rows.part(mask),
+            self.senders[mask],
+            self.key_ids[mask],
+            self.ends[mask],
+        )
 
 
 class Reading:
@@ -82,46 +105,68 @@ class Reading:
             sizes=self._sizes,
         )
         plain = read.plain.view(np.bool_)
+        signatures, public_keys = self._size_columns()
+        sizes = ROW_BYTES + read.spans[1] - read.spans[0] + signatures[read.schemes]
+        brings = read.spans[2] > 0
+        sizes += np.where(brings, public_keys[read.schemes], 0)
+        found: list[Entry | None]
         if plain.all():
-            found: list[Entry | None] = list(self._plain(transactions, read))
-            rows: Iterable[int] = range(len(found))
+            found = list(self._plain(transactions, read, sizes, brings))
         else:
-            rows = np.flatnonzero(plain).tolist()
             found = [None] * len(transactions)
-            for row, entry in zip(rows, self._plain(transactions, read, plain), strict=True):
-                found[row] = entry
-            for row in np.flatnonzero(~plain).tolist():
-                found[row] = self._decode(transactions[row], height, results, row)
-        self._drop_duplicates(rows, found, results)
-        self._check_keys(rows, found, transactions, height, results)
-        places = [place for place, entry in enumerate(found) if entry is not None]
-        entries = [entry for entry in found if entry is not None]
-        return Candidates(read.data, read.starts, places, entries)
+            rows = np.flatnonzero(plain).tolist()
+            opened = self._plain(transactions, read, sizes, brings, plain)
+            for row, faultless in zip(rows, opened, strict=True):
+                found[row] = faultless
+        self._drop_duplicates(found, results)
+        if brings.any():
+            self._check_keys(found, np.flatnonzero(brings & plain).tolist(), plain)
+        for row in np.flatnonzero(~plain).tolist():
+            if results[row] is None:
+                found[row] = entry = self._decode(transactions[row], height, results, row)
+                if entry is not None:
+                    _fill_in(read, sizes, row, entry)
+        candidates = Candidates(
+            read.data,
+            list(range(len(found))),
+            Rows(
+                cast("list[Entry]", found),
+                read.terms[0],
+                read.terms[4],
+                read.terms[3],
+                sizes,
+                plain,
+            ),
+            read.senders,
+            read.key_ids,
+            read.starts[:-1] + read.spans[1],
+        )
+        if None not in found:
+            return candidates
+        return candidates.part(np.array([entry is not None for entry in found], dtype=np.bool_))
 
     def _plain(
-        self, transactions: Sequence[bytes], read: Read, rows: npt.NDArray[np.bool_] | None = None
+        self,
+        transactions: Sequence[bytes],
+        read: Read,
+        sizes: npt.NDArray[np.int64],
+        brings: npt.NDArray[np.bool_],
+        mask: npt.NDArray[np.bool_] | None = None,
     ) -> list[Entry]:
         """Entries of the plain rows; keys that they bring are not compared with key ids yet."""
         ids = hash_rows(TRANSACTION, read.bodies, read.body_offsets)
         schemes, senders, key_ids = read.schemes, read.senders, read.key_ids
         terms, spans = read.terms, read.spans
-        if rows is not None:
-            transactions = [transactions[row] for row in np.flatnonzero(rows).tolist()]
-            ids, schemes, senders, key_ids = ids[rows], schemes[rows], senders[rows], key_ids[rows]
-            terms, spans = terms[:, rows], spans[:, rows]
+        if mask is not None:
+            transactions = list(compress(transactions, mask.tolist()))
+            ids, schemes, senders, key_ids = ids[mask], schemes[mask], senders[mask], key_ids[mask]
+            terms, spans, sizes, brings = terms[:, mask], spans[:, mask], sizes[mask], brings[mask]
         if not transactions:
             return []
         named = rows_of(key_ids)
         keys = self._held(schemes, named)
-        # Sizes by scheme, for all of the rows at once.
-        signatures, public_keys = self._size_columns()
-        sizes = ROW_BYTES + spans[1] - spans[0] + signatures[schemes]
-        brings = spans[2] > 0
-        if brings.any():
-            sizes = sizes + np.where(brings, public_keys[schemes], 0)
-            for row in np.flatnonzero(brings).tolist():
-                at = int(spans[2, row])
-                keys[row] = transactions[row][at:]
+        for row in np.flatnonzero(brings).tolist():
+            keys[row] = transactions[row][int(spans[2, row]) :]
         nonces, valid_until, gas_limits, gas_prices, costs = terms.tolist()
         return list(
             map(
@@ -156,42 +201,30 @@ class Reading:
         scheme = int(schemes[0])
         if schemes.min() != schemes.max():
             return [b""] * len(key_ids)
-        distinct = {}
-        for id_ in dict.fromkeys(key_ids):
-            key = self._keys.get(id_)
-            distinct[id_] = b"" if key is None or key.scheme != scheme else key.public_key
-        return list(map(distinct.__getitem__, key_ids))
+        return self._keys.public_keys(scheme, key_ids)
 
-    def _drop_duplicates(
-        self, rows: Iterable[int], found: list[Entry | None], results: list[Result | None]
-    ) -> None:
+    def _drop_duplicates(self, found: list[Entry | None], results: list[Result | None]) -> None:
         if self._pool.has_none_of([entry.id for entry in found if entry is not None]):
             return
-        for row in rows:
-            entry = found[row]
+        for row, entry in enumerate(found):
             if entry is not None and entry.id in self._pool:
                 results[row] = (Code.DUPLICATE, entry.id, "")
                 found[row] = None
 
     def _check_keys(
-        self,
-        rows: Iterable[int],
-        found: list[Entry | None],
-        transactions: Sequence[bytes],
-        height: int,
-        results: list[Result | None],
+        self, found: list[Entry | None], rows: Sequence[int], plain: npt.NDArray[np.bool_]
     ) -> None:
-        """Compares keys that plain rows bring with their key ids."""
+        """Compares keys that plain rows bring with their key ids; what differs is not plain."""
         for row in rows:
             entry = found[row]
-            if entry is None or not entry.brings_key:
+            if entry is None:
                 continue
             held = self._keys.get(entry.key_id)
             # Comparing with a key that is known spares hashing this one.
             if held is not None and held.public_key == entry.public_key:
                 entry.public_key = held.public_key
             elif key_id(entry.scheme, entry.public_key) != entry.key_id:
-                found[row] = self._decode(transactions[row], height, results, row)
+                found[row], plain[row] = None, False
 
     def _decode(
         self, data: bytes, height: int, results: list[Result | None], place: int
@@ -217,3 +250,13 @@ class Reading:
             results[place] = (error.code, id_, error.detail)
             return None
         return entry
+
+
+def _fill_in(read: Read, sizes: npt.NDArray[np.int64], row: int, entry: Entry) -> None:
+    """Gives a row that is not plain what its columns can say of it."""
+    read.senders[row] = np.frombuffer(entry.sender, dtype=np.uint8)
+    read.key_ids[row] = np.frombuffer(entry.key_id, dtype=np.uint8)
+    terms = (entry.nonce, entry.valid_until, entry.gas_limit, entry.gas_price)
+    read.terms[:, row] = (*terms, min(entry.cost, U64_MAX))
+    read.spans[1, row] = entry.payload_end
+    sizes[row] = entry.size_bytes

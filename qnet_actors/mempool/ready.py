@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from qnet_actors.mempool.entries import Entry
@@ -44,6 +44,24 @@ class Ready:
         if line is None:
             line = self._line(entry.rank)
         line.append(entry.ticket)
+
+    def extend(
+        self, entries: Sequence[Entry], tickets: Sequence[int], ranks: Sequence[int]
+    ) -> None:
+        """`add` of several, whose tickets and ranks these are."""
+        self._waiting.update(zip(tickets, entries, strict=True))
+        self.size_bytes += sum([entry.size_bytes for entry in entries])
+        self._tickets += len(entries)
+        distinct = set(ranks)
+        for rank in distinct:
+            line = self._lines.get(rank)
+            if line is None:
+                line = self._line(rank)
+            if len(distinct) == 1:
+                line.extend(tickets)
+        if len(distinct) > 1:
+            for ticket, rank in zip(tickets, ranks, strict=True):
+                self._lines[rank].append(ticket)
 
     def _line(self, rank: int) -> deque[int]:
         heapq.heappush(self._ranks, -rank)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,32 +24,36 @@ class Account(NamedTuple):
 class AccountRows:
     """The accounts of rows' senders, as columns."""
 
-    __slots__ = ("_key_ids", "balances", "current", "nonces")
+    __slots__ = ("balances", "current", "key_words", "nonces")
 
     def __init__(
-        self, columns: AccountColumns, senders: Sequence[bytes], key_ids: Sequence[bytes]
+        self,
+        columns: AccountColumns,
+        senders: npt.NDArray[np.uint8],
+        key_ids: npt.NDArray[np.uint8],
     ) -> None:
+        """`senders` and `key_ids`, which those would use, are uint8[n, 32]."""
         count = len(senders)
         keys = np.ascontiguousarray(columns.key_ids)
-        self._key_ids = keys.tobytes()
-        self.nonces: list[int] = columns.nonces.tolist()
-        self.balances: list[int] = columns.balances.tolist()
+        self.nonces = np.ascontiguousarray(columns.nonces, dtype=np.uint64)
+        self.balances = np.ascontiguousarray(columns.balances, dtype=np.uint64)
         # Eight bytes at a time: comparing single ones would take four times as long.
-        words = keys.reshape(count, 32).view(np.uint64)
-        fresh = ~words.any(axis=1, keepdims=True)
-        expected = np.where(fresh, _words(senders), words)
-        self.current: list[bool] = (_words(key_ids) == expected).all(axis=1).tolist()
+        self.key_words = keys.reshape(count, 32).view(np.uint64)
+        """uint64[n, 4]: the accounts' key ids."""
+        fresh = ~self.key_words.any(axis=1, keepdims=True)
+        expected = np.where(fresh, _words(senders), self.key_words)
+        self.current: npt.NDArray[np.bool_] = (_words(key_ids) == expected).all(axis=1)
         """Whether `key_ids` names the key that the account has, rotations in the pool apart."""
 
     def account(self, row: int) -> Account:
         return Account(
-            self.nonces[row], self.balances[row], self._key_ids[32 * row : 32 * row + 32]
+            int(self.nonces[row]), int(self.balances[row]), self.key_words[row].tobytes()
         )
 
 
-def _words(digests: Sequence[bytes]) -> npt.NDArray[np.uint64]:
+def _words(digests: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     """uint64[n, 4], for comparison only."""
-    return np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(len(digests), 4)
+    return np.ascontiguousarray(digests).view(np.uint64)
 
 
 class SenderQueue:
