@@ -303,6 +303,7 @@ class Pool:
                 columns.ends[slots[row]] = 0
             if added.code != Code.SUCCESS or added.replaced is not None or added.evicted:
                 others[row] = added
+        columns.release([entries[row].sender for row in others])
         return others
 
     def _note_ranks(self, slots: npt.NDArray[np.int64], rows: Rows) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
-from qnet_actors.mempool.pool import Pool
-from qnet_actors.mempool.senders import Account
+from qnet_actors.mempool.pool import Added, Pool, Rows
+from qnet_actors.mempool.senders import Account, AccountRows
+from qnet_actors.rooms import AccountColumns
 from qnet_actors.wire.codes import Code
 from tests.mempool.world import ZERO, digest_of, settings
 
@@ -48,6 +50,17 @@ def entry(sender: bytes, nonce: int, price: int, **fields) -> Entry:
         "size_bytes": 300,
     }
     return Entry(**(terms | fields))
+
+
+def rows_of_entries(entries: list[Entry], plain: list[bool] | None = None) -> Rows:
+    return Rows(
+        entries,
+        np.array([e.nonce for e in entries], dtype=np.uint64),
+        np.array([e.cost for e in entries], dtype=np.uint64),
+        np.array([e.gas_price for e in entries], dtype=np.uint64),
+        np.array([e.size_bytes for e in entries], dtype=np.int64),
+        np.array([True] * len(entries) if plain is None else plain, dtype=np.bool_),
+    )
 
 
 @dataclass
@@ -158,6 +171,53 @@ class PoolMachine(RuleBasedStateMachine):
             assert (added.replaced, added.evicted) == (None, ())
             assert new.id not in self.pool
 
+    @rule(
+        wanted=st.lists(
+            st.tuples(
+                st.sampled_from(SENDERS),
+                st.integers(-1, 2) | st.just(0),
+                st.integers(1, 30),
+                st.booleans(),
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    def add_rows(self, wanted: list[tuple[bytes, int, int, bool]]) -> None:
+        ends = {sender: self.model.end(sender) for sender in SENDERS}
+        entries = []
+        for sender, ahead, price, _ in wanted:
+            entries.append(entry(sender, max(ends[sender] + ahead, 0), price))
+            ends[sender] += ahead == 0
+        done = self.pool.add_rows(
+            rows_of_entries(entries, [plain for *_, plain in wanted]), self.account_rows(entries)
+        )
+        for row, new in enumerate(entries):
+            expected, victims = self.model.expected(new), self.model.victims(new)
+            if expected == Code.SUCCESS and victims is None:
+                expected = Code.POOL_FULL
+            old = self.model.of(new.sender).get(new.nonce)
+            added = done.get(row, Added(Code.SUCCESS))
+            assert added.code == expected
+            if expected == Code.SUCCESS:
+                assert (added.replaced, list(added.evicted)) == (old, victims)
+                for gone in (*added.evicted, *([old] if old else [])):
+                    self.model.remove(gone)
+                self.model.add(new)
+
+    def account_rows(self, entries: list[Entry]) -> AccountRows:
+        accounts = [self.model.accounts[each.sender] for each in entries]
+        senders = np.frombuffer(b"".join(e.sender for e in entries), dtype=np.uint8)
+        return AccountRows(
+            AccountColumns(
+                np.array([nonce for nonce, _ in accounts], dtype=np.uint64),
+                np.array([balance for _, balance in accounts], dtype=np.uint64),
+                np.zeros((len(entries), 32), dtype=np.uint8),
+            ),
+            senders.reshape(-1, 32),
+            senders.reshape(-1, 32),
+        )
+
     @rule(sender=st.sampled_from(SENDERS), to=st.integers(1, 3), balance=st.integers(20, 120))
     def block(self, sender: bytes, to: int, balance: int) -> None:
         nonce = self.model.accounts[sender][0] + to
@@ -237,11 +297,14 @@ class PoolMachine(RuleBasedStateMachine):
             assert e.state == model.states[e.id]
         for sender in SENDERS:
             mine = model.of(sender)
-            queue = pool.queue(sender)
-            assert (queue is None) == (not mine)
-            if queue is not None:
-                assert queue.cost == sum(e.cost for e in mine.values())
-                assert queue.frontier == model.end(sender)
+            # None of these makes a queue of a sender that is regular.
+            assert pool.has_sender(sender) == bool(mine)
+            assert pool.cost_of(sender) == sum(e.cost for e in mine.values())
+            nonce = model.accounts[sender][0]
+            assert pool.end_of(sender, nonce) == model.end(sender)
+            for at, e in mine.items():
+                assert pool.before(e) is mine.get(at - 1)
+        assert len(pool.senders) == len({e.sender for e in model.entries})
         ready = pool.ready.get(255)
         exposed = {e.id for e in model.entries if e.ticket}
         assert exposed == model.ready()
