@@ -22,7 +22,7 @@ from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.metrics import MempoolMetrics
 from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.reading import Candidates, Reading, Result
-from qnet_actors.mempool.senders import Account, AccountRows
+from qnet_actors.mempool.columns import Account, AccountRows
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.validity import Verifier
 from qnet_actors.rooms import (
@@ -114,7 +114,7 @@ class Admission:
 
         They are noted as being verified.
         """
-        rows, columns = given.rows, self._pool.senders
+        rows, columns = given.rows, self._pool.columns
         entries = rows.entries
         if not entries:
             return _Submission(request, results, given, np.zeros(0, dtype=np.int64))
@@ -210,7 +210,7 @@ class Admission:
 
     def _release(self, submission: _Submission, verdicts: list[bool]) -> list[Effect]:
         """Adds to the pool what is signed well, after a new look at the state."""
-        results, candidates, columns = submission.results, submission.candidates, self._pool.senders
+        results, candidates, columns = submission.results, submission.candidates, self._pool.columns
         slots = submission.slots
         everybody = [entry.sender for entry in candidates.rows.entries]
         for entry in candidates.rows.entries if self._rotating else ():

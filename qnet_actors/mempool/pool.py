@@ -20,7 +20,7 @@ from qnet_actors.kernels.senders import NO_RANK
 from qnet_actors.mempool.columns import SenderColumns
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry, rows_of
 from qnet_actors.mempool.ready import Ready
-from qnet_actors.mempool.senders import Account, AccountRows, SenderQueue
+from qnet_actors.mempool.columns import Account, AccountRows, SenderQueue
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import ZERO_DIGEST
@@ -71,7 +71,7 @@ class Pool:
     def __init__(self, settings: MempoolSettings) -> None:
         self._settings = settings
         self._by_id: dict[bytes, Entry] = {}
-        self.senders: Final = SenderColumns()
+        self.columns: Final = SenderColumns()
         # Of irregular senders; the entries of the others stand by slot and nonce.
         self._queues: dict[bytes, SenderQueue] = {}
         self._by_place: dict[bytes, Entry] = {}
@@ -107,7 +107,7 @@ class Pool:
         queue = self._queues.get(entry.sender)
         if queue is not None:
             return queue.entries.get(entry.nonce - 1)
-        slot = self.senders.get(entry.sender)
+        slot = self.columns.get(entry.sender)
         if slot is None or not entry.nonce:
             return None
         return self._by_place.get(_place(slot, entry.nonce - 1))
@@ -115,22 +115,26 @@ class Pool:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._by_id.values())
 
+    def senders(self) -> set[bytes]:
+        """Whoever has something here."""
+        return {entry.sender for entry in self._by_id.values()}
+
     def has_sender(self, sender: bytes) -> bool:
         """Whether the pool has anything of `sender`."""
         if sender in self._queues:
             return True
-        slot = self.senders.get(sender)
-        return slot is not None and bool(self.senders.firsts[slot] != self.senders.frontiers[slot])
+        slot = self.columns.get(sender)
+        return slot is not None and bool(self.columns.firsts[slot] != self.columns.frontiers[slot])
 
     def cost_of(self, sender: bytes) -> int:
         """What all that the pool has of `sender` can take."""
         queue = self._queues.get(sender)
         if queue is not None:
             return queue.cost
-        slot = self.senders.get(sender)
-        if slot is None or self.senders.firsts[slot] == self.senders.frontiers[slot]:
+        slot = self.columns.get(sender)
+        if slot is None or self.columns.firsts[slot] == self.columns.frontiers[slot]:
             return 0
-        return int(self.senders.pending[slot])
+        return int(self.columns.pending[slot])
 
     # Regular senders stand in columns alone; whatever is not plain makes a queue of its sender,
     # until a block finds it regular again.
@@ -138,10 +142,10 @@ class Pool:
     def queue(self, sender: bytes) -> SenderQueue | None:
         """The queue of `sender`, who is irregular from now on, if the pool has anything of it."""
         queue = self._queues.get(sender)
-        slot = self.senders.get(sender)
+        slot = self.columns.get(sender)
         if queue is not None or slot is None:
             return queue
-        columns = self.senders
+        columns = self.columns
         first, frontier = int(columns.firsts[slot]), int(columns.frontiers[slot])
         if first == frontier:
             return None
@@ -156,24 +160,24 @@ class Pool:
         return queue
 
     def _new_queue(self, sender: bytes, account: Account) -> SenderQueue:
-        slot = self.senders.slot(sender)
-        self.senders.irregular[slot] = True
-        self.senders.frontiers[slot] = self.senders.firsts[slot]
+        slot = self.columns.slot(sender)
+        self.columns.irregular[slot] = True
+        self.columns.frontiers[slot] = self.columns.firsts[slot]
         queue = self._queues[sender] = SenderQueue(sender, account)
         return queue
 
     def _drop_queue(self, queue: SenderQueue) -> None:
         """Nothing is left in `queue`."""
         del self._queues[queue.address]
-        self.senders.irregular[self.senders.slot(queue.address)] = False
-        self.senders.release((queue.address,))
+        self.columns.irregular[self.columns.slot(queue.address)] = False
+        self.columns.release((queue.address,))
 
     def _settle(self, queue: SenderQueue) -> None:
         """Makes the sender regular again if it is so."""
         entries = queue.entries
         if queue.rotations or len(entries) != queue.frontier - queue.nonce or queue.cost > U64_MAX:
             return
-        columns, slot = self.senders, self.senders.slot(queue.address)
+        columns, slot = self.columns, self.columns.slot(queue.address)
         for nonce in range(queue.nonce, queue.frontier):
             self._by_place[_place(slot, nonce)] = entries[nonce]
         last = entries[queue.frontier - 1]
@@ -227,10 +231,10 @@ class Pool:
         """The first nonce at or after the account's `nonce` at which the pool holds nothing."""
         queue = self._queues.get(sender)
         if queue is None:
-            slot = self.senders.get(sender)
-            if slot is None or self.senders.firsts[slot] == self.senders.frontiers[slot]:
+            slot = self.columns.get(sender)
+            if slot is None or self.columns.firsts[slot] == self.columns.frontiers[slot]:
                 return nonce
-            return max(nonce, int(self.senders.frontiers[slot]))
+            return max(nonce, int(self.columns.frontiers[slot]))
         if nonce <= queue.frontier:
             return queue.frontier
         while nonce in queue.entries:
@@ -278,7 +282,7 @@ class Pool:
         Where there is room for all, senders do not concern each other: plain rows are added all at
         once, and the others, with what follows them of the same sender, one by one after them.
         """
-        entries, columns = rows.entries, self.senders
+        entries, columns = rows.entries, self.columns
         room = self.has_room(len(entries), int(rows.sizes.sum()))
         slots = columns.slots([entry.sender for entry in entries])
         self._note_ranks(slots, rows)
@@ -311,7 +315,7 @@ class Pool:
 
         A rank bounds that of the next entry for as long as its own entry is not batched.
         """
-        columns = self.senders
+        columns = self.columns
         above = columns.ranks[slots] < rows.prices
         if not above.any():
             return
@@ -580,11 +584,11 @@ class Pool:
 
         Both have left the pool, the latter only where they were pending.
         """
-        slot = self.senders.get(sender)
+        slot = self.columns.get(sender)
         if slot is None:
             return [], []
-        if not self.senders.irregular[slot]:
-            if self.senders.keys[slot].tobytes() == account.key_id:
+        if not self.columns.irregular[slot]:
+            if self.columns.keys[slot].tobytes() == account.key_id:
                 return self._advance_regular(slot, sender, account.nonce), []
             self.queue(sender)
         queue = self._queues.get(sender)
@@ -614,7 +618,7 @@ class Pool:
         return spent, stale
 
     def _advance_regular(self, slot: int, sender: bytes, nonce: int) -> list[Entry]:
-        columns = self.senders
+        columns = self.columns
         first, frontier = int(columns.firsts[slot]), int(columns.frontiers[slot])
         if first == frontier or nonce <= first:
             return []

@@ -52,7 +52,7 @@ class Twin:
         self.driver: Driver = make_driver(accounts=self.accounts, settings=SETTINGS)
         self.driver.hold_runs = True
         if simple:
-            columns: Any = self.driver.shard._pool.senders
+            columns: Any = self.driver.shard._pool.columns
             columns.check = lambda slots, *_: np.zeros(len(slots), dtype=np.bool_)
             columns.add = lambda slots, *_: (
                 np.zeros(len(slots), dtype=np.bool_),
@@ -142,7 +142,7 @@ def test_columns_and_single_transactions_agree(steps: list[tuple[str, Any]]) -> 
     assert columns.outcome() == simple.outcome()
     senders = {entry.sender for entry in columns.driver.shard._pool}
     # Nothing is kept of those who have nothing in the pool.
-    assert len(columns.driver.shard._pool.senders) == len(senders)
+    assert len(columns.driver.shard._pool.columns) == len(senders)
 
 
 def test_most_of_what_comes_is_taken_as_columns() -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
 from qnet_actors.mempool.pool import Added, Pool, Rows
-from qnet_actors.mempool.senders import Account, AccountRows
+from qnet_actors.mempool.columns import Account, AccountRows
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.wire.codes import Code
 from tests.mempool.world import ZERO, digest_of, settings
@@ -304,7 +304,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert pool.end_of(sender, nonce) == model.end(sender)
             for at, e in mine.items():
                 assert pool.before(e) is mine.get(at - 1)
-        assert len(pool.senders) == len({e.sender for e in model.entries})
+        assert len(pool.columns) == len({e.sender for e in model.entries})
         ready = pool.ready.get(255)
         exposed = {e.id for e in model.entries if e.ticket}
         assert exposed == model.ready()
