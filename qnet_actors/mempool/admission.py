@@ -22,7 +22,7 @@ from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.metrics import MempoolMetrics
 from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.reading import Candidates, Reading, Result
-from qnet_actors.mempool.columns import Account, AccountRows
+from qnet_actors.mempool.senders import Account, AccountRows
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.validity import Verifier
 from qnet_actors.rooms import (

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qnet_actors.kernels.senders import NO_RANK, add_rows, check_rows
-from qnet_actors.mempool.columns import AccountRows
+from qnet_actors.mempool.senders import AccountRows
 
 _CAPACITY_MIN: Final = 1_024
 

@@ -13,7 +13,7 @@ from qnet_actors.mempool.entries import BATCHED, PENDING, Entry
 from qnet_actors.mempool.metrics import MempoolMetrics
 from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.retention import Retention
-from qnet_actors.mempool.columns import Account
+from qnet_actors.mempool.senders import Account
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.store import BatchStore, Executed
 from qnet_actors.rooms import (

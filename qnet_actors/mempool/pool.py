@@ -7,7 +7,6 @@ kinds of entries: pending, batched by this validator, and seen in another author
 from __future__ import annotations
 
 import heapq
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -16,18 +15,16 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.kernels.senders import NO_RANK
 from qnet_actors.mempool.columns import SenderColumns
-from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry, rows_of
+from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
 from qnet_actors.mempool.ready import Ready
-from qnet_actors.mempool.columns import Account, AccountRows, SenderQueue
+from qnet_actors.mempool.regular import RegularSenders
+from qnet_actors.mempool.senders import Account, AccountRows, SenderQueue
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import ZERO_DIGEST
-from qnet_actors.wire.limits import U64_MAX
 
 _STALE_SPARE: Final = 1_024
-_PLACE: Final = struct.Struct("=QQ")
 _EVICTIONS_MAX: Final = 64
 """A transaction that would displace more than this is refused."""
 
@@ -72,9 +69,9 @@ class Pool:
         self._settings = settings
         self._by_id: dict[bytes, Entry] = {}
         self.columns: Final = SenderColumns()
-        # Of irregular senders; the entries of the others stand by slot and nonce.
+        self._regular = RegularSenders(self.columns)
+        # Of all other senders.
         self._queues: dict[bytes, SenderQueue] = {}
-        self._by_place: dict[bytes, Entry] = {}
         self.ready: Final[dict[int, Ready]] = {}
         self.size_bytes = 0
         self._order = 0
@@ -105,12 +102,9 @@ class Pool:
     def before(self, entry: Entry) -> Entry | None:
         """The sender's entry with the nonce before."""
         queue = self._queues.get(entry.sender)
-        if queue is not None:
-            return queue.entries.get(entry.nonce - 1)
-        slot = self.columns.get(entry.sender)
-        if slot is None or not entry.nonce:
-            return None
-        return self._by_place.get(_place(slot, entry.nonce - 1))
+        if queue is None:
+            return self._regular.before(entry)
+        return queue.entries.get(entry.nonce - 1)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._by_id.values())
@@ -121,72 +115,31 @@ class Pool:
 
     def has_sender(self, sender: bytes) -> bool:
         """Whether the pool has anything of `sender`."""
-        if sender in self._queues:
-            return True
-        slot = self.columns.get(sender)
-        return slot is not None and bool(self.columns.firsts[slot] != self.columns.frontiers[slot])
+        return sender in self._queues or self._regular.run(sender) is not None
 
     def cost_of(self, sender: bytes) -> int:
         """What all that the pool has of `sender` can take."""
         queue = self._queues.get(sender)
-        if queue is not None:
-            return queue.cost
-        slot = self.columns.get(sender)
-        if slot is None or self.columns.firsts[slot] == self.columns.frontiers[slot]:
-            return 0
-        return int(self.columns.pending[slot])
-
-    # Regular senders stand in columns alone; whatever is not plain makes a queue of its sender,
-    # until a block finds it regular again.
+        return self._regular.cost_of(sender) if queue is None else queue.cost
 
     def queue(self, sender: bytes) -> SenderQueue | None:
         """The queue of `sender`, who is irregular from now on, if the pool has anything of it."""
         queue = self._queues.get(sender)
-        slot = self.columns.get(sender)
-        if queue is not None or slot is None:
-            return queue
-        columns = self.columns
-        first, frontier = int(columns.firsts[slot]), int(columns.frontiers[slot])
-        if first == frontier:
-            return None
-        account = Account(first, 0, columns.keys[slot].tobytes())
-        queue = self._queues[sender] = SenderQueue(sender, account)
-        for nonce in range(first, frontier):
-            entry = queue.entries[nonce] = self._by_place.pop(_place(slot, nonce))
-            queue.cost += entry.cost
-        queue.frontier = frontier
-        columns.irregular[slot] = True
-        columns.frontiers[slot] = columns.firsts[slot]
+        if queue is None:
+            queue = self._regular.open(sender)
+            if queue is not None:
+                self._queues[sender] = queue
         return queue
 
     def _new_queue(self, sender: bytes, account: Account) -> SenderQueue:
-        slot = self.columns.slot(sender)
-        self.columns.irregular[slot] = True
-        self.columns.frontiers[slot] = self.columns.firsts[slot]
+        self._regular.refuse(sender)
         queue = self._queues[sender] = SenderQueue(sender, account)
         return queue
 
     def _drop_queue(self, queue: SenderQueue) -> None:
         """Nothing is left in `queue`."""
         del self._queues[queue.address]
-        self.columns.irregular[self.columns.slot(queue.address)] = False
-        self.columns.release((queue.address,))
-
-    def _settle(self, queue: SenderQueue) -> None:
-        """Makes the sender regular again if it is so."""
-        entries = queue.entries
-        if queue.rotations or len(entries) != queue.frontier - queue.nonce or queue.cost > U64_MAX:
-            return
-        columns, slot = self.columns, self.columns.slot(queue.address)
-        for nonce in range(queue.nonce, queue.frontier):
-            self._by_place[_place(slot, nonce)] = entries[nonce]
-        last = entries[queue.frontier - 1]
-        columns.firsts[slot], columns.frontiers[slot] = queue.nonce, queue.frontier
-        columns.pending[slot] = queue.cost
-        columns.ranks[slot] = last.rank if last.ticket else NO_RANK
-        columns.keys[slot] = np.frombuffer(queue.key_id, dtype=np.uint64)
-        columns.irregular[slot] = False
-        del self._queues[queue.address]
+        self._regular.forget(queue.address)
 
     # Admission.
 
@@ -231,10 +184,8 @@ class Pool:
         """The first nonce at or after the account's `nonce` at which the pool holds nothing."""
         queue = self._queues.get(sender)
         if queue is None:
-            slot = self.columns.get(sender)
-            if slot is None or self.columns.firsts[slot] == self.columns.frontiers[slot]:
-                return nonce
-            return max(nonce, int(self.columns.frontiers[slot]))
+            run = self._regular.run(sender)
+            return nonce if run is None else max(nonce, run[1])
         if nonce <= queue.frontier:
             return queue.frontier
         while nonce in queue.entries:
@@ -285,7 +236,7 @@ class Pool:
         entries, columns = rows.entries, self.columns
         room = self.has_room(len(entries), int(rows.sizes.sum()))
         slots = columns.slots([entry.sender for entry in entries])
-        self._note_ranks(slots, rows)
+        self._regular.note_ranks(slots, rows.prices)
         taken, ranks, places = columns.add(
             slots,
             rows.nonces,
@@ -310,21 +261,6 @@ class Pool:
         columns.release([entries[row].sender for row in others])
         return others
 
-    def _note_ranks(self, slots: npt.NDArray[np.int64], rows: Rows) -> None:
-        """Brings `ranks` up to date where the price of a row is above that of what it follows.
-
-        A rank bounds that of the next entry for as long as its own entry is not batched.
-        """
-        columns = self.columns
-        above = columns.ranks[slots] < rows.prices
-        if not above.any():
-            return
-        for slot in np.unique(slots[above]).tolist():
-            frontier = int(columns.frontiers[slot])
-            before = self._by_place.get(_place(slot, frontier - 1)) if frontier else None
-            if before is not None:
-                columns.ranks[slot] = before.rank if before.ticket else NO_RANK
-
     def _add_plain(
         self,
         entries: Sequence[Entry],
@@ -346,8 +282,7 @@ class Pool:
         self._order += self._ticket
         self.size_bytes += size_bytes
         self._by_id.update(zip([entry.id for entry in entries], entries, strict=True))
-        keys = rows_of(places.view(np.uint8).reshape(len(entries), 16))
-        self._by_place.update(zip(keys, entries, strict=True))
+        self._regular.extend(entries, places)
         if expiring:
             for entry in entries:
                 if entry.valid_until:
@@ -587,11 +522,14 @@ class Pool:
         slot = self.columns.get(sender)
         if slot is None:
             return [], []
-        if not self.columns.irregular[slot]:
-            if self.columns.keys[slot].tobytes() == account.key_id:
-                return self._advance_regular(slot, sender, account.nonce), []
-            self.queue(sender)
-        queue = self._queues.get(sender)
+        if not self.columns.irregular[slot] and (
+            self.columns.keys[slot].tobytes() == account.key_id
+        ):
+            spent = self._regular.advance(sender, account.nonce)
+            for entry in spent:
+                self._leave(entry)
+            return spent, []
+        queue = self.queue(sender)
         if queue is None or account.nonce < queue.nonce:
             return [], []
         if account.nonce - queue.nonce > len(queue.entries):
@@ -613,25 +551,9 @@ class Pool:
         if account.key_id != queue.key_id:
             queue.key_id = account.key_id
             stale = self._remove_stale_keys(queue)
-        if queue.entries:
-            self._settle(queue)
+        if queue.entries and self._regular.close(queue):
+            del self._queues[sender]
         return spent, stale
-
-    def _advance_regular(self, slot: int, sender: bytes, nonce: int) -> list[Entry]:
-        columns = self.columns
-        first, frontier = int(columns.firsts[slot]), int(columns.frontiers[slot])
-        if first == frontier or nonce <= first:
-            return []
-        spent = [self._by_place.pop(_place(slot, at)) for at in range(first, min(nonce, frontier))]
-        cost = 0
-        for entry in spent:
-            cost += entry.cost
-            self._leave(entry)
-        columns.firsts[slot], columns.frontiers[slot] = nonce, max(nonce, frontier)
-        columns.pending[slot] = int(columns.pending[slot]) - cost
-        if nonce >= frontier:
-            columns.release((sender,))
-        return spent
 
     def unpayable(self, sender: bytes, account: Account) -> list[Entry]:
         """Removes the sender's last pending entries until the rest can be paid from `account`."""
@@ -672,7 +594,3 @@ class Pool:
         for entry in removed:
             self.remove(entry)
         return removed
-
-
-def _place(slot: int, nonce: int) -> bytes:
-    return _PLACE.pack(slot, nonce)

@@ -12,7 +12,7 @@ from qnet_actors.mempool.batcher import Batcher, assemble
 from qnet_actors.mempool.entries import Entry, entry_of
 from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.pool import Pool
-from qnet_actors.mempool.columns import Account
+from qnet_actors.mempool.senders import Account
 from qnet_actors.wire.batches import build_batch, decode_batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
 from qnet_actors.mempool.pool import Added, Pool, Rows
-from qnet_actors.mempool.columns import Account, AccountRows
+from qnet_actors.mempool.senders import Account, AccountRows
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.wire.codes import Code
 from tests.mempool.world import ZERO, digest_of, settings

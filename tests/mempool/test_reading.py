@@ -13,7 +13,7 @@ from qnet_actors.mempool.entries import Entry
 from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.reading import Reading, Result
-from qnet_actors.mempool.columns import Account
+from qnet_actors.mempool.senders import Account
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.messages import PublicKey
