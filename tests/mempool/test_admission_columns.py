@@ -129,7 +129,7 @@ class Twin:
 
 
 @given(STEPS)
-@hypothesis_settings(max_examples=120, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 def test_columns_and_single_transactions_agree(steps: list[tuple[str, Any]]) -> None:
     columns, simple = Twin(simple=False), Twin(simple=True)
     for kind, value in steps:

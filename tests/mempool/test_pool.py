@@ -312,7 +312,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool = PoolMachine.TestCase
-TestPool.settings = hypothesis_settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestPool.settings = hypothesis_settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 def make(**fields) -> Pool:
