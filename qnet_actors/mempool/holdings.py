@@ -25,3 +25,5 @@ class Holdings:
         self.keys: Final = KeyStore(keys_max, recovered.keys)
         # A batch that one shard asks for may be another shard's to take in.
         self.wanted: Final[set[bytes]] = set()
+        # Those among them that a commit names: without them this validator stands still.
+        self.committed: Final[set[bytes]] = set()

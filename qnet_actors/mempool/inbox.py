@@ -8,7 +8,7 @@ What a peer may have on the way is bounded by bytes.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -95,6 +95,8 @@ class Inbox:
         # From several peers at once, so that none can keep another's copy out by sending its own.
         self._jobs: dict[bytes, dict[int, _Job]] = {}
         self._for_keys: dict[tuple[bytes, int], _Job] = {}
+        # Which of those wait for a key, in order.
+        self._askers: dict[bytes, dict[tuple[bytes, int], None]] = {}
         self._refused: OrderedDict[bytes, Code] = OrderedDict()
         # Pooled transactions left to another's batch, and until when.
         self._left: deque[tuple[int, list[Entry]]] = deque()
@@ -153,12 +155,20 @@ class Inbox:
         if peer in self._jobs.get(digest, ()):
             raise QnetError(Code.DUPLICATE)
         if digest in self._holdings.wanted:
+            self._check_quota(header, digest, size_bytes)
             return
         if peer != header.author:
             raise QnetError(Code.UNEXPECTED_MESSAGE, "neither pushed by its author nor asked for")
         if now_ms < self._penalties.get(peer, (0, 0))[1]:
             raise QnetError(Code.BUSY, "the author has pushed invalid batches")
-        self._retention.check_quota(header, digest, size_bytes)
+        self._check_quota(header, digest, size_bytes)
+
+    def _check_quota(self, header: BatchHeader, digest: bytes, size_bytes: int) -> None:
+        """Raises `QnetError` where a batch may not be held besides those of its author here."""
+        if digest not in self._holdings.wanted:
+            self._retention.check_quota(header, digest, size_bytes)
+        elif digest not in self._holdings.committed and header.author != self._own_index:
+            self._retention.check_named(header, size_bytes)
 
     def _opened(self, job: _Job, result: Opened | Refused, now_ms: int) -> list[Effect]:
         """Form and static rules are checked: resolves the keys."""
@@ -181,6 +191,8 @@ class Inbox:
                 return []
             job.missing = set(keys)
             self._for_keys[job.digest, job.peer] = job
+            for id_ in job.missing:
+                self._askers.setdefault(id_, {})[job.digest, job.peer] = None
             return self._ask_for_keys(job, keys, now_ms)
         return self._verify(job, opened, keys)
 
@@ -213,21 +225,20 @@ class Inbox:
         opened, digest = job.opened, job.digest
         if opened is None:
             raise QnetError(Code.INTERNAL, "a batch is accepted before it is opened")
-        wanted = digest in self._holdings.wanted
         store = self._holdings.store
         if digest in store:
             self._end(job)
             return []
-        if not wanted:
-            try:
-                self._retention.check_quota(job.header, digest, len(job.data))
-            except QnetError as error:
-                self._refuse(job, error.code, False, now_ms)
-                return []
+        try:
+            self._check_quota(job.header, digest, len(job.data))
+        except QnetError as error:
+            self._refuse(job, error.code, False, now_ms)
+            return []
         self._end(job)
         self._metrics.batches_accepted += 1
         self._metrics.batches_fetched += self._fetching.obtained(digest)
         self._holdings.wanted.discard(digest)
+        self._holdings.committed.discard(digest)
         store.put(opened.batch)
         self._retention.add(job.header, digest, len(job.data), now_ms)
         writes: list[Write] = [PutBatch(digest, job.data)]
@@ -271,7 +282,8 @@ class Inbox:
             return
         if not jobs:
             del self._jobs[job.digest]
-        self._for_keys.pop((job.digest, job.peer), None)
+        if self._for_keys.pop((job.digest, job.peer), None) is not None:
+            self._waits_no_more(job, job.missing)
         self._pending_bytes[job.peer] -= len(job.data)
         self._pending_batches[job.peer] -= 1
 
@@ -294,26 +306,40 @@ class Inbox:
         """Public keys of a peer; those that no batch waits for are not kept."""
         if not self._for_keys:
             return []
-        asked = {id_ for job in self._for_keys.values() for id_ in job.missing}
         arrived: dict[bytes, PublicKey] = {}
         for key in message.keys:
             id_ = key_id(key.scheme, key.public_key)
-            if id_ in asked:
+            if id_ in self._askers:
                 arrived[id_] = key
+        # By key and who waits for it, not by all that wait for anything: a peer may send one key
+        # after the other.
+        found: dict[tuple[bytes, int], list[bytes]] = {}
+        for id_ in arrived:
+            for place in self._askers[id_]:
+                found.setdefault(place, []).append(id_)
         effects: list[Effect] = []
-        for job in list(self._for_keys.values()):
-            found = job.missing & arrived.keys()
-            if not found or job.opened is None:
+        for place, ids in found.items():
+            job = self._for_keys[place]
+            if job.opened is None:
                 continue
-            if any(arrived[id_].scheme != job.header.scheme for id_ in found):
+            if any(arrived[id_].scheme != job.header.scheme for id_ in ids):
                 self._refuse(job, Code.UNKNOWN_KEY, True, now_ms)
                 continue
             # Kept with the batch, and for good only once its signatures have proved them.
-            job.opened.brought.update({id_: arrived[id_].public_key for id_ in found})
-            job.missing -= found
+            job.opened.brought.update({id_: arrived[id_].public_key for id_ in ids})
+            self._waits_no_more(job, ids)
             if not job.missing:
                 effects += self._found_keys(job, now_ms)
         return effects
+
+    def _waits_no_more(self, job: _Job, ids: Iterable[bytes]) -> None:
+        """`job` has no use for these keys any more."""
+        for id_ in tuple(ids):
+            job.missing.discard(id_)
+            askers = self._askers[id_]
+            askers.pop((job.digest, job.peer), None)
+            if not askers:
+                del self._askers[id_]
 
     def _found_keys(self, job: _Job, now_ms: int) -> list[Effect]:
         del self._for_keys[job.digest, job.peer]
@@ -331,7 +357,8 @@ class Inbox:
             if now_ms < job.due_ms:
                 continue
             # Another batch, or a client, may have brought them.
-            job.missing = {id_ for id_ in job.missing if self._holdings.keys.get(id_) is None}
+            known = [id_ for id_ in job.missing if self._holdings.keys.get(id_) is not None]
+            self._waits_no_more(job, known)
             if not job.missing:
                 effects += self._found_keys(job, now_ms)
             elif job.key_tries >= self._settings.key_attempts_max:

@@ -38,6 +38,8 @@ class Retention:
         # The digest first held for a sequence, by (author, shard).
         self._sequences: dict[tuple[int, int], dict[int, bytes]] = {}
         self._author_bytes: Counter[int] = Counter()
+        # All that is held unexecuted of an author's shard, whatever the sequences.
+        self._held: Counter[tuple[int, int]] = Counter()
         self._final_height = 0
         self._final_commit_index = 0
 
@@ -60,6 +62,23 @@ class Retention:
         ):
             raise QnetError(Code.BUSY, "the author has too many batches that are not executed")
 
+    def check_named(self, header: BatchHeader, size_bytes: int) -> None:
+        """Whether a batch that a block names, and no commit yet, may be held besides the others.
+
+        Its author may name what it never pushed, and several batches of one sequence.  The bound
+        is wider than that of `check_quota`, since others may be further with execution.  Raises
+        `QnetError(BUSY)`.
+        """
+        settings = self._settings
+        factor = settings.author_named_factor
+        held = self._held[header.author, header.shard]
+        size = self._author_bytes[header.author] + size_bytes
+        if (
+            held >= factor * settings.author_batches_max
+            or size > factor * settings.author_size_bytes_max
+        ):
+            raise QnetError(Code.BUSY, "blocks name too many of the author's batches")
+
     def is_first(self, header: BatchHeader, digest: bytes) -> bool:
         """Whether `digest`, which is held, may be acknowledged: no other has its sequence."""
         sequences = self._sequences.get((header.author, header.shard), {})
@@ -76,6 +95,7 @@ class Retention:
         self._unexecuted[digest] = held
         self._sequences.setdefault((held.author, held.shard), {}).setdefault(held.sequence, digest)
         self._author_bytes[held.author] += size_bytes
+        self._held[held.author, held.shard] += 1
 
     def executed(
         self, digests: Iterable[bytes], height: int, commit_index: int, now_ms: int
@@ -100,6 +120,9 @@ class Retention:
             if not sequences:
                 del self._sequences[slot]
         self._author_bytes[held.author] -= held.size_bytes
+        self._held[slot] -= 1
+        if not self._held[slot]:
+            del self._held[slot]
 
     def certified(self, height: int, commit_index: int) -> None:
         """All up to `height`, and the commits up to `commit_index`, is final."""

@@ -52,6 +52,8 @@ class MempoolSettings:
     author_batches_max: int = 256
     """Batches of one shard of one author that are pushed, held and not executed."""
     author_size_bytes_max: int = 1024 * MIB
+    author_named_factor: int = 2
+    """How many times as much may be held of what its blocks name and no commit does."""
     peer_pending_size_bytes_max: int = 64 * MIB
     """Bytes of one peer's batches that are being verified or wait for keys."""
     peer_pending_batches_max: int = 256

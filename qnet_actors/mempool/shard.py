@@ -304,6 +304,7 @@ class MempoolShard:
         self._bodies[event.commit_index] = event.digests
         self._bodies_look_ms = now_ms
         missing = [digest for digest in event.digests if digest not in self._holdings.store]
+        self._holdings.committed.update(missing)
         return [
             *self._fetching.start(missing, (), self._inbox, now_ms),
             *self._answer_bodies(now_ms),
@@ -324,6 +325,7 @@ class MempoolShard:
                 continue
             batches = [batch for digest in digests if (batch := store.get(digest)) is not None]
             del self._bodies[commit_index]
+            self._holdings.committed.difference_update(digests)
             effects.append(ToRoom(Room.LEDGER, Bodies(commit_index, tuple(batches))))
         return effects
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qnet_actors.mempool.store import PutBatch, PutKeys
-from qnet_actors.rooms import BatchesHeld, FetchBatches, FromPeer, Room
+from qnet_actors.rooms import BatchesHeld, BodiesWanted, FetchBatches, FromPeer, Room
 from qnet_actors.wire.batches import Batch, build_batch, decode_batch
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.expand import expand
@@ -220,6 +220,25 @@ def test_an_author_may_have_so_many_batches_here() -> None:
     assert held(driver)[-1] == made[3].digest
 
 
+def test_an_author_may_name_so_many_batches_that_no_commit_names() -> None:
+    made = [batch(n, start=10 * n) for n in range(1, 4)]
+    # Whatever their sequences: a liar may name several batches of one.
+    made += [batch(3, start=50), batch(3, start=60)]
+    driver = make_driver(settings=settings(author_batches_max=2, author_named_factor=2))
+    for each in made:
+        fetch(driver, each)
+        give(driver, 2, each)
+    assert held(driver) == [each.digest for each in made[:4]]
+    assert refused(driver) == {Code.BUSY: 1}
+    # Others are not concerned, and a commit's batches are needed whatever they take.
+    fetch(driver, other := batch(1, author=3, start=70), peer=3)
+    give(driver, 3, other)
+    driver.give(BodiesWanted(1, (made[4].digest,)))
+    give(driver, 2, made[4])
+    assert held(driver)[-2:] == [other.digest, made[4].digest]
+    assert not driver.shard._holdings.committed
+
+
 def test_a_peer_may_have_so_many_batches_on_their_way() -> None:
     driver = make_driver(settings=settings(peer_pending_batches_max=2))
     driver.hold_runs = True
@@ -341,6 +360,22 @@ def test_two_batches_wait_for_the_same_key() -> None:
     give(driver, 1, *made)
     driver.give(FromPeer(1, Keys((key_of(ALICE), key_of(BOB)))))
     assert held(driver) == [each.digest for each in made]
+
+
+def test_keys_that_come_one_by_one() -> None:
+    driver = make_driver()
+    terms: dict[str, Any] = {"chain_id": CHAIN_ID, "epoch": 0, "author": 1, "shard": 0}
+    made = [
+        build_batch([c.transaction(n, with_key=False) for c in (ALICE, BOB)], sequence=n, **terms)
+        for n in (1, 2)
+    ]
+    give(driver, 1, *made)
+    driver.give(FromPeer(1, Keys((key_of(ALICE), key_of(ALICE)))))
+    driver.give(FromPeer(1, Keys((key_of(ALICE),))))
+    assert held(driver) == []
+    driver.give(FromPeer(1, Keys((key_of(BOB),))))
+    assert held(driver) == [each.digest for each in made]
+    assert not driver.shard._inbox._askers
 
 
 # Pooled transactions in batches of others.
