@@ -28,6 +28,8 @@ BATCHED: Final = 1
 """In an own batch."""
 SEEN: Final = 2
 """In another author's batch."""
+UNRANKED: Final = 2**64 - 1
+"""The rank of what is batched, with all before it."""
 
 # Of a batch: its row of the columns, with the payload's offset.
 ROW_BYTES: Final = 32 + 32 + 8 + 8 + 4 + 4 + 4
@@ -67,7 +69,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     ticket: int = 0
     """Its place among what is ready to be batched; 0: it is not."""
     rank: int = 0
-    """The gas price by which it is ready: never above that of the sender's entry before it."""
+    """The gas price by which it is ready: never above the rank of the sender's entry before it."""
     order: int = 0
     restores: int = 0
     seen: bool = False

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qnet_actors.mempool.columns import SenderColumns
-from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
+from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, UNRANKED, Entry
 from qnet_actors.mempool.ready import Ready
 from qnet_actors.mempool.regular import RegularSenders
 from qnet_actors.mempool.senders import Account, AccountRows, SenderQueue
@@ -421,12 +421,13 @@ class Pool:
         entries, nonce = queue.entries, queue.frontier
         before = entries.get(nonce - 1)
         while (entry := entries.get(nonce)) is not None:
+            # What is batched, or left to another's batch, may follow what is pending again: it
+            # hands on the rank of that.
+            rank = UNRANKED if before is None else before.rank
+            entry.rank = rank if entry.state == BATCHED else min(rank, entry.gas_price)
             if entry.state == PENDING:
-                rank = entry.gas_price
-                if before is not None and before.ticket and before.rank < rank:
-                    rank = before.rank
                 self._ticket += 1
-                entry.rank, entry.ticket = rank, self._ticket
+                entry.ticket = self._ticket
                 ready = self.ready.get(entry.scheme)
                 if ready is None:
                     ready = self.ready[entry.scheme] = Ready()
@@ -446,7 +447,7 @@ class Pool:
     def batched(self, entries: Iterable[Entry], digest: bytes) -> None:
         """`entries`, taken from `ready` in order, are in the own batch `digest`."""
         for entry in entries:
-            entry.state, entry.batch = BATCHED, digest
+            entry.state, entry.batch, entry.rank = BATCHED, digest, UNRANKED
             if entry.ticket:
                 self.ready[entry.scheme].remove(entry)
 

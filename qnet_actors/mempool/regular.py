@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.kernels.senders import NO_RANK
 from qnet_actors.mempool.columns import SenderColumns
 from qnet_actors.mempool.entries import Entry, rows_of
 from qnet_actors.mempool.senders import Account, SenderQueue
@@ -69,7 +68,7 @@ class RegularSenders:
             frontier = int(columns.frontiers[slot])
             before = self._by_place.get(_PLACE.pack(slot, frontier - 1)) if frontier else None
             if before is not None:
-                columns.ranks[slot] = before.rank if before.ticket else NO_RANK
+                columns.ranks[slot] = before.rank
 
     def advance(self, sender: bytes, nonce: int) -> list[Entry]:
         """The account's next nonce is `nonce`: the entries before it, which are taken out."""
@@ -122,7 +121,7 @@ class RegularSenders:
         last = entries[frontier - 1]
         columns.firsts[slot], columns.frontiers[slot] = first, frontier
         columns.pending[slot] = queue.cost
-        columns.ranks[slot] = last.rank if last.ticket else NO_RANK
+        columns.ranks[slot] = last.rank
         columns.keys[slot] = np.frombuffer(queue.key_id, dtype=np.uint64)
         columns.irregular[slot] = False
         return True

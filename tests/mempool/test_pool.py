@@ -112,6 +112,7 @@ class Model:
 
     def remove(self, entry: Entry) -> None:
         self.entries.remove(entry)
+        del self.ages[entry.id]
 
     def victims(self, new: Entry) -> list[Entry] | None:
         """The worst-paying pending entries, newest first among equals, as many as needed."""
@@ -204,6 +205,10 @@ class PoolMachine(RuleBasedStateMachine):
                 for gone in (*added.evicted, *([old] if old else [])):
                     self.model.remove(gone)
                 self.model.add(new)
+        # Plain rows go first: which of a call counts as the newer is the pool's own choice.
+        for new in sorted(entries, key=lambda e: e.order):
+            if new.id in self.model.ages:
+                self.model.pending(new)
 
     def account_rows(self, entries: list[Entry]) -> AccountRows:
         accounts = [self.model.accounts[each.sender] for each in entries]
