@@ -58,7 +58,14 @@ class PackedRooms:
             journal=FileJournal(path / "journal", sync=True),
             log=DuckLog(path / "ledger", self._genesis.chain_id(), LogOptions(fsync=power)),
         )
-        return compose(self._genesis, self._settings.index, signer, verifier, stores)
+        return compose(
+            self._genesis,
+            self._settings.index,
+            signer,
+            verifier,
+            stores,
+            snapshots=self._settings.snapshots,
+        )
 
     def sources(self) -> Sources:
         if self._validator is None:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from qnet_actors.ledger import SnapshotSettings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import SHARDS_MAX
 
@@ -29,6 +30,10 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     link_host: str = LOOPBACK
     link_port: int = 0
     """0: the port it had last, or any free one."""
+    snapshot_every_bytes: Annotated[int, msgspec.Meta(ge=1)] = 128 * 1024 * 1024
+    """After so many bytes of blocks a snapshot of the state is made."""
+    join_ahead_blocks: Annotated[int, msgspec.Meta(ge=1)] = 2_048
+    """So far behind, it takes over a snapshot of its peers in the place of blocks."""
     split: bool = False
     """Each room in a process of its own; what follows is for that alone."""
     shards: Shards = 1
@@ -39,6 +44,11 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """With one, the ledger executes itself."""
     executor_rows_min: Annotated[int, msgspec.Meta(ge=1)] = 512
     """A block of fewer transactions is executed by the ledger: a call costs more than they do."""
+
+    @property
+    def snapshots(self) -> SnapshotSettings:
+        """What the ledger is told of them."""
+        return SnapshotSettings(self.snapshot_every_bytes, self.join_ahead_blocks)
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,6 +114,7 @@ class Ledger:
             [RayPort(handle) for handle in executors],
             self._forward,
             rows_min=self._settings.executor_rows_min,
+            snapshots=self._settings.snapshots,
         )
         return self._room.tip.commit_index
 

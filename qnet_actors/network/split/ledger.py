@@ -16,6 +16,7 @@ from qnet_actors.ledger import (
     GroupExecution,
     LedgerCore,
     Place,
+    SnapshotSettings,
     recover,
 )
 from qnet_actors.network.driver import Clock
@@ -64,6 +65,7 @@ class LedgerRoom:
         forward: Callable[[RoomKey, Any], None],
         *,
         rows_min: int,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         """Recovers; raises `QnetError` where the log does not hold up."""
         recovered = recover(log, genesis, lambda: PartitionedState(partitions))
@@ -76,6 +78,7 @@ class LedgerRoom:
             verifier=verifier,
             recovered=recovered,
             log=log,
+            snapshots=snapshots,
             run=GroupExecution(executors, rows_min),
         )
         remote = [VALIDATOR, *(RoomKey(Room.MEMPOOL, shard) for shard in range(shards))]
