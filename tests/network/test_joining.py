@@ -28,8 +28,9 @@ async def test_a_new_validator_joins_and_votes(tmp_path: Path):
     warm()
     library = provider("auto")
     keys = [development_key(VALIDATOR, index, provider=library) for index in range(4)]
-    # Without transactions rounds are slow, and nobody is far behind.
-    genesis = development_genesis(keys, [b"\x01" * 32], parameters=Parameters(round_idle_ms=60))
+    # Half of gc_depth is what a validator may be behind without taking over blocks.
+    parameters = Parameters(round_idle_ms=60, gc_depth=8)
+    genesis = development_genesis(keys, [b"\x01" * 32], parameters=parameters)
     hosts = [
         ValidatorHost(
             genesis,
