@@ -60,7 +60,7 @@ class CallServer:
         self._frames = BackendFrames(backend)
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._listener: Listener | None = None
-        self._strangers: set[Stream] = set()
+        self._strangers: dict[Stream, None] = {}
         self._connections: dict[Stream, asyncio.Task[None]] = {}
 
     async def start(self, host: str) -> Door:
@@ -85,7 +85,10 @@ class CallServer:
     def _accept(self, stream: Stream) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(stream))
         self._connections[stream] = task
-        self._strangers.add(stream)
+        self._strangers[stream] = None
+        if len(self._strangers) > STRANGERS_MAX:
+            # The one that has been silent the longest: a gateway shows the secret at once.
+            self._connections[next(iter(self._strangers))].cancel()
 
     async def _serve(self, stream: Stream) -> None:
         answers: set[asyncio.Task[None]] = set()
@@ -97,20 +100,19 @@ class CallServer:
         finally:
             for answer in answers:
                 answer.cancel()
-            self._strangers.discard(stream)
+            self._strangers.pop(stream, None)
             del self._connections[stream]
             await stream.close()
 
     async def _known(self, stream: Stream) -> bool:
-        if len(self._strangers) > STRANGERS_MAX or len(self._connections) > CONNECTIONS_MAX:
-            return False
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 secret = await stream.read_frame(SECRET_BYTES)
         except TimeoutError:
             return False
-        self._strangers.discard(stream)
-        return hmac.compare_digest(bytes(secret), self._secret)
+        self._strangers.pop(stream, None)
+        known = hmac.compare_digest(bytes(secret), self._secret)
+        return known and len(self._connections) - len(self._strangers) <= CONNECTIONS_MAX
 
     async def _read(self, stream: Stream, answers: set[asyncio.Task[None]]) -> None:
         loop = asyncio.get_running_loop()
@@ -195,8 +197,8 @@ class _Connection:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            self._stream.write((_REQUEST.pack(number, call) + frame,))
             await self._stream.drain()
+            self._stream.write((_REQUEST.pack(number, call) + frame,))
             return await answer
         except Ended:
             raise _unreachable() from None

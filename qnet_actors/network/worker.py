@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import deque
@@ -44,7 +45,8 @@ class Completions:
         # Two threads may both see no wake under way; the second wake then finds nothing.
         if not self._woken:
             self._woken = True
-            if not self._loop.is_closed():
+            # A loop that closed has nobody left to tell; it may close at this very moment.
+            with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:
