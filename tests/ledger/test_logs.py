@@ -333,6 +333,25 @@ def test_a_damaged_snapshot_is_passed_over(tmp_path):
     log.close()
 
 
+def test_a_part_of_a_snapshot_that_goes_while_it_is_served_is_one_that_lacks(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    log.write(blocks()[:6])
+    state = State()
+    state.load(0, genesis_write_set(GENESIS))
+    log.write([SnapshotWrite(3, bytes(32), (), state.snapshot())])
+    log.flush()
+    held = log.snapshot(3)
+    assert held is not None
+    assert held.part(1)
+    (tmp_path / "state-000000000003.duckdb").unlink()
+    assert held.part(1) is None
+    # Nor does a damaged one stop whoever serves it.
+    (tmp_path / "state-000000000003.duckdb").write_bytes(b"junk")
+    log._snapshots._reader.path = None
+    assert held.part(1) is None
+    log.close()
+
+
 def test_a_fault_behind_the_writers_back_stops_the_next_write(tmp_path):
     log = DuckLog(tmp_path, CHAIN_ID, SMALL)
     (tmp_path / "state-000000000003.building").mkdir()
