@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Condition, RLock
-from typing import Final
+from threading import BoundedSemaphore, Condition, RLock
+from typing import Final, TypeVar
 
 from qnet_actors.ledger.history_part import (
     Activity,
@@ -32,8 +32,12 @@ from qnet_actors.wire.hashing import BLOCK, ZERO_DIGEST, hash32
 PART_ROWS_MAX: Final = 400_000
 """Rows stay in memory until a file is full: at about 150 bytes each."""
 PARTS_READ_MAX: Final = 32
-"""How many files one question looks into; the answer to a paged one says where to go on."""
+"""How many files the search for an account looks into: to open one takes about 50 ms."""
+PAGE_PARTS_MAX: Final = 8
+"""How many files one page looks into; the answer says where to go on."""
 PAGE_MAX: Final = 100
+QUESTIONS_MAX: Final = 8
+"""How many questions may wait, with the one that is being answered."""
 _OPEN_PARTS_MAX: Final = 3
 _CHUNK_RECORDS: Final = 64
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
@@ -41,6 +45,8 @@ _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _LAST: Final = 2**32 - 1
 _NAME: Final = re.compile(r"history-(\d{12})\.duckdb")
 logger: Final = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class History:
@@ -78,6 +84,10 @@ class History:
         self._running = self._again = self._closed = False
         self._failed = False
         self._background = ThreadPoolExecutor(1, thread_name_prefix="history")
+        # A question may open many files, and all of them share one lock: a thread of their own
+        # keeps them from those of everybody else, and a bound from each other.
+        self._questions = ThreadPoolExecutor(1, thread_name_prefix="history-questions")
+        self._places = BoundedSemaphore(QUESTIONS_MAX)
         self._open_all()
 
     @property
@@ -106,15 +116,33 @@ class History:
             self._state.wait_for(lambda: not self._running)
 
     def close(self) -> None:
-        """Leaves off where it is."""
-        self._closed = True
+        """Leaves off where it is; questions that wait are told NOT_READY."""
+        with self._state:
+            self._closed = True
         self._background.shutdown(wait=True, cancel_futures=True)
+        self._questions.shutdown(wait=True)
         with self._files:
             for part in self._open.values():
                 part.close()
             self._open.clear()
 
     # Reading
+
+    def ask(self, question: Callable[[], T]) -> Future[T]:
+        """Has one of the reads below done after those that wait.
+
+        The future is not to be cancelled: what waits keeps its place.  Raises `QnetError`: BUSY
+        where too many wait, NOT_READY once the history is closed.
+        """
+        if not self._places.acquire(blocking=False):
+            raise QnetError(Code.BUSY, "too many questions about the past wait; ask again later")
+        with self._state:
+            if self._closed:
+                self._places.release()
+                raise _closed()
+            answer = self._questions.submit(question)
+        answer.add_done_callback(lambda _: self._places.release())
+        return answer
 
     def account(self, address: bytes, height: int) -> FoundAccount:
         """An account as of a block; raises `QnetError(NOT_FOUND)` where that is not known."""
@@ -145,7 +173,7 @@ class History:
         count = min(count_max, PAGE_MAX)
         with self._files:
             for number, part in enumerate(self._parts_down(before[0] if before else None)):
-                if number == PARTS_READ_MAX:
+                if number == PAGE_PARTS_MAX:
                     return found, (part.last_height, _LAST)
                 found += part.activity(address, before, count + 1 - len(found))
                 if len(found) > count:
@@ -161,7 +189,7 @@ class History:
         count = min(count_max, PAGE_MAX)
         with self._files:
             for number, part in enumerate(self._parts_down(before[0] if before else None)):
-                if number == PARTS_READ_MAX:
+                if number == PAGE_PARTS_MAX:
                     return found, (part.last_height, _LAST, 0)
                 found += part.events(topic, source, before, count + 1 - len(found))
                 if len(found) > count:
@@ -274,6 +302,8 @@ class History:
     def _parts_down(self, height: int | None) -> Iterator[HistoryPart]:
         """The files from the one with a height on downwards; the caller holds `_files`."""
         for first in reversed(self._firsts):
+            if self._closed:
+                raise _closed()
             if height is None or first <= height:
                 yield self._part(first)
 
@@ -290,6 +320,10 @@ class History:
 
     def _path(self, first: int) -> Path:
         return self._directory / f"history-{first:012d}.duckdb"
+
+
+def _closed() -> QnetError:
+    return QnetError(Code.NOT_READY, "the history is closed; ask another validator")
 
 
 def _remove(path: Path) -> None:

@@ -60,6 +60,7 @@ from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 Proof = tuple[bytes, Account | None, AccountProof]
 
 
@@ -118,7 +119,8 @@ def open_history(genesis: Genesis, settings: HostSettings, log: BlockQueries) ->
 
 
 class Answers:
-    """Reads one validator for gateways.  Reads of the block log run in threads.
+    """Reads one validator for gateways.  Reads of the block log run in threads, and those of
+    the history in its own.
 
     The constructor reads the log too.
     """
@@ -158,7 +160,7 @@ class Answers:
         self._tracker.received(ids, _now_ms())
 
     async def answer(self, request: Query, *, ready: bool) -> Answer:
-        """The answer of the same name; raises `QnetError(NOT_FOUND)` where there is nothing."""
+        """The answer of the same name; raises `QnetError`: NOT_FOUND, or BUSY."""
         match request:
             case StatusQuery():
                 return self._status(ready)
@@ -167,11 +169,11 @@ class Answers:
             case AccountQuery(address=address, height=None):
                 return await self._sources.account(address)
             case AccountQuery():
-                return await asyncio.to_thread(self._account_at, request)
+                return await self._from_history(self._account_at, request)
             case ActivityQuery():
-                return await asyncio.to_thread(self._activity, request)
+                return await self._from_history(self._activity, request)
             case EventsQuery():
-                return await asyncio.to_thread(self._events, request)
+                return await self._from_history(self._events, request)
             case TransactionQuery(id=id_):
                 return await asyncio.to_thread(self._transaction, id_)
             case BlockQuery():
@@ -305,12 +307,21 @@ class Answers:
             raise QnetError(Code.TOO_LARGE, "the genesis is too large to be served")
         return GenesisAnswer(encoded)
 
-    def _account_at(self, query: AccountQuery) -> AccountAnswer:
-        found = self._kept_history().account(query.address, query.height or 0)
+    async def _from_history(self, read: Callable[[History, Q], T], query: Q) -> T:
+        """In the one thread of the history: it holds up nothing but itself."""
+        history = self._history
+        if history is None:
+            raise QnetError(Code.NOT_FOUND, "no validator of this gateway keeps a history")
+        # Shielded: whoever gives up does not make room for more before the question is through.
+        return await asyncio.shield(asyncio.wrap_future(history.ask(lambda: read(history, query))))
+
+    @staticmethod
+    def _account_at(history: History, query: AccountQuery) -> AccountAnswer:
+        found = history.account(query.address, query.height or 0)
         return AccountAnswer(found.height, found.balance, found.nonce, found.nonce, found.key_id)
 
-    def _activity(self, query: ActivityQuery) -> ActivityAnswer:
-        history = self._kept_history()
+    @staticmethod
+    def _activity(history: History, query: ActivityQuery) -> ActivityAnswer:
         found, before = history.transactions(query.address, query.before, query.count_max)
         items = tuple(
             ActivityItem(
@@ -320,8 +331,8 @@ class Answers:
         )
         return ActivityAnswer(items, before, history.height)
 
-    def _events(self, query: EventsQuery) -> EventsAnswer:
-        history = self._kept_history()
+    @staticmethod
+    def _events(history: History, query: EventsQuery) -> EventsAnswer:
         found, before = history.events(query.topic, query.source, query.before, query.count_max)
         items = tuple(
             EventItem(
@@ -336,11 +347,6 @@ class Answers:
             for item in found
         )
         return EventsAnswer(items, before, history.height)
-
-    def _kept_history(self) -> History:
-        if self._history is None:
-            raise QnetError(Code.NOT_FOUND, "no validator of this gateway keeps a history")
-        return self._history
 
     def _is_final(self, height: int) -> bool:
         return height <= self._tracker.final_height

@@ -138,6 +138,7 @@ def test_it_follows_the_log_over_several_files(history, tmp_path):
 
 def test_a_question_looks_into_a_bounded_number_of_files(history, monkeypatch):
     monkeypatch.setattr("qnet_actors.ledger.history.PARTS_READ_MAX", 2)
+    monkeypatch.setattr("qnet_actors.ledger.history.PAGE_PARTS_MAX", 2)
     log = MemoryLog()
     made = history(log, part_rows_max=1)
     for block in blocks()[:12]:
