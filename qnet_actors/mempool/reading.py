@@ -208,7 +208,7 @@ class Reading:
             return
         for row, entry in enumerate(found):
             if entry is not None and entry.id in self._pool:
-                results[row] = (Code.DUPLICATE, entry.id, "")
+                results[row] = (Code.DUPLICATE, entry.id, Code.DUPLICATE.description)
                 found[row] = None
 
     def _check_keys(

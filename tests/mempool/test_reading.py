@@ -147,4 +147,4 @@ def test_what_the_pool_has_is_a_duplicate() -> None:
     (entry,) = empty.read((ALICE.send(0),), HEIGHT, results).rows.entries
     refused = check(reading(entry), [ALICE.send(1), ALICE.send(0)])
     assert refused[0] is None
-    assert refused[1] == (Code.DUPLICATE, entry.id, "")
+    assert refused[1] == (Code.DUPLICATE, entry.id, Code.DUPLICATE.description)
