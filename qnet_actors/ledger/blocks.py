@@ -32,6 +32,8 @@ _ROW_BYTES: Final = 48 + 80
 _WRITE_BYTES: Final = 80
 # An action on the validators writes a key in pieces of 32 bytes, and a few accounts besides.
 _REGISTRY_WRITES: Final = 100
+# It also takes as long as so many transfers: two signatures to check, a key to write.
+_REGISTRY_ROWS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Weight(NamedTuple):
     """What limits a block; bounds that follow from the batches' bytes, before execution."""
 
     transactions: int
+    """An action on the validators counts as 32."""
     size_bytes: int
     """At most what the block's record takes, the write set included."""
     gas: int
@@ -99,12 +102,14 @@ def weight_of(batch: OpenBatch) -> Weight:
     """The weight of a batch; gas is the intrinsic gas, which is what native actions use."""
     expanded = batch.expanded
     payees = batch.count - len(expanded.payloads)
+    rows = batch.count
     for payload in expanded.payloads.values():
         payees += len(payments_of(payload.action))
         if isinstance(payload.action, RegistryAction):
             payees += _REGISTRY_WRITES
+            rows += _REGISTRY_ROWS - 1
     size = int(expanded.body_offsets[-1]) + _ROW_BYTES * batch.count
-    return Weight(batch.count, size + _WRITE_BYTES * (payees + 1), int(expanded.gas.sum()))
+    return Weight(rows, size + _WRITE_BYTES * (payees + 1), int(expanded.gas.sum()))
 
 
 @dataclass(frozen=True, slots=True)

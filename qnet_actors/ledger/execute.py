@@ -16,7 +16,8 @@ import numpy.typing as npt
 from qnet_actors.kernels.transfers import EXCLUDED, execute_transfers
 from qnet_actors.ledger.outcome import Outcome, Reader
 from qnet_actors.ledger.reference import Terms, execute_reference
-from qnet_actors.ledger.registry import read_epoch
+from qnet_actors.ledger.registry import Registry, accounts_of
+from qnet_actors.ledger.values import Accounts, Values
 from qnet_actors.state import split_rows
 from qnet_actors.wire.batches import Batch, BodyColumns
 from qnet_actors.wire.blocks import Receipt, WriteSet
@@ -25,7 +26,6 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.expand import KIND_OTHER, Expanded, expand
 from qnet_actors.wire.limits import U64_MAX
 from qnet_actors.wire.transactions import (
-    BODY_CODEC,
     Action,
     MultiTransfer,
     RegistryAction,
@@ -98,6 +98,54 @@ class AccountTable:
         )
 
 
+class TableAccounts:
+    """All accounts there are, for what the registry does: those of a table are read and set there.
+
+    Implements `values.AccountMap`.
+    """
+
+    def __init__(self, table: AccountTable, reader: Reader) -> None:
+        self._table = table
+        self._others = Accounts(reader)
+
+    def __getitem__(self, address: bytes) -> Values:
+        table, row = self._table, self._table.index.get(address)
+        if row is None:
+            return self._others[address]
+        key_id = table.key_ids[row].tobytes()
+        return Values(int(table.nonces[row]), int(table.balances[row]), key_id)
+
+    def __setitem__(self, address: bytes, values: Values) -> None:
+        table, row = self._table, self._table.index.get(address)
+        if row is None:
+            self._others[address] = values
+            return
+        table.nonces[row] = values.nonce
+        table.balances[row] = values.balance
+        table.key_ids[row] = np.frombuffer(values.key_id, dtype=np.uint8)
+
+    def fetch(self, addresses: list[bytes]) -> None:
+        self._others.fetch([a for a in addresses if a not in self._table.index])
+
+    def write_set(self) -> WriteSet:
+        """The accounts that differ from what they were, sorted by address."""
+        named, others = self._table.write_set(), self._others.write_set()
+        if not others.addresses:
+            return named
+        addresses = _rows_of(named.addresses + others.addresses)
+        order = np.argsort(addresses.view("S32").ravel(), kind="stable")
+        return WriteSet(
+            addresses=addresses[order].tobytes(),
+            nonces=np.frombuffer(named.nonces + others.nonces, dtype="<u8")[order].tobytes(),
+            balances=np.frombuffer(named.balances + others.balances, dtype="<u8")[order].tobytes(),
+            key_ids=_rows_of(named.key_ids + others.key_ids)[order].tobytes(),
+        )
+
+
+def _rows_of(data: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, 32)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Transactions in order, and the accounts under them; both change as they are run.
@@ -123,6 +171,8 @@ class Rows:
     """Of the rows that are no plain transfers."""
     fees: npt.NDArray[np.uint64]
     statuses: npt.NDArray[np.int16]
+    registry: Registry | None = None
+    """Over the same accounts; None: no action concerns the validators."""
 
     def run(self) -> None:
         """Executes every row in order."""
@@ -185,6 +235,11 @@ class Rows:
         if isinstance(action, RotateKey):
             accounts.key_ids[sender] = np.frombuffer(action.key_id, dtype=np.uint8)
             self.statuses[row] = Code.SUCCESS
+        elif isinstance(action, RegistryAction):
+            if self.registry is None:
+                raise QnetError(Code.INTERNAL, "an action on the validators without terms")
+            address = accounts.addresses[sender].tobytes()
+            self.statuses[row] = self.registry.apply(address, action)
         else:
             self.statuses[row] = self._pay(sender, payments_of(action))
 
@@ -209,9 +264,15 @@ class Block:
     """The batches of a block while it executes."""
 
     def __init__(
-        self, height: int, batches: Sequence[OpenBatch], rewards: Sequence[bytes], reader: Reader
+        self,
+        height: int,
+        batches: Sequence[OpenBatch],
+        rewards: Sequence[bytes],
+        reader: Reader,
+        terms: Terms | None = None,
     ) -> None:
         self.batches = batches
+        self._commit = None if terms is None else terms.commit
         counts = [batch.count for batch in batches]
         starts = np.cumsum([0, *counts]).tolist()
         kinds = _joined([b.expanded.kinds for b in batches])
@@ -229,6 +290,13 @@ class Block:
         others = [payee for action in actions.values() for payee, _ in payments_of(action)]
         accounts = AccountTable([*senders, *payees, *others, *rewards], reader)
         self.rewards = accounts.indices(list(rewards))
+        self._accounts = TableAccounts(accounts, reader)
+        registry = None
+        if terms is not None:
+            registry = Registry(self._accounts, terms.genesis, terms.verifier)
+        registry_rows = [(r, a) for r, a in actions.items() if isinstance(a, RegistryAction)]
+        self._accounts.fetch([a for r, act in registry_rows for a in accounts_of(senders[r], act)])
+        self.concerns_validators = bool(registry_rows)
         self.rows = Rows(
             height=height,
             accounts=accounts,
@@ -244,16 +312,19 @@ class Block:
             actions=actions,
             fees=np.zeros(len(batches), dtype=np.uint64),
             statuses=np.full(starts[-1], EXCLUDED, dtype=np.int16),
+            registry=registry,
         )
 
-    def hand_out_fees(self) -> None:
-        """The end of the block: the fees of each batch go to its author."""
+    def end(self) -> None:
+        """The fees of each batch go to its author; then the epoch may end."""
         balances = self.rows.accounts.balances
         for index, fee in zip(self.rewards.tolist(), self.rows.fees.tolist(), strict=True):
             balance = int(balances[index]) + fee
             if balance > U64_MAX:
                 raise fees_overflow()
             balances[index] = balance
+        if self.rows.registry is not None and self._commit is not None:
+            self.rows.registry.end_block(self._commit)
 
     def outcome(self) -> Outcome:
         rows = self.rows
@@ -269,7 +340,7 @@ class Block:
             excluded=split_rows(ids[~included]),
             failed_count=int(np.count_nonzero(statuses)),
             gas_used=int(gas.sum(dtype=np.uint64)),
-            write_set=rows.accounts.write_set(),
+            write_set=self._accounts.write_set(),
         )
 
     def _bodies(self, included: list[bool]) -> list[bytes]:
@@ -308,48 +379,17 @@ def execute(
 
     Raises `QnetError(INTERNAL)` where fees overflow a balance, which a bounded supply rules out.
     """
-    if terms is not None and concerns_validators(batches, reader, terms):
-        return execute_rows(height, batches, rewards, reader, terms)
     if not batches:
-        return empty_outcome()
-    block = Block(height, batches, rewards, reader)
+        return empty_outcome(height, reader, terms)
+    block = Block(height, batches, rewards, reader, terms)
     block.rows.run()
-    block.hand_out_fees()
+    block.end()
     return block.outcome()
 
 
-def concerns_validators(batches: Sequence[OpenBatch], reader: Reader, terms: Terms) -> bool:
-    """Whether the block holds an action on the validators, or the epoch's end is fixed or here."""
-    if any(
-        isinstance(payload.action, RegistryAction)
-        for batch in batches
-        for payload in batch.expanded.payloads.values()
-    ):
-        return True
-    if terms.commit is None:
-        return False
-    commits_min = terms.genesis.parameters.epoch_commits_min
-    return read_epoch(reader).is_due(terms.commit.index, commits_min)
-
-
-def execute_rows(
-    height: int,
-    batches: Sequence[OpenBatch],
-    rewards: Sequence[bytes],
-    reader: Reader,
-    terms: Terms,
-) -> Outcome:
-    """A block that concerns the validators: seldom, so the specification itself executes it."""
-    bodies = [
-        [BODY_CODEC.decode(batch.expanded.body(row)) for row in range(batch.count)]
-        for batch in batches
-    ]
-    return execute_reference(height, list(zip(rewards, bodies, strict=True)), reader, terms)
-
-
-def empty_outcome() -> Outcome:
-    """The outcome of a block without transactions."""
-    return Outcome([], [], [], [], 0, 0, WriteSet(b"", b"", b"", b""))
+def empty_outcome(height: int, reader: Reader, terms: Terms | None) -> Outcome:
+    """The outcome of a block without transactions, which may yet end an epoch."""
+    return execute_reference(height, (), reader, terms)
 
 
 def payments_of(action: Action) -> list[tuple[bytes, int]]:

@@ -19,9 +19,7 @@ from qnet_actors.ledger.execute import (
     Block,
     OpenBatch,
     Rows,
-    concerns_validators,
     empty_outcome,
-    execute_rows,
     fees_overflow,
     payments_of,
 )
@@ -54,20 +52,20 @@ class GroupExecution:
         terms: Terms | None = None,
     ) -> Outcome:
         """Raises `QnetError(INTERNAL)` where fees overflow, or what an executor raises."""
-        if terms is not None and concerns_validators(batches, reader, terms):
-            return execute_rows(height, batches, rewards, reader, terms)
         if not batches:
-            return empty_outcome()
-        block = Block(height, batches, rewards, reader)
+            return empty_outcome(height, reader, terms)
+        block = Block(height, batches, rewards, reader, terms)
         rows = block.rows
         parts: list[Indices] = []
-        if self._executors and len(rows.statuses) >= self._rows_min:
+        # The registry's accounts are in no row, so its actions cannot be told apart from others.
+        apart = self._executors and not block.concerns_validators
+        if apart and len(rows.statuses) >= self._rows_min:
             parts = shares(groups(rows), len(self._executors))
         if parts:
             self._run(rows, parts)
         else:
             rows.run()
-        block.hand_out_fees()
+        block.end()
         return block.outcome()
 
     def _run(self, rows: Rows, parts: list[Indices]) -> None:

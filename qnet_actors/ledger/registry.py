@@ -25,14 +25,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Final, Protocol, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from qnet_actors.ledger.outcome import Reader
-from qnet_actors.ledger.values import Accounts
+from qnet_actors.ledger.values import AccountMap, Accounts, Draft, Given
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.committee import Committee, Member
@@ -143,26 +144,36 @@ def committee_of(reader: Reader, genesis: Genesis, number: int | None = None) ->
 class Registry:
     """The registry over the accounts of a block that is being executed."""
 
-    accounts: Accounts
+    accounts: AccountMap
     genesis: Genesis
     verifier: Verifier | None = None
+    _opening: dict[bytes, Given] = field(default_factory=dict)
 
     def apply(self, sender: bytes, action: RegistryAction) -> Code:
         """Does what an included transaction asks for, wholly or not at all; returns its status."""
-        before = dict(self.accounts.now)
-        self.open()
+        under = self.accounts
+        draft = Draft(under, {} if self.epoch.is_open else self._opened())
+        self.accounts = draft
+        try:
+            status = self._judge(sender, action)
+        finally:
+            self.accounts = under
+        if status == Code.SUCCESS:
+            draft.commit()
+        return status
+
+    def _judge(self, sender: bytes, action: RegistryAction) -> Code:
         match action:
             case RegisterValidator():
-                status = self._register(sender, action)
+                return self._register(sender, action)
             case Stake(amount=amount):
-                status = self._stake(sender, amount)
+                return self._stake(sender, amount)
             case Unstake(amount=amount):
-                status = self._unstake(sender, amount)
+                return self._unstake(sender, amount)
             case ReportEquivocation():
-                status = self._punish(sender, action)
-        if status != Code.SUCCESS:
-            self.accounts.restore(before)
-        return status
+                return self._punish(sender, action)
+            case _:
+                assert_never(action)
 
     def end_block(self, commit: Commit) -> None:
         """A block ends with `commit`: the epoch's end is fixed, or is here."""
@@ -188,17 +199,22 @@ class Registry:
     def epoch(self, epoch: Epoch) -> None:
         self._put(HEAD, epoch.packed())
 
-    def open(self) -> None:
-        """Takes over the validators of the genesis, if that was not done yet."""
-        if self.epoch.is_open:
-            return
-        self.epoch = Epoch(is_open=True)
+    def _opened(self) -> dict[bytes, Given]:
+        """What the first action takes over from the genesis: its validators."""
+        # Kept for the block: a block may hold many actions that fail, and so open nothing.
+        opening = self._opening
+        if opening:
+            return opening
+        opening[HEAD] = Given(U64_MAX, Epoch(is_open=True).packed(), 0)
         for slot, member in enumerate(self.genesis.members):
+            validator = validator_account(member.reward)
             name = key_id(member.scheme, member.public_key)
-            self._put(_slot(slot), member.reward)
-            self._put(validator_account(member.reward), name)
-            self._pay(validator_account(member.reward), member.stake)
-            self._keep_key(member.reward, member.scheme, member.public_key)
+            paid = opening[validator].paid if validator in opening else 0
+            opening[_slot(slot)] = Given(U64_MAX, member.reward, 0)
+            opening[validator] = Given(U64_MAX, name, paid + member.stake)
+            for address, data in _key_rows(member.reward, member.scheme, member.public_key):
+                opening[address] = Given(U64_MAX, data, 0)
+        return opening
 
     def committee(self, number: int) -> Committee:
         """The committee that `_elect` wrote for an epoch: the present one or the one before."""
@@ -235,6 +251,8 @@ class Registry:
                 (key_id(m.scheme, m.public_key), _u64(m.stake).ljust(32, b"\0"), m.reward)
                 for m in self._present()
             ]
+        names = [_member(number, i, what) for i in range(VALIDATORS_MAX) for what in range(3)]
+        self.accounts.fetch(names)
         for i in range(VALIDATORS_MAX):
             row = elected[i] if i < len(elected) else (ZERO_DIGEST,) * 3
             if row[0] == self.accounts[_member(number, i, 0)].key_id == ZERO_DIGEST:
@@ -321,7 +339,7 @@ class Registry:
     def _punish(self, reporter: bytes, report: ReportEquivocation) -> Code:
         name = key_id(report.scheme, report.public_key)
         owner = self.accounts[_key_owner(name)].key_id
-        offence = _address(b"offence", name, report.equivocation.epoch)
+        offence = _offence(name, report.equivocation.epoch)
         if owner == ZERO_DIGEST or report.equivocation.epoch > self.epoch.number:
             return Code.EVIDENCE_REFUSED
         if self.accounts[offence].key_id != ZERO_DIGEST:
@@ -363,11 +381,10 @@ class Registry:
         return next((slot for slot in slots if self.accounts[slot].key_id == owner), None)
 
     def _keep_key(self, owner: bytes, scheme: int, public_key: bytes) -> None:
-        name = key_id(scheme, public_key)
-        self._put(_key_owner(name), owner)
-        data = bytes((scheme,)) + public_key
-        for at in range(0, len(data), 32):
-            self._put(_chunk(name, at // 32), data[at : at + 32].ljust(32, b"\0"))
+        rows = _key_rows(owner, scheme, public_key)
+        self.accounts.fetch([address for address, _ in rows])
+        for address, data in rows:
+            self._put(address, data)
 
     def _key(self, name: bytes) -> tuple[int, bytes]:
         scheme = self.accounts[_chunk(name, 0)].key_id[0]
@@ -392,6 +409,30 @@ class Registry:
         self._pay(payee, amount)
 
 
+def accounts_of(sender: bytes, action: RegistryAction) -> list[bytes]:
+    """Accounts that an action will need, as far as it says so itself, to be read at once."""
+    names = [HEAD, validator_account(sender), unbonding_account(sender)]
+    if isinstance(action, RegisterValidator | ReportEquivocation):
+        names.append(_key_owner(key_id(action.scheme, action.public_key)))
+    if isinstance(action, ReportEquivocation):
+        names.append(_offence(key_id(action.scheme, action.public_key), action.equivocation.epoch))
+    return names
+
+
+def _key_rows(owner: bytes, scheme: int, public_key: bytes) -> list[tuple[bytes, bytes]]:
+    """(address, data) of a key and who registered it."""
+    name = key_id(scheme, public_key)
+    data = bytes((scheme,)) + public_key
+    pieces = [data[at : at + 32].ljust(32, b"\0") for at in range(0, len(data), 32)]
+    rows = [(_chunk(name, i), piece) for i, piece in enumerate(pieces)]
+    return [(_key_owner(name), owner), *rows]
+
+
+def _offence(name: bytes, epoch: int) -> bytes:
+    return _address(b"offence", name, epoch)
+
+
+@cache
 def _slot(index: int) -> bytes:
     return _address(b"slot", index)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,6 +19,57 @@ class Values:
     nonce: int
     balance: int
     key_id: bytes
+
+
+class AccountMap(Protocol):
+    """Accounts by address, as they are now."""
+
+    def __getitem__(self, address: bytes) -> Values: ...
+
+    def __setitem__(self, address: bytes, values: Values) -> None: ...
+
+    def fetch(self, addresses: list[bytes]) -> None:
+        """Reads those that are not here yet, with one call."""
+
+
+class Given(NamedTuple):
+    """What an account is made into, whatever its balance is."""
+
+    nonce: int
+    key_id: bytes
+    paid: int
+    """Is added to the balance."""
+
+
+class Draft:
+    """Changes to accounts that are made wholly or not at all; only `commit` makes them."""
+
+    def __init__(self, under: AccountMap, given: Mapping[bytes, Given]) -> None:
+        """`given` stands in it from the start, as if it had been set."""
+        self._under = under
+        self._given = given
+        self._changed: dict[bytes, Values] = {}
+
+    def __getitem__(self, address: bytes) -> Values:
+        changed = self._changed.get(address)
+        if changed is not None:
+            return changed
+        values, given = self._under[address], self._given.get(address)
+        if given is None:
+            return values
+        return Values(given.nonce, values.balance + given.paid, given.key_id)
+
+    def __setitem__(self, address: bytes, values: Values) -> None:
+        self._changed[address] = values
+
+    def fetch(self, addresses: list[bytes]) -> None:
+        self._under.fetch(addresses)
+
+    def commit(self) -> None:
+        addresses = list({**self._given, **self._changed})
+        self._under.fetch(addresses)
+        for address, values in [(address, self[address]) for address in addresses]:
+            self._under[address] = values
 
 
 @dataclass(slots=True)
@@ -49,10 +102,6 @@ class Accounts:
                 int(read.nonces[row]), int(read.balances[row]), read.key_ids[row].tobytes()
             )
             self.before[address] = self.now[address] = values
-
-    def restore(self, now: dict[bytes, Values]) -> None:
-        """Goes back to `now`; what was read since stays read."""
-        self.now = {address: now.get(address, self.before[address]) for address in self.before}
 
     def write_set(self) -> WriteSet:
         """The accounts that differ from what they were, sorted by address."""

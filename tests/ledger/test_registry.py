@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qnet_actors.crypto import KeyPair, Signer, development_key
+from qnet_actors.ledger.blocks import weight_of
 from qnet_actors.ledger.execute import execute, open_batch
 from qnet_actors.ledger.executor import Executor
 from qnet_actors.ledger.groups import GroupExecution
@@ -27,6 +28,7 @@ from qnet_actors.ledger.registry import (
     unbonding_account,
     validator_account,
 )
+from qnet_actors.rooms import AccountColumns
 from qnet_actors.state import State, genesis_write_set
 from qnet_actors.wire.blocks import RECEIPT_CODEC
 from qnet_actors.wire.codes import Code
@@ -323,6 +325,47 @@ def test_nobody_sends_from_an_account_of_the_registry():
             stolen = Transaction(body, thief.witness)
             outcome = run(chain.state, chain.height + 1, [stolen], chain.commits.next(99))
             assert len(outcome.excluded) == 1
+
+
+class CountingReader:
+    """Counts the calls, each of which may cross to another process."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.calls = 0
+
+    def read(self, addresses: np.ndarray) -> AccountColumns:
+        self.calls += 1
+        return self.state.read(addresses)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_actions_on_validators_leave_the_rest_of_their_block_to_the_fast_path(opened):
+    chain = Chain()
+    chain.block(*((0, Transfer(address(n), 10**6)) for n in range(10, 110)))
+    if opened:
+        chain.block((0, register(7)))
+    wanted: list[tuple[int, Action]] = [(n, Transfer(address(n + 500), 1)) for n in range(10, 60)]
+    wanted += [(n, Unstake(0)) for n in range(60, 110)]
+    wanted += [(1, register(8)), (2, report(3)), (3, Stake(1)), (4, Transfer(address(5), 1))]
+    transactions = [a_transaction(GENESIS, sender, 0, action) for sender, action in wanted]
+    batch = open_batch(a_batch(transactions))
+    terms = Terms(GENESIS, VERIFIER, chain.commits.next(99))
+    for path in (execute, GroupExecution([Executor(), Executor()], rows_min=1)):
+        reader = CountingReader(chain.state)
+        fast = path(chain.height + 1, [batch], [reward(0)], reader, terms)
+        assert len(fast.receipts) == len(wanted)
+        assert reader.calls < 20
+    run(chain.state, chain.height + 1, transactions, chain.commits.next(99))
+
+
+def test_an_action_on_validators_fills_a_block_faster_than_a_transfer():
+    actions: list[Action] = [Unstake(0), Transfer(address(5), 1)]
+    weights = [
+        weight_of(open_batch(a_batch([a_transaction(GENESIS, 0, 0, action)]))).transactions
+        for action in actions
+    ]
+    assert weights == [32, 1]
 
 
 people = st.integers(0, 5)
