@@ -24,7 +24,7 @@ from qnet_actors.gateway.queries import (
 )
 from qnet_actors.network.actor import ValidatorHostActor
 from qnet_actors.network.placement import Placement, alive_nodes, pinned, place
-from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape
+from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape, check_split
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, check_genesis
@@ -62,6 +62,8 @@ class Network:
         """Raises `QnetError` where genesis or settings are not valid, or a port is taken."""
         check_genesis(genesis)
         check_shape(settings)
+        if settings.profile == "split":
+            check_split(genesis)
         if len(genesis.members) != settings.validators:
             raise QnetError(
                 Code.CONFIGURATION_INVALID,
@@ -128,7 +130,10 @@ class Network:
     def _placement(self) -> Placement | None:
         """Where each validator goes if they are split; None: they are packed."""
         settings = self.settings
-        if settings.profile == "packed":
+        # `auto` never takes a shape that `check_split` refuses.
+        if settings.profile == "packed" or (
+            settings.profile == "auto" and self.genesis.parameters.epoch_commits_min
+        ):
             return None
         machines = [(node["NodeID"], node["Resources"].get("CPU", 0.0)) for node in alive_nodes()]
         placement = place(machines, settings.validators)

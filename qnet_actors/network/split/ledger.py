@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -150,6 +150,8 @@ class LedgerRoom:
                 case Reopen(epoch=epoch):
                     self._forward(VALIDATOR, Stopped(f"epoch {epoch} begins: start it again"))
                     return
+                case _:
+                    assert_never(action)
 
     def _pass_on(self, key: RoomKey, event: Any) -> None:
         if isinstance(event, BodiesWanted):

@@ -25,7 +25,7 @@ from qnet_actors.network.answers import Proof, Sources
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.node import LEDGER, VALIDATOR, AskedBatches, Node, RoomKey
-from qnet_actors.network.settings import HostSettings
+from qnet_actors.network.settings import HostSettings, check_split
 from qnet_actors.network.split.actors import (
     LEDGER_NAME,
     VALIDATOR_NAME,
@@ -69,6 +69,8 @@ class SplitRooms:
         desk: Desk,
         on_stop: Callable[[str], None],
     ) -> None:
+        """Raises `QnetError(CONFIGURATION_INVALID)` where the genesis lets epochs end."""
+        check_split(genesis)
         self._index: Final = settings.index
         self._genesis: Final = genesis
         self._committee: Final = genesis.committee()
