@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from qnet_actors.crypto.providers import Provider, select_provider
 from qnet_actors.crypto.verify import BatchVerifier
+
+if TYPE_CHECKING:
+    from qnet_actors.crypto.mldsa.verifier import VerifierCounters
 
 
 class Choice(NamedTuple):
@@ -14,6 +18,8 @@ class Choice(NamedTuple):
     provider: Provider
     verifier: BatchVerifier
     reason: str
+    counters: Callable[[], VerifierCounters] | None = None
+    """What the compiled verifier counts; None where there is none."""
 
 
 def choose(name: str = "auto") -> Choice:
@@ -29,4 +35,6 @@ def choose(name: str = "auto") -> Choice:
 
     kernel, reason = select_kernel(selection.provider)
     verifier = BatchVerifier(selection.provider, kernel=kernel)
-    return Choice(selection.provider, verifier, f"{selection.reason}; verified by {reason}")
+    counters = None if kernel is None else kernel.counters
+    reason = f"{selection.reason}; verified by {reason}"
+    return Choice(selection.provider, verifier, reason, counters)

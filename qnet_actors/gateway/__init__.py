@@ -48,6 +48,8 @@ if TYPE_CHECKING:
         ValidatorInfo,
         ValidatorsAnswer,
         ValidatorsQuery,
+        VerifierAnswer,
+        VerifierQuery,
     )
     from qnet_actors.gateway.tracker import Tracked, Tracker
     from qnet_actors.gateway.upstream import home
@@ -92,6 +94,8 @@ _MODULES: Final = {
         "ValidatorInfo",
         "ValidatorsAnswer",
         "ValidatorsQuery",
+        "VerifierAnswer",
+        "VerifierQuery",
     ),
     "tracker": ("Tracked", "Tracker"),
     "upstream": ("home",),
@@ -140,6 +144,8 @@ __all__ = [
     "ValidatorInfo",
     "ValidatorsAnswer",
     "ValidatorsQuery",
+    "VerifierAnswer",
+    "VerifierQuery",
     "block_event",
     "home",
 ]

@@ -105,6 +105,7 @@ def _add_operations(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
+        await gateway.read_verifiers()
         return Response(
             generate_latest(gateway.metrics.registry),
             headers={"Content-Type": CONTENT_TYPE_LATEST},

@@ -6,8 +6,23 @@ from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from qnet_actors.gateway.queries import VerifierAnswer
+
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _COUNTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000)
+
+_VERIFIER: Final = {
+    "compiled": "1 where the compiled kernel verifies, 0 where a library does",
+    "verified": "Signatures verified since the validator's start",
+    "refused": "Of those, the ones that are not valid",
+    "key_cache_hits": "Expanded keys that were in the cache",
+    "key_cache_misses": "Keys that had to be expanded",
+    "key_cache_hit_rate": "Hits of hits and misses",
+    "key_cache_evictions": "Keys that made room for others",
+    "key_cache_keys": "Keys in the cache",
+    "key_cache_capacity": "Keys that it has room for",
+    "sampled": "Verdicts that a library was asked about too",
+}
 
 
 class _Route(NamedTuple):
@@ -82,6 +97,10 @@ class Metrics:
             "Events of validators that could not be taken and were passed over",
             registry=self.registry,
         )
+        self.verifier = {
+            name: Gauge(f"qnet_verifier_{name}", text, ("validator",), registry=self.registry)
+            for name, text in _VERIFIER.items()
+        }
         self._routes: dict[tuple[str, str, int], _Route] = {}
         self._codes: dict[str, Counter] = {}
 
@@ -96,6 +115,24 @@ class Metrics:
             self._routes[method, route, status] = found
         found.requests.inc()
         found.seconds.observe(seconds)
+
+    def verifying(self, validator: int, answer: VerifierAnswer) -> None:
+        """Shows what a validator says of its verifier."""
+        looked_up = answer.cache_hits + answer.cache_misses
+        values = {
+            "compiled": answer.compiled,
+            "verified": answer.verified,
+            "refused": answer.refused,
+            "key_cache_hits": answer.cache_hits,
+            "key_cache_misses": answer.cache_misses,
+            "key_cache_hit_rate": answer.cache_hits / looked_up if looked_up else 0.0,
+            "key_cache_evictions": answer.cache_evictions,
+            "key_cache_keys": answer.cache_keys,
+            "key_cache_capacity": answer.cache_capacity,
+            "sampled": answer.sampled,
+        }
+        for name, value in values.items():
+            self.verifier[name].labels(str(validator)).set(value)
 
     def submitted(self, label: str, count: int = 1) -> None:
         """Counts transactions by the code they were answered with."""

@@ -129,6 +129,10 @@ class EvidenceQuery(Struct, frozen=True, tag=20):
     """The proofs of equivocations that the validator keeps."""
 
 
+class VerifierQuery(Struct, frozen=True, tag=21):
+    """What the validator verifies signatures with, and how that goes."""
+
+
 Query = (
     StatusQuery
     | ValidatorsQuery
@@ -143,6 +147,7 @@ Query = (
     | ActivityQuery
     | EventsQuery
     | EvidenceQuery
+    | VerifierQuery
 )
 
 
@@ -304,6 +309,29 @@ class EvidenceAnswer(Struct, frozen=True, tag=20):
     proofs: Annotated[tuple[EvidenceInfo, ...], msgspec.Meta(max_length=2 * VALIDATORS_MAX)]
 
 
+class VerifierAnswer(Struct, frozen=True, tag=21):
+    """Counts since the validator's start; of a split one, those of its consensus process.
+
+    All are 0 where a library verifies and no compiled kernel does.
+    """
+
+    reason: Annotated[str, msgspec.Meta(max_length=1_000)]
+    """Which verifier, and why."""
+    compiled: bool
+    verified: Unsigned = 0
+    """Signatures, whatever the verdict."""
+    refused: Unsigned = 0
+    cache_hits: Unsigned = 0
+    """Of a batch's part, each key counts once."""
+    cache_misses: Unsigned = 0
+    cache_evictions: Unsigned = 0
+    cache_keys: Unsigned = 0
+    cache_capacity: Unsigned = 0
+    """In keys."""
+    sampled: Unsigned = 0
+    """Verdicts that a library was asked about too; one that differs stops the validator."""
+
+
 Answer = (
     StatusAnswer
     | ValidatorsAnswer
@@ -318,6 +346,7 @@ Answer = (
     | ActivityAnswer
     | EventsAnswer
     | EvidenceAnswer
+    | VerifierAnswer
 )
 
 

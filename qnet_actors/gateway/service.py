@@ -30,6 +30,8 @@ from qnet_actors.gateway.queries import (
     StatusQuery,
     TransactionAnswer,
     TransactionQuery,
+    VerifierAnswer,
+    VerifierQuery,
 )
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.submission import Parsed, parse_transaction
@@ -49,6 +51,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 
 T = TypeVar("T", bound=Answer)
+VERIFIERS_EVERY_S: Final = 1.0
 KNOWN: Final = REFUSALS | STAGES.keys()
 logger: Final = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class Gateway:
     def __init__(self, backends: Sequence[Backend], settings: Settings) -> None:
         self.settings: Final = settings
         self.metrics: Final = Metrics()
+        self._verifiers_at_s = 0.0
         self.limiter: Final = Limiter(settings)
         self.upstreams: Final = Upstreams(backends, settings, self.metrics)
         self.tracker: Final = Tracker()
@@ -238,6 +242,22 @@ class Gateway:
         if not isinstance(answer, expected):
             raise QnetError(Code.INTERNAL, f"a validator answered with {type(answer).__name__}")
         return answer
+
+    async def read_verifiers(self) -> None:
+        """Asks the living validators what their verifiers count, once a second at the most."""
+        now_s = time.monotonic()
+        if now_s < self._verifiers_at_s:
+            return
+        self._verifiers_at_s = now_s + VERIFIERS_EVERY_S
+        living = [upstream for upstream in self.upstreams.all if upstream.live]
+        answers = await asyncio.gather(
+            *(upstream.call(upstream.backend.query(VerifierQuery())) for upstream in living),
+            return_exceptions=True,
+        )
+        for upstream, answer in zip(living, answers, strict=True):
+            # One that does not answer keeps what it said before.
+            if isinstance(answer, VerifierAnswer):
+                self.metrics.verifying(upstream.backend.index, answer)
 
     async def account(self, address: bytes) -> AccountAnswer:
         """An account at a height no lower than any that this gateway has told of.

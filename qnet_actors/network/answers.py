@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from qnet_actors import __version__
+from qnet_actors.crypto import Choice
 from qnet_actors.gateway.events import BlockEvent, CheckpointEvent, StatusEvent
 from qnet_actors.gateway.queries import (
     GENESIS_SIZE_BYTES_MAX,
@@ -46,6 +47,8 @@ from qnet_actors.gateway.queries import (
     ValidatorInfo,
     ValidatorsAnswer,
     ValidatorsQuery,
+    VerifierAnswer,
+    VerifierQuery,
 )
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
 from qnet_actors.ledger import BlockQueries, History, LedgerQueries
@@ -132,6 +135,7 @@ class Answers:
         sources: Sources,
         links: Links,
         history: History | None = None,
+        choice: Choice | None = None,
     ) -> None:
         self._genesis: Final = genesis
         self._chain_id: Final = genesis.chain_id()
@@ -139,6 +143,7 @@ class Answers:
         self._sources: Final = sources
         self._links: Final = links
         self._history: Final = history
+        self._choice: Final = choice
         self._tracker: Final = Tracker()
         self._ledger: Final = sources.ledger
         self._latest = self._ledger.header(None)
@@ -190,6 +195,8 @@ class Answers:
                 return await asyncio.to_thread(self._genesis_answer)
             case EvidenceQuery():
                 return self._evidence()
+            case VerifierQuery():
+                return self._verifier()
 
     def _status(self, ready: bool) -> StatusAnswer:
         consensus, latest = self._sources.consensus.status, self._latest
@@ -227,6 +234,25 @@ class Answers:
                 )
                 for index, member in enumerate(committee.members)
             ),
+        )
+
+    def _verifier(self) -> VerifierAnswer:
+        choice = self._choice
+        if choice is None or choice.counters is None:
+            return VerifierAnswer("" if choice is None else choice.reason[:1_000], compiled=False)
+        counted = choice.counters()
+        cache, oracle = counted.cache, counted.oracle
+        return VerifierAnswer(
+            reason=choice.reason[:1_000],
+            compiled=True,
+            verified=counted.verified,
+            refused=counted.refused,
+            cache_hits=cache.hits,
+            cache_misses=cache.misses,
+            cache_evictions=cache.evictions,
+            cache_keys=cache.keys,
+            cache_capacity=cache.capacity,
+            sampled=0 if oracle is None else oracle.accepts + oracle.rejects,
         )
 
     def _evidence(self) -> EvidenceAnswer:

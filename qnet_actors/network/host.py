@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
-from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, choose
+from qnet_actors.crypto import BatchVerifier, Choice, KeyPair, Signer, choose
 from qnet_actors.gateway import Answer, Query, Result
 from qnet_actors.ledger import History
 from qnet_actors.links import Links
@@ -121,7 +121,7 @@ class ValidatorHost:
             on_up,
         )
         self._consensus, self._links = consensus, links
-        self._desk.answers = await asyncio.to_thread(self._open_answers, links)
+        self._desk.answers = await asyncio.to_thread(self._open_answers, links, choice)
         # Before anybody can connect: what a room has to ask of a peer it asks once, as the link
         # comes to stand, and that must not be before it can send.
         await self._rooms.begin(links)
@@ -135,10 +135,10 @@ class ValidatorHost:
         self._watch_ready()
         return Endpoint(settings.index, host, port)
 
-    def _open_answers(self, links: Links) -> Answers:
+    def _open_answers(self, links: Links, choice: Choice) -> Answers:
         sources = self._rooms.sources()
         self._history = open_history(self._genesis, self._settings, sources.log)
-        return Answers(self._genesis, self.index, sources, links, self._history)
+        return Answers(self._genesis, self.index, sources, links, self._history, choice)
 
     def connect(self, endpoints: Iterable[Endpoint]) -> None:
         """Says where all validators listen."""

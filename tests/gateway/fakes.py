@@ -54,6 +54,8 @@ from qnet_actors.gateway.queries import (
     ValidatorInfo,
     ValidatorsAnswer,
     ValidatorsQuery,
+    VerifierAnswer,
+    VerifierQuery,
 )
 from qnet_actors.gateway.service import Gateway
 from qnet_actors.gateway.settings import Settings
@@ -225,6 +227,7 @@ class FakeBackend:
         self.fault: QnetError | Exception | None = None
         self.ready = True
         self.evidence: tuple[EvidenceInfo, ...] = ()
+        self.verifier = VerifierAnswer("fake", compiled=False)
         self.busy = False
         """Whether it refuses all transactions for load."""
         self.queries = 0
@@ -376,6 +379,8 @@ class FakeBackend:
                 return GenesisAnswer(encode(self.ledger.genesis))
             case EvidenceQuery():
                 return EvidenceAnswer(self.evidence)
+            case VerifierQuery():
+                return self.verifier
 
     def _status(self) -> StatusAnswer:
         record, hash_ = self.ledger.records[-1] if self.ledger.records else (None, CHAIN_ID)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qnet_actors.gateway import schema
-from qnet_actors.gateway.queries import EvidenceInfo
+from qnet_actors.gateway.queries import EvidenceInfo, VerifierAnswer
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codec import encode
@@ -271,7 +271,19 @@ async def test_metrics_count_by_route_and_code_with_bounded_labels():
         assert 'route="unmatched",status="404"} 5.0' in page.text
         assert 'route="/api/v1/tx/{id}",status="404"} 1.0' in page.text
         names = set(re.findall(r"^(\w+)[{ ]", page.text, re.M))
-        assert all(name.startswith("qnet_gateway_") for name in names)
+        assert all(name.startswith(("qnet_gateway_", "qnet_verifier_")) for name in names)
+
+
+async def test_metrics_show_how_the_verifiers_of_all_validators_do():
+    async with world(count=2) as w:
+        first, second = w.backends
+        first.verifier = VerifierAnswer("kernel", True, 100, 3, cache_hits=30, cache_misses=10)
+        second.verifier = VerifierAnswer("provider", False)
+        page = (await w.http.get("/metrics")).text
+        assert 'qnet_verifier_key_cache_hit_rate{validator="0"} 0.75' in page
+        assert 'qnet_verifier_verified{validator="0"} 100.0' in page
+        assert 'qnet_verifier_compiled{validator="1"} 0.0' in page
+        assert 'qnet_verifier_key_cache_hit_rate{validator="1"} 0.0' in page
 
 
 async def test_the_front_page_names_the_rest():
