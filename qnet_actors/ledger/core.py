@@ -476,7 +476,7 @@ class LedgerCore:
         if manifest is not None and manifest.height <= self._tip.height:
             # Consensus has come along by itself.
             self._join = None
-            return ()
+            return (Persist((JoinWrite(None),)),)
         join.expire(now_ms)
         if join.failed:
             self._join = None

@@ -114,7 +114,7 @@ class MemoryLog:
                 case SnapshotWrite():
                     self._keep(disk, _snapshot(write, self._section_accounts_max))
                 case JoinWrite(manifest):
-                    disk.joining = _Joining(manifest)
+                    disk.joining = None if manifest is None else _Joining(manifest)
                 case SectionWrite(part, data) if disk.joining is not None:
                     disk.joining.data[part] = data
                 case JoinedWrite():

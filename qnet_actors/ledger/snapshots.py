@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Final
 
 from qnet_actors import state
@@ -83,7 +83,7 @@ class _Reader:
 class Snapshots:
     """The snapshot files of a directory, one a height.
 
-    `write` belongs to one thread, what concerns joining to another; reads may come from any.
+    `write` belongs to one thread; everything else may be called from any.
     """
 
     def __init__(self, directory: Path, chain_id: bytes, options: LogOptions) -> None:
@@ -91,6 +91,9 @@ class Snapshots:
         self._chain_id = chain_id
         self._options = options
         self._reader = _Reader()
+        # Held while the file that is being fetched is opened, read, written or given up: the thread
+        # that writes and the one that installs both do so.
+        self._joins = RLock()
         self._join: Any = None
         """The connection to the file that is being fetched."""
         self._join_parts: set[int] = set()
@@ -145,7 +148,6 @@ class Snapshots:
 
     def begin_join(self, manifest: SnapshotManifest) -> None:
         """Starts a file for a peer's snapshot; one that was being fetched is given up."""
-        self._drop_joins()
         checkpoint = manifest.certificate.checkpoint
 
         def fill(connection: Any) -> None:
@@ -155,62 +157,84 @@ class Snapshots:
             connection.execute("INSERT INTO manifest VALUES (?)", [encode(manifest)])
 
         path = self._join_path(checkpoint.height)
-        self._build(path, fill)
-        self._join, self._join_parts = connect(path, self._options), set()
+        with self._joins:
+            self.drop_join()
+            self._build(path, fill)
+            self._join = connect(path, self._options)
 
     def add_section(self, part: int, data: bytes) -> None:
         """Keeps a section durably; again is no harm."""
-        if self._join is None and not self._open_join():
-            raise QnetError(Code.INTERNAL, "no snapshot is being fetched")
-        if part not in self._join_parts:
-            with guarded("a snapshot that is fetched could not be written"):
-                _insert(self._join, part, data)
-            self._join_parts.add(part)
+        with self._joins:
+            if self._join is None and not self._open_join():
+                raise QnetError(Code.INTERNAL, "no snapshot is being fetched")
+            if part not in self._join_parts:
+                with guarded("a snapshot that is fetched could not be written"):
+                    _insert(self._join, part, data)
+                self._join_parts.add(part)
 
     def joining(self) -> JoiningFile | None:
         """What is here of a snapshot that is being fetched."""
-        try:
-            if self._join is None and not self._open_join():
+        with self._joins:
+            try:
+                if self._join is None and not self._open_join():
+                    return None
+                rows = self._rows(self._join, "SELECT data FROM manifest", [])
+                manifest = SNAPSHOT_MANIFEST_CODEC.decode(rows[0][0])
+            except (QnetError, IndexError):
+                # Others have it still.
+                self.drop_join()
                 return None
-            rows = self._rows(self._join, "SELECT data FROM manifest", [])
-            manifest = SNAPSHOT_MANIFEST_CODEC.decode(rows[0][0])
-        except (QnetError, IndexError):
-            # Others have it still.
-            self._drop_joins()
-            return None
-        return JoiningFile(manifest, frozenset(self._join_parts), self._join_part)
+            return JoiningFile(manifest, frozenset(self._join_parts), self._join_part)
 
     def seal_join(self) -> int:
         """Nothing more comes: everything moves to the file.  Returns the height."""
-        found = self.joining()
-        if found is None or len(found.parts) != part_count(found.manifest.sections):
-            raise QnetError(Code.INTERNAL, "a snapshot is not fetched whole")
-        with guarded("a snapshot that is fetched could not be written"):
-            self._join.execute("CHECKPOINT")
-            self._join.close()
-        self._join = None
+        with self._joins:
+            found = self.joining()
+            if found is None or not _is_whole(found):
+                raise QnetError(Code.INTERNAL, "a snapshot is not fetched whole")
+            with guarded("a snapshot that is fetched could not be written"):
+                self._join.execute("CHECKPOINT")
+                self._join.close()
+            self._join = None
         return found.manifest.certificate.checkpoint.height
 
     def settle_joins(self, last_height: int) -> None:
-        """What the log has gone on from becomes a snapshot as any other."""
-        for height in self._named("join-"):
-            if height <= last_height:
-                path = self._join_path(height)
-                if self._join is not None:
-                    self._join.close()
-                    self._join = None
-                path.rename(self._path(height))
-                sync(self._directory)
-                self._remove_old()
+        """What the log has gone on from becomes a snapshot as any other.
+
+        One that is not here whole was passed by blocks, and is given up.
+        """
+        with self._joins:
+            heights = self._named("join-")
+            if not heights or heights[0] > last_height:
+                return
+            found = self.joining()
+            if found is None or not _is_whole(found):
+                self.drop_join()
+                return
+            height = self.seal_join()
+            self._join_path(height).rename(self._path(height))
+            sync(self._directory)
+            self._remove_old()
+
+    def drop_join(self) -> None:
+        """Gives up what is here of a peer's snapshot; nothing is no harm."""
+        with self._joins:
+            if self._join is not None:
+                self._join.close()
+                self._join = None
+            self._join_parts = set()
+            for path in (*self._directory.glob("join-*"),):
+                path.unlink()
 
     def close(self) -> None:
         with self._reader.lock:
             if self._reader.connection is not None:
                 self._reader.connection.close()
             self._reader.connection = self._reader.path = None
-        if self._join is not None:
-            self._join.close()
-            self._join = None
+        with self._joins:
+            if self._join is not None:
+                self._join.close()
+                self._join = None
 
     def _open_join(self) -> bool:
         heights = self._named("join-")
@@ -228,14 +252,6 @@ class Snapshots:
             raise
         self._join = connection
         return True
-
-    def _drop_joins(self) -> None:
-        if self._join is not None:
-            self._join.close()
-            self._join = None
-        self._join_parts = set()
-        for path in (*self._directory.glob("join-*"),):
-            path.unlink()
 
     # Files
 
@@ -268,7 +284,8 @@ class Snapshots:
 
     def _join_part(self, number: int) -> bytes | None:
         # The connection that writes holds the file.
-        with guarded("a snapshot that is fetched could not be read", Code.DATA_CORRUPT):
+        message = "a snapshot that is fetched could not be read"
+        with self._joins, guarded(message, Code.DATA_CORRUPT):
             rows = self._rows(self._join, _PART, [number])
         return rows[0][0] if rows else None
 
@@ -310,6 +327,10 @@ class Snapshots:
 
     def _join_path(self, height: int) -> Path:
         return self._directory / f"join-{height:012d}.duckdb"
+
+
+def _is_whole(found: JoiningFile) -> bool:
+    return len(found.parts) == part_count(found.manifest.sections)
 
 
 def _insert(connection: Any, number: int, accounts: bytes) -> None:

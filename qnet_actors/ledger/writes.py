@@ -44,7 +44,8 @@ class SnapshotWrite:
 class JoinWrite:
     """The snapshot of a peer is being fetched; one that was before is given up."""
 
-    manifest: SnapshotManifest
+    manifest: SnapshotManifest | None
+    """None: none is fetched any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,54 @@ def test_a_kill_between_the_renamings_of_a_join_loses_nothing(tmp_path, monkeypa
     assert not list(tmp_path.glob("join-*"))
     assert recover(again, GENESIS).tip.block_hash == newest().checkpoint.block_hash
     again.close()
+
+
+def test_a_join_that_blocks_have_passed_is_no_snapshot(tmp_path):
+    """What is here of it in part must not push out a good one."""
+    log = DuckLog(tmp_path, GENESIS.chain_id(), OPTIONS)
+    rig = joiner(log)
+    serve(rig, source(18), requests_max=3)
+    joining = log.joining()
+    assert joining is not None
+    assert joining.parts
+    passed = joining.manifest.certificate.checkpoint.height
+    log.write(blocks())
+    log.close()
+    again = DuckLog(tmp_path, GENESIS.chain_id(), OPTIONS)
+    assert passed <= again.last_height()
+    assert again.snapshot_heights() == []
+    assert list(tmp_path.glob("join-*")) == []
+    again.close()
+
+
+def test_a_join_is_given_up_where_consensus_comes_along_by_itself(make_log):
+    rig = joiner(make_log())
+    serve(rig, source(), requests_max=3)
+    assert rig.log.joining() is not None
+    drive(rig, newest().checkpoint.height)
+    assert rig.tip.height == newest().checkpoint.height
+    assert rig.log.joining() is None
+    assert rig.log.snapshot_heights() == []
+
+
+def test_what_is_fetched_is_not_written_while_it_is_read(tmp_path, monkeypatch):
+    log = DuckLog(tmp_path, GENESIS.chain_id(), OPTIONS)
+    serve(joiner(log), source(), requests_max=3)
+    snapshots = log._snapshots
+    rows, free = snapshots._rows, []
+
+    def read(*arguments: Any) -> Any:
+        with ThreadPoolExecutor(1) as writer:
+            lock = writer.submit(snapshots._joins.acquire, blocking=False)
+            free.append(lock.result())
+        return rows(*arguments)
+
+    monkeypatch.setattr(snapshots, "_rows", read)
+    joining = log.joining()
+    assert joining is not None
+    assert joining.part(1)
+    assert free == [False, False]
+    log.close()
 
 
 def test_commits_of_consensus_that_the_snapshot_holds_are_dropped():
