@@ -438,7 +438,9 @@ class LedgerCore:
             return []
         certificate = self._certificate
         if certificate is None:
-            # Nobody has a certified checkpoint: there is none yet, and the run goes on.
+            # Nobody has a certified checkpoint: there is none yet, and the run goes on.  Or nobody
+            # has blocks so old, and a snapshot may be tried again.
+            run.may_join = True
             return [ToRoom(Room.VALIDATOR, CaughtUp(None, ()))]
         self._catch_up = None
         commits = tuple(c for c in self._commits if c.index <= certificate.checkpoint.commit_index)
@@ -451,10 +453,7 @@ class LedgerCore:
         if self._catch_up is not run or self._join is not None or not run.may_join:
             return ()
         run.may_join = False
-        return self._open_join(run.peers, height_min)
-
-    def _open_join(self, peers: Sequence[int], height_min: int) -> Sequence[Effect]:
-        join = self._join = JoinRun(peers, height_min)
+        join = self._join = JoinRun(run.peers, height_min)
         gc_depth = self._parameters.gc_depth
         call = partial(reopen, self._rules, self._log, gc_depth, height_min)
         return (Run(call, partial(self._reopened, join)),)
@@ -479,11 +478,10 @@ class LedgerCore:
             return (Persist((JoinWrite(None),)),)
         join.expire(now_ms)
         if join.failed:
-            self._join = None
-            if manifest is not None and self._catch_up is not None:
-                # The peers have gone on to other snapshots, or some of them lied.
-                return self._open_join(self._catch_up.peers, manifest.height + 1)
-            return ()
+            # The peers have gone on to other snapshots, were slow, or some of them lied.
+            run = self._catch_up
+            self._join = join.again(run.peers) if run is not None else None
+            return self._go_on_joining(now_ms)
         if manifest is not None and join.complete:
             if self._executing:
                 return ()
@@ -513,6 +511,8 @@ class LedgerCore:
             join.found(None)
             join.refuse(peer)
             return self.tick(now_ms)
+        if join.resumes(result):
+            return [self._progress(join, result), *self.tick(now_ms)]
         join.found(result)
         kept = Persist((JoinWrite(result.wire),))
         return [kept, self._progress(join, result), *self.tick(now_ms)]

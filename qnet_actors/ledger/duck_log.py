@@ -122,10 +122,11 @@ class DuckLog:
                 case SnapshotWrite():
                     writing = self._snapshot_thread.submit(self._snapshots.write, write)
                     self._snapshotting.append(writing)
-                case JoinWrite(manifest=None):
-                    self._snapshots.drop_join()
                 case JoinWrite(manifest=manifest):
-                    self._snapshots.begin_join(manifest)
+                    if manifest is None:
+                        self._snapshots.drop_join()
+                    else:
+                        self._snapshots.begin_join(manifest)
                 case SectionWrite(part=part, data=data):
                     self._snapshots.add_section(part, data)
                 case JoinedWrite():

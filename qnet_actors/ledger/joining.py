@@ -29,8 +29,12 @@ from qnet_actors.wire.snapshots import (
 )
 
 PART_TIMEOUT_MS: Final = 5_000
+PART_TIMEOUT_MS_MAX: Final = 60_000
+"""A section of 2.6 MB comes in this time at 45 kB a second."""
 PARTS_AT_ONCE_MAX: Final = 4
 """Asked for, being checked or being written: each is some megabytes."""
+RETRIES_MIN: Final = 4
+"""After as many retries the patience is what it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,25 +147,81 @@ class JoinRun:
     """Which peer is asked for which part, and what is here.
 
     A peer is asked for one part at a time.  One that is silent, or sends what does not hold, is
-    asked no more; so a liar costs a section's check.  Where nobody is left the run has failed.
+    asked no more; so a liar costs a section's check.  Where nobody is left the run has failed, or
+    only whoever gave the manifest, and others do not have its parts: a liar may have chosen it.
     """
 
-    def __init__(self, peers: Sequence[int], height_min: int) -> None:
+    def __init__(
+        self,
+        peers: Sequence[int],
+        height_min: int,
+        *,
+        blamed: tuple[int, ...] = (),
+        timeout_ms: int = PART_TIMEOUT_MS,
+        parts_at_once: int = PARTS_AT_ONCE_MAX,
+    ) -> None:
+        """`blamed`: the peers whose manifests came to nothing; they are asked last."""
         self.height_min: Final = height_min
         self.manifest: Manifest | None = None
+        self._blamed: Final = blamed
+        self._timeout_ms: Final = timeout_ms
+        self._parts_at_once: Final = parts_at_once
+        self._retries = 0
+        self._giver: int | None = None
+        """Who gave the manifest; None: the disk."""
+        self._earlier: tuple[Manifest, frozenset[int]] | None = None
+        """What the disk holds of the run before this one."""
+        self._timed_out = False
         self.is_checking_manifest = True
         """At first it is looked what is on disk."""
-        self._peers = list(dict.fromkeys(peers))
+        unblamed = (peer for peer in peers if peer not in blamed)
+        self._peers = list(dict.fromkeys((*unblamed, *(p for p in blamed if p in peers))))
         self._asked: dict[int, tuple[int, int]] = {}
         """Peer -> (part, until when it may take)."""
         self._busy: set[int] = set()
         """Parts that came and are being checked or written."""
         self._kept: set[int] = set()
-        self._turn = 0
+        self._refuted = False
+        """Whether a peer did not have a part, or another one."""
 
     @property
     def failed(self) -> bool:
-        return not self._peers and not self._busy and not self.is_checking_manifest
+        if self._busy or self.is_checking_manifest:
+            return False
+        alone = self._peers == [self._giver] and self._giver not in self._blamed
+        return not self._peers or (alone and self._refuted and not self.complete)
+
+    def again(self, peers: Sequence[int]) -> JoinRun | None:
+        """A run after this one failed, with what it has; None: it was tried often enough.
+
+        Another peer gives the manifest.  If the same comes, all that is here is kept.  Where peers
+        were too slow, they have twice the time and half as much is under way.
+        """
+        if self.manifest is None or self._retries >= max(2 * len(peers), RETRIES_MIN):
+            return None
+        blamed = tuple(peer for peer in self._blamed if peer != self._giver)
+        slower = 2 if self._timed_out else 1
+        run = JoinRun(
+            peers,
+            self.height_min,
+            blamed=blamed if self._giver is None else (*blamed, self._giver),
+            timeout_ms=min(slower * self._timeout_ms, PART_TIMEOUT_MS_MAX),
+            parts_at_once=max(1, self._parts_at_once // slower),
+        )
+        run.is_checking_manifest = False
+        run._retries = self._retries + 1
+        run._earlier = self.manifest, frozenset(self._kept)
+        return run
+
+    def resumes(self, manifest: Manifest) -> bool:
+        """Whether a checked manifest is of what the disk holds; then the run goes on with that."""
+        if self._earlier is None:
+            return False
+        earlier, kept = self._earlier
+        if earlier.height != manifest.height or earlier.wire.sections != manifest.wire.sections:
+            return False
+        self.found(earlier, kept)
+        return True
 
     @property
     def parts_total(self) -> int:
@@ -181,6 +241,7 @@ class JoinRun:
     def expire(self, now_ms: int) -> None:
         """Gives up the peers that did not answer in time."""
         for peer in [peer for peer, (_, until) in self._asked.items() if now_ms >= until]:
+            self._timed_out = True
             self.refuse(peer)
 
     def ask(self, now_ms: int) -> list[tuple[int, SnapshotRequest]]:
@@ -189,7 +250,7 @@ class JoinRun:
         idle = [peer for peer in self._peers if peer not in self._asked]
         if self.manifest is None:
             if idle and not self._asked and not self.is_checking_manifest:
-                self._asked[idle[0]] = (0, now_ms + PART_TIMEOUT_MS)
+                self._asked[idle[0]] = (0, now_ms + self._timeout_ms)
                 asks.append((idle[0], SnapshotRequest(0, 0)))
             return asks
         under_way = {part for part, _ in self._asked.values()} | self._busy
@@ -198,11 +259,11 @@ class JoinRun:
             for part in range(1, self.parts_total + 1)
             if part not in under_way and part not in self._kept
         )
-        for peer in idle[: max(0, PARTS_AT_ONCE_MAX - len(under_way))]:
+        for peer in idle[: max(0, self._parts_at_once - len(under_way))]:
             part = next(missing, None)
             if part is None:
                 break
-            self._asked[peer] = (part, now_ms + PART_TIMEOUT_MS)
+            self._asked[peer] = (part, now_ms + self._timeout_ms)
             asks.append((peer, SnapshotRequest(self.manifest.height, part)))
         return asks
 
@@ -214,12 +275,14 @@ class JoinRun:
             return False
         del self._asked[peer]
         if not message.data:
+            self._refuted |= message.part > 0
             self.refuse(peer)
             return False
         if message.part:
             self._busy.add(message.part)
         else:
             self.is_checking_manifest = True
+            self._giver = peer
         # Whoever was asked last is asked last.
         self._peers.remove(peer)
         self._peers.append(peer)
@@ -239,6 +302,7 @@ class JoinRun:
 
     def checked(self, part: int) -> None:
         """A part did not hold: it is asked for again."""
+        self._refuted = True
         self._busy.discard(part)
 
     def kept(self, part: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from qnet_actors.ledger import BlockLog, DuckLog, LogOptions, MemoryLog, SnapshotSettings, recover
-from qnet_actors.ledger.joining import PARTS_AT_ONCE_MAX
+from qnet_actors.ledger.joining import PART_TIMEOUT_MS_MAX, PARTS_AT_ONCE_MAX
 from qnet_actors.ledger.serving import SERVED_BYTES_PER_SECOND, read_part
 from qnet_actors.rooms import (
     BlockExecuted,
@@ -334,6 +334,103 @@ def test_a_lie_in_a_section_costs_the_liar_its_turn():
     assert len(lied) == 1
     assert [m for _, m in asked].count(lied[0]) == 2
     assert_joined(rig, newest())
+
+
+@pytest.mark.parametrize("liars", [(1,), (1, 2)])
+def test_whoever_gives_a_manifest_and_no_parts_is_asked_last(liars):
+    """The liar always has a newer checkpoint, which nobody else serves."""
+    true, newer = source(18), source()
+    rig = joiner()
+    steps = 0
+    while rig.tip.height == 0:
+        steps += 1
+        assert steps < 200
+        if not rig.sent:
+            wake_ms = rig.core.wake_ms()
+            assert wake_ms is not None
+            rig.at(wake_ms)
+            continue
+        message, peers = rig.sent.pop(0)
+        assert peers is not None
+        if peers[0] not in liars:
+            rig.receive(peers[0], answer(rig, true, peers[0], message))
+        elif message == SnapshotRequest(0, 0):
+            rig.receive(peers[0], answer(rig, newer, peers[0], message))
+    assert rig.log.first_height() > 1
+    assert rig.tip.height == true.snapshot_heights()[0]
+    assert rig.now_ms <= 2 * len(liars) * PART_TIMEOUT_MS_MAX
+
+
+def test_other_sections_of_a_true_root_cost_one_run():
+    """Honest parts do not hold under such a manifest, so honest peers look like liars."""
+    other = Rig(GENESIS, MemoryLog(section_accounts_max=100), snapshots=SETTINGS)
+    drive(other, 24)
+    for certificate in certificates():
+        other.handle(CheckpointCertified(certificate))
+    rig = joiner()
+    log = source()
+    while rig.sent:
+        message, peers = rig.sent.pop(0)
+        assert peers is not None
+        given = other.log if message == SnapshotRequest(0, 0) and peers == (1,) else log
+        if peers != (1,) or given is other.log:
+            rig.receive(peers[0], answer(rig, given, peers[0], message))
+        if not rig.sent and not rig.tip.height:
+            wake_ms = rig.core.wake_ms()
+            assert wake_ms is not None
+            rig.at(wake_ms)
+    height = newest().checkpoint.height
+    assert (rig.log.first_height(), rig.tip.height) == (height, height)
+
+
+def test_after_enough_runs_blocks_are_taken():
+    """Every peer gives a manifest, and nobody a part."""
+    log = source()
+    rig = joiner()
+    for _ in range(300):
+        if rig.tip.height:
+            break
+        if not rig.sent:
+            wake_ms = rig.core.wake_ms()
+            assert wake_ms is not None
+            rig.at(wake_ms)
+            continue
+        message, peers = rig.sent.pop(0)
+        assert peers is not None
+        if not isinstance(message, SnapshotRequest) or message.part == 0:
+            rig.receive(peers[0], answer(rig, log, peers[0], message))
+    assert rig.log.first_height() == 1
+    assert rig.tip.height == newest().checkpoint.height
+
+
+def test_a_slow_link_is_given_time_and_what_came_is_kept():
+    """All parts under way share a link that carries one in 7 s."""
+    log = source()
+    rig = joiner()
+    asked: list[int] = []
+    free_ms = 0
+    coming: list[tuple[int, int, Message]] = []
+    while not rig.tip.height:
+        assert rig.now_ms < 600_000
+        while rig.sent:
+            message, peers = rig.sent.pop(0)
+            assert peers is not None
+            if isinstance(message, SnapshotRequest) and message.part:
+                asked.append(message.part)
+                free_ms = max(free_ms, rig.now_ms) + 7_000
+                coming.append((free_ms, peers[0], message))
+            else:
+                rig.receive(peers[0], answer(rig, log, peers[0], message))
+        wake_ms = rig.core.wake_ms()
+        due = [wake_ms, *(at for at, _, _ in coming[:1])]
+        rig.at(max(rig.now_ms, min(at for at in due if at is not None)))
+        if coming and coming[0][0] <= rig.now_ms:
+            _, peer, message = coming.pop(0)
+            rig.receive(peer, answer(rig, log, peer, message))
+    joined = [e for e in rig.to_gateway if isinstance(e, JoinProgress)]
+    assert [p.parts for p in joined] == sorted(p.parts for p in joined)
+    assert rig.tip.height == newest().checkpoint.height
+    assert rig.log.first_height() == newest().checkpoint.height
 
 
 def test_silence_passes_the_turn_on_and_late_answers_are_ignored():
