@@ -98,6 +98,10 @@ class ValidateResult(msgspec.Struct, frozen=True, kw_only=True):
     submitted_per_second: float
     ratio_to_verifier: float
     """validated / verified, on all cores."""
+    submitted_ratio_to_verifier: float
+    """submitted / verified, on all cores."""
+    submitted_cores_speedup: float
+    """submitted on all cores beside one."""
     cores_speedup: float
     """validated on all cores beside one."""
 
@@ -142,6 +146,8 @@ def run_validate_bench(options: ValidateOptions, say: Say) -> ValidateResult:
         verified_per_second=whole.verified,
         submitted_per_second=whole.submitted,
         ratio_to_verifier=whole.ratio,
+        submitted_ratio_to_verifier=round(whole.submitted / whole.verified, 3),
+        submitted_cores_speedup=round(whole.submitted / one.submitted, 2),
         cores_speedup=round(whole.validated / one.validated, 2),
     )
 

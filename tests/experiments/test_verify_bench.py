@@ -69,6 +69,7 @@ def test_validate(small):
     assert result.validated_per_second == result.validated_per_second_core == share.validated
     assert min(share.validated, share.submitted, share.verified) > 0
     assert 0.05 < result.ratio_to_verifier < 1.5
+    assert 0.05 < result.submitted_ratio_to_verifier < 1.5
     assert result.cores_speedup == 1.0
 
 
