@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore, Condition, RLock
 from typing import Final, TypeVar
@@ -43,6 +44,8 @@ _CHUNK_RECORDS: Final = 64
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 # A position behind every transaction of a block.
 _LAST: Final = 2**32 - 1
+# What says that a file is not one that this history can have made.
+_DAMAGE: Final = frozenset({Code.DATA_CORRUPT, Code.DATA_VERSION, Code.WRONG_CHAIN})
 _NAME: Final = re.compile(r"history-(\d{12})\.duckdb")
 logger: Final = logging.getLogger(__name__)
 
@@ -83,6 +86,8 @@ class History:
         self._state = Condition()
         self._running = self._again = self._closed = False
         self._failed = False
+        self._damaged = False
+        """Whether a question met a file that fails; who fills the history then clears it."""
         self._background = ThreadPoolExecutor(1, thread_name_prefix="history")
         # A question may open many files, and all of them share one lock: a thread of their own
         # keeps them from those of everybody else, and a bound from each other.
@@ -146,7 +151,7 @@ class History:
 
     def account(self, address: bytes, height: int) -> FoundAccount:
         """An account as of a block; raises `QnetError(NOT_FOUND)` where that is not known."""
-        with self._files:
+        with self._reading():
             first = self.first_height
             if not first or height > self._height:
                 raise QnetError(Code.NOT_FOUND, f"the history has come to height {self._height}")
@@ -171,7 +176,7 @@ class History:
         """(transactions of an account, the newest first; where to go on, None: at the end)."""
         found: list[Activity] = []
         count = min(count_max, PAGE_MAX)
-        with self._files:
+        with self._reading():
             for number, part in enumerate(self._parts_down(before[0] if before else None)):
                 if number == PAGE_PARTS_MAX:
                     return found, (part.last_height, _LAST)
@@ -187,7 +192,7 @@ class History:
         """(events of a topic, and of a source if given, the newest first; where to go on)."""
         found: list[FoundEvent] = []
         count = min(count_max, PAGE_MAX)
-        with self._files:
+        with self._reading():
             for number, part in enumerate(self._parts_down(before[0] if before else None)):
                 if number == PAGE_PARTS_MAX:
                     return found, (part.last_height, _LAST, 0)
@@ -196,6 +201,22 @@ class History:
                     last = found[count - 1]
                     return found[:count], (last.height, last.position, last.number)
         return found, None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Holds the files; where one of them fails, all are made anew, and who asked is told."""
+        with self._files:
+            if self._damaged:
+                raise _made_anew()
+            try:
+                yield
+            except QnetError as error:
+                if error.code not in _DAMAGE:
+                    raise
+                logger.warning("a file of the history fails; it is made anew: %s", error)
+                self._damaged = True
+                self.poke()
+                raise _made_anew() from error
 
     def _genesis_balance(self, address: bytes) -> int:
         if self._balances is None:
@@ -227,6 +248,10 @@ class History:
         """Takes the next blocks; whether there were any."""
         if self._closed:
             return False
+        with self._files:
+            if self._damaged:
+                self._clear()
+                self._damaged = False
         last = self._log.last_height()
         first = self._height + 1
         if not self._firsts:
@@ -311,6 +336,14 @@ class History:
         part = self._open.get(first)
         if part is None:
             part = HistoryPart(self._path(first), first, self._chain_id, self._options)
+            at = self._firsts.index(first) + 1
+            if at < len(self._firsts) and part.last_height + 1 != self._firsts[at]:
+                part.close()
+                raise QnetError(
+                    Code.DATA_CORRUPT,
+                    f"{part.path} ends at height {part.last_height}, "
+                    f"and the next file begins at {self._firsts[at]}",
+                )
             self._open[first] = part
             others = [at for at in self._open if at not in (first, self._firsts[-1])]
             for at in others[: len(self._open) - _OPEN_PARTS_MAX]:
@@ -324,6 +357,10 @@ class History:
 
 def _closed() -> QnetError:
     return QnetError(Code.NOT_READY, "the history is closed; ask another validator")
+
+
+def _made_anew() -> QnetError:
+    return QnetError(Code.BUSY, "the history was damaged and is made anew; ask again later")
 
 
 def _remove(path: Path) -> None:

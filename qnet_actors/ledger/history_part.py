@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from qnet_actors.ledger.execute import payments_of
 from qnet_actors.ledger.segment import LogOptions, check_meta, connect, create_database, guarded
 from qnet_actors.wire.blocks import BlockRecord, Receipt
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.transactions import Body, amount_total
 
 _TABLES: Final = """
@@ -85,12 +87,18 @@ class HistoryPart:
         if not path.exists():
             create_database(path, _TABLES, chain_id, options)
         self._connection = connect(path, options)
-        check_meta(self._connection, path, chain_id)
-        rows = self._read("SELECT height, hash FROM progress ORDER BY height DESC LIMIT 1", [])
-        self.last_height: int = rows[0][0] if rows else first_height - 1
-        self.last_hash: bytes = rows[0][1] if rows else b""
-        counted = "SELECT (SELECT count(*) FROM accounts) + (SELECT count(*) FROM activity)"
-        self.rows: int = self._read(counted, [])[0][0]
+        try:
+            check_meta(self._connection, path, chain_id)
+            rows = self._read("SELECT height, hash FROM progress ORDER BY height DESC LIMIT 1", [])
+            self.last_height: int = rows[0][0] if rows else first_height - 1
+            self.last_hash: bytes = rows[0][1] if rows else b""
+            counted = "SELECT (SELECT count(*) FROM accounts) + (SELECT count(*) FROM activity)"
+            self.rows: int = self._read(counted, [])[0][0]
+        except QnetError:
+            # Whoever makes the file anew would else be given this database, for as long as somebody
+            # holds the error.
+            self._connection.close()
+            raise
 
     def add(self, encoded: Sequence[bytes]) -> None:
         """Takes the next records of the log in one transaction."""
@@ -166,10 +174,13 @@ class HistoryPart:
         self._connection.close()
 
     def _read(self, query: str, parameters: list[Any]) -> list[Any]:
-        with guarded(f"{self.path} could not be read"):
+        with guarded(f"{self.path} could not be read", Code.DATA_CORRUPT):
             cursor = self._connection.cursor()
             try:
                 rows: list[Any] = cursor.execute(query, parameters).fetchall()
+            except duckdb.OutOfMemoryException as error:
+                # It says nothing of the file, which is not to be made anew for it.
+                raise QnetError(Code.INTERNAL, f"{self.path}: memory ran out") from error
             finally:
                 cursor.close()
         return rows

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import msgspec
 import pytest
 
@@ -260,6 +261,44 @@ def test_whatever_is_wrong_it_is_made_anew(log, history, tmp_path, damage, caplo
         again.flush()
     assert (again.first_height, again.height) == (1, log.last_height())
     assert again.account(address(1), 3).height == 3
+
+
+@pytest.mark.parametrize(
+    "damage", ["bytes", "a table is gone", "a file is gone", "blocks are gone"]
+)
+def test_what_a_question_finds_damaged_is_made_anew(history, tmp_path, damage, caplog):
+    log = MemoryLog()
+    made = history(log)
+    for block in blocks():
+        log.write([block])
+        made.flush()
+    made.close()
+    files = sorted((tmp_path / "history").glob("history-*.duckdb"))
+    assert len(files) > 2
+    if damage == "bytes":
+        files[1].write_bytes(b"not a database at all" * 1_000)
+    elif damage == "a file is gone":
+        files[1].unlink()
+    else:
+        connection = duckdb.connect(str(files[1]))
+        if damage == "a table is gone":
+            connection.execute("DROP TABLE activity")
+        else:
+            highest = "(SELECT max(height) FROM progress)"
+            connection.execute(f"DELETE FROM progress WHERE height = {highest}")
+        connection.close()
+    again = history(log)
+    with caplog.at_level(logging.CRITICAL):
+        with pytest.raises(QnetError) as refused:
+            again.transactions(address(1), None, 100)
+        assert refused.value.code is Code.BUSY
+        again.flush()
+    assert (again.first_height, again.height) == (1, 24)
+    check_accounts(again)
+    page, _ = again.transactions(address(1), None, 100)
+    assert [(i.height, i.position, i.id, i.sent, i.amount) for i in page] == expected_activity(
+        address(1)
+    )
 
 
 def test_a_fault_of_the_log_stops_nothing(log, history, monkeypatch, caplog):
