@@ -151,6 +151,9 @@ class Registry:
 
     def apply(self, sender: bytes, action: RegistryAction) -> Code:
         """Does what an included transaction asks for, wholly or not at all; returns its status."""
+        # Where no epoch ends, what is staked or punished here would never be paid out again.
+        if not self.genesis.parameters.epoch_commits_min:
+            return Code.COMMITTEE_FIXED
         under = self.accounts
         draft = Draft(under, {} if self.epoch.is_open else self._opened())
         self.accounts = draft

@@ -60,6 +60,7 @@ class Admission:
         *,
         chain_id: bytes,
         schemes: frozenset[int],
+        epochs_end: bool,
         pool: Pool,
         keys: KeyStore,
         reader: AccountReader,
@@ -67,7 +68,9 @@ class Admission:
         settings: MempoolSettings,
         metrics: MempoolMetrics,
     ) -> None:
-        self._reading = Reading(chain_id=chain_id, schemes=schemes, pool=pool, keys=keys)
+        self._reading = Reading(
+            chain_id=chain_id, schemes=schemes, pool=pool, keys=keys, epochs_end=epochs_end
+        )
         self._pool = pool
         self._keys = keys
         self._reader = reader

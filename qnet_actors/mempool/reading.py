@@ -34,6 +34,7 @@ from qnet_actors.wire.transactions import (
     TRANSACTION_CODEC,
     TRANSACTION_VERSION,
     Payload,
+    RegistryAction,
     Transaction,
     check_terms,
     check_witness,
@@ -80,8 +81,16 @@ class Reading:
     """Reads the submissions of one shard."""
 
     def __init__(
-        self, *, chain_id: bytes, schemes: frozenset[int], pool: Pool, keys: KeyStore
+        self,
+        *,
+        chain_id: bytes,
+        schemes: frozenset[int],
+        pool: Pool,
+        keys: KeyStore,
+        epochs_end: bool,
     ) -> None:
+        """Where no epoch ends, actions on the validators are refused."""
+        self._epochs_end = epochs_end
         self._chain_id = chain_id
         self._schemes = schemes
         self._pool = pool
@@ -244,6 +253,10 @@ class Reading:
                 raise QnetError(Code.EXPIRED, f"block {height} is executed already")
             if id_ in self._pool:
                 raise QnetError(Code.DUPLICATE)
+            if isinstance(body.action, RegistryAction) and not self._epochs_end:
+                raise QnetError(
+                    Code.ACTION_DISABLED, "the genesis keeps the committee: epoch_commits_min is 0"
+                )
             check_terms(body.gas_limit, body.gas_price, Payload(body.access, body.action))
             check_witness(body, transaction.witness, self._schemes)
         except QnetError as error:

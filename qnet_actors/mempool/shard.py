@@ -115,6 +115,7 @@ class MempoolShard:
         self._admission = Admission(
             chain_id=self._chain_id,
             schemes=schemes,
+            epochs_end=genesis.parameters.epoch_commits_min > 0,
             pool=self._pool,
             keys=holdings.keys,
             reader=reader,

@@ -27,6 +27,7 @@ class Code(IntEnum):
     VALIDATOR_KEY_IN_USE = 8
     EVIDENCE_REFUSED = 9
     ALREADY_PUNISHED = 10
+    COMMITTEE_FIXED = 11
 
     # Form: facts of the bytes.
     MALFORMED = 100
@@ -145,6 +146,8 @@ DESCRIPTIONS: Final = {
     Code.VALIDATOR_KEY_IN_USE: "The key is or was another validator's; make a new one.",
     Code.EVIDENCE_REFUSED: "The proof does not hold, or its key is no validator's.",
     Code.ALREADY_PUNISHED: "This validator was punished for this epoch already.",
+    Code.COMMITTEE_FIXED: "The genesis keeps the committee for ever; nobody registers, stakes or "
+    "is punished here.",
     Code.MALFORMED: "The bytes do not decode against the schema; compare with the wire format.",
     Code.NON_CANONICAL: "The bytes decode, but are not the canonical encoding; encode again.",
     Code.TOO_LARGE: "The message is over its size limit; send less at once.",
@@ -155,7 +158,7 @@ DESCRIPTIONS: Final = {
     Code.BAD_SIGNATURE: "The signature does not verify over the body's digest with this key.",
     Code.UNKNOWN_KEY: "The key id is not known here; send the public key in the witness.",
     Code.UNKNOWN_ACTION: "No action has this tag.",
-    Code.ACTION_DISABLED: "The action is not part of this protocol version.",
+    Code.ACTION_DISABLED: "The action is not part of this protocol version, or of this network.",
     Code.GAS_LIMIT_TOO_LOW: "The gas limit is below the action's intrinsic gas; raise it.",
     Code.GAS_LIMIT_TOO_HIGH: "The gas limit is over the bound for a transaction; lower it.",
     Code.GAS_PRICE_OUT_OF_RANGE: "The gas price is zero or over its bound.",

@@ -149,12 +149,18 @@ class Chain:
         raise AssertionError("the epoch does not end")
 
 
-def run(state: State, height: int, transactions: Sequence[Transaction], commit: Commit) -> Outcome:
+def run(
+    state: State,
+    height: int,
+    transactions: Sequence[Transaction],
+    commit: Commit,
+    genesis: Genesis = GENESIS,
+) -> Outcome:
     """Executes a block on each path and holds them to one another."""
     batches = [a_batch(transactions)] if transactions else []
     rewards = [reward(0) for _ in batches]
     bodies = [(reward(0), [t.body for t in transactions])] if transactions else []
-    terms = Terms(GENESIS, VERIFIER, commit)
+    terms = Terms(genesis, VERIFIER, commit)
     slow = execute_reference(height, bodies, state, terms)
     opened = [open_batch(batch) for batch in batches]
     assert execute(height, opened, rewards, state, terms) == slow
@@ -325,6 +331,21 @@ def test_nobody_sends_from_an_account_of_the_registry():
             stolen = Transaction(body, thief.witness)
             outcome = run(chain.state, chain.height + 1, [stolen], chain.commits.next(99))
             assert len(outcome.excluded) == 1
+
+
+@pytest.mark.parametrize("action", [register(7), Stake(1), Unstake(0), report(3)])
+def test_where_no_epoch_ends_no_money_goes_where_nobody_gets_it_back(action: Action):
+    fixed = msgspec.structs.replace(PARAMETERS, epoch_commits_min=0)
+    genesis = msgspec.structs.replace(GENESIS, parameters=fixed)
+    chain = Chain()
+    transactions = [a_transaction(genesis, 0, 0, action)]
+    outcome = run(chain.state, 1, transactions, chain.commits.next(99), genesis)
+    (receipt,) = (RECEIPT_CODEC.decode(data) for data in outcome.receipts)
+    assert receipt.status == Code.COMMITTEE_FIXED
+    assert {outcome.write_set.addresses[:32], outcome.write_set.addresses[32:]} == {
+        address(0),
+        reward(0),
+    }
 
 
 class CountingReader:

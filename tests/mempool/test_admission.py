@@ -17,10 +17,20 @@ from qnet_actors.wire.codes import Code
 from qnet_actors.wire.limits import GAS_PRICE_MAX, TRANSACTION_SIZE_BYTES_MAX, U64_MAX
 from qnet_actors.wire.messages import Batches, PublicKey
 from qnet_actors.wire.schemes import Scheme
-from qnet_actors.wire.transactions import MultiTransfer, Payment, Witness
+from qnet_actors.wire.transactions import (
+    Action,
+    MultiTransfer,
+    Payment,
+    RegisterValidator,
+    Stake,
+    Unstake,
+    Witness,
+)
+from tests.ledger.test_registry import report
 from tests.mempool.world import (
     BALANCE,
     GAS,
+    GENESIS,
     SCHEME,
     ZERO,
     Accounts,
@@ -127,6 +137,26 @@ def test_bounds_are_inclusive(data: bytes) -> None:
     accounts = Accounts()
     accounts.set(ALICE.address, nonce=3, balance=2**62)
     assert make_driver(accounts=accounts, height=5).submit(data) == [Code.SUCCESS]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        RegisterValidator(SCHEME, ALICE.public_key, 1),
+        Stake(1),
+        Unstake(0),
+        report(3),
+    ],
+)
+def test_actions_on_validators_are_for_networks_whose_epochs_end(action: Action) -> None:
+    data = ALICE.send(0, action=action, gas_limit=60_000)
+    driver = make_driver()
+    assert driver.submit(data) == [Code.ACTION_DISABLED]
+    assert "epoch_commits_min" in answers(driver)[-1].results[0][2]
+    parameters = msgspec.structs.replace(GENESIS.parameters, epoch_commits_min=1)
+    genesis = msgspec.structs.replace(GENESIS, parameters=parameters)
+    data = ALICE.send(0, action=action, gas_limit=60_000, chain_id=genesis.chain_id())
+    assert make_driver(genesis=genesis).submit(data) == [Code.SUCCESS]
 
 
 def test_the_cheapest_check_speaks_first() -> None:

@@ -32,7 +32,7 @@ def reading(*pooled: Entry) -> Reading:
     for each in pooled:
         assert pool.add(each, Account(0, 2**62, ZERO)).code == Code.SUCCESS
     keys = KeyStore(10, [PublicKey(SCHEME, ALICE.public_key)])
-    return Reading(chain_id=CHAIN_ID, schemes=SCHEMES, pool=pool, keys=keys)
+    return Reading(chain_id=CHAIN_ID, schemes=SCHEMES, pool=pool, keys=keys, epochs_end=False)
 
 
 def fields_of(entry: Entry) -> dict[str, Any]:
