@@ -23,6 +23,7 @@ from qnet_actors.mempool.senders import Account, AccountRows, SenderQueue
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import ZERO_DIGEST
+from qnet_actors.wire.limits import U64_MAX
 
 _STALE_SPARE: Final = 1_024
 _EVICTIONS_MAX: Final = 64
@@ -154,6 +155,9 @@ class Pool:
         nonce = entry.nonce
         if nonce < account.nonce:
             return Code.NONCE_TOO_LOW, f"the account's next nonce is {account.nonce}"
+        if nonce == U64_MAX:
+            # The accounts of the registry have it, and some name a key that somebody holds.
+            return Code.NONCE_TOO_FAR, "no transaction with the last nonce is ever included"
         if nonce > end + settings.nonce_window:
             return Code.NONCE_TOO_FAR, f"the first nonce missing is {end}"
         queue = self.queue(entry.sender)

@@ -113,7 +113,8 @@ class Reading:
             gas=(GAS_TRANSFER, GAS_LIMIT_MAX, GAS_PRICE_MAX),
             sizes=self._sizes,
         )
-        plain = read.plain.view(np.bool_)
+        # What has the last nonce goes the long way, at whose end it is refused.
+        plain = read.plain.view(np.bool_) & (read.terms[0] != U64_MAX)
         signatures, public_keys = self._size_columns()
         sizes = ROW_BYTES + read.spans[1] - read.spans[0] + signatures[read.schemes]
         brings = read.spans[2] > 0

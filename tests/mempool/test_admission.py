@@ -159,6 +159,22 @@ def test_actions_on_validators_are_for_networks_whose_epochs_end(action: Action)
     assert make_driver(genesis=genesis).submit(data) == [Code.SUCCESS]
 
 
+@pytest.mark.parametrize("action", [None, MultiTransfer((Payment(ZERO, 1),))])
+def test_what_is_never_included_takes_no_room(action: Action | None) -> None:
+    accounts = Accounts()
+    accounts.set(ALICE.address, nonce=U64_MAX)
+    accounts.set(BOB.address, nonce=U64_MAX - 1)
+    fields: dict[str, Any] = {} if action is None else {"action": action}
+    driver = make_driver(accounts=accounts)
+    submitted = [
+        ALICE.send(U64_MAX, **fields),
+        BOB.send(U64_MAX - 1, **fields),
+        BOB.send(U64_MAX, **fields),
+    ]
+    assert driver.submit(*submitted) == [Code.NONCE_TOO_FAR, Code.SUCCESS, Code.NONCE_TOO_FAR]
+    assert driver.shard.metrics.admitted == 1
+
+
 def test_the_cheapest_check_speaks_first() -> None:
     driver = make_driver(height=5)
     wrong = {"signature": bytes(32), "amount": BALANCE, "gas_limit": 1, "nonce": 99}
