@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,15 @@ ROUNDS = 4
 WAIT_SECONDS = 90.0
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > give_up:
-            raise TimeoutError(what)
-        time.sleep(0.2)
+def wait_for_end(process: int) -> None:
+    """Until a process has ended; `process` is a file descriptor of it, which is closed."""
+    try:
+        ended = select.poll()
+        ended.register(process, select.POLLIN)
+        if not ended.poll(WAIT_SECONDS * 1_000):
+            raise TimeoutError("the validator outlives its room")
+    finally:
+        os.close(process)
 
 
 def transfers(url: str, signers: list[Signer], rounds: int) -> int:
@@ -81,14 +84,14 @@ def main(directory: Path) -> dict[str, Any]:
         handles: list[Any] = [ray.get_actor(f"validator-1.1/{room}") for room in rooms]
         pids: list[int] = ray.get([handle.process_id.remote() for handle in handles])
         victim: int = ray.get(ledger.process_id.remote())
+        process = os.pidfd_open(host)
         os.kill(victim, signal.SIGKILL)
-
-        def back() -> bool:
-            pid = network.process_ids().get("validator-1", host)
-            status = network.statuses()[1]
-            return pid != host and status is not None and status.ready
-
-        until(back, "the validator does not come back")
+        wait_for_end(process)
+        # Tried again by Ray until the actor runs again, which then waits for its links.
+        back: Any = ray.get_actor("validator-1").wait_ready.options(max_task_retries=-1)
+        ray.get(back.remote(), timeout=WAIT_SECONDS)
+        if network.process_ids().get("validator-1", host) == host:
+            raise RuntimeError("the validator is not a new process")
         after = 0
         give_up = time.monotonic() + WAIT_SECONDS
         while not after and time.monotonic() < give_up:
