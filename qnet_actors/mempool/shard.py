@@ -50,6 +50,8 @@ from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import SHARDS_MAX
 from qnet_actors.wire.messages import BatchAcks, Batches, BatchRequest, KeyRequest, Keys
 
+EXECUTED_REREAD_MAX: Final = 32
+"""Own batches, the newest that are executed, in which a restart looks for what was left out."""
 _BODIES_WAITING_MAX: Final = 1_024
 _PRUNE_MS: Final = 10_000
 _EXPIRING_MAX: Final = 4_096
@@ -174,6 +176,11 @@ class MempoolShard:
             stored = self._holdings.store.get(batch.digest)
             if stored is not None and stored.header.epoch == self._committee.epoch:
                 self._adopt(stored)
+        done = [b for b in mine if b.executed and b.header.author == self._own_index]
+        done.sort(key=lambda b: b.executed or (0, 0))
+        # What a block excluded was pooled again, and the pool did not outlive the restart.
+        for batch in done[-EXECUTED_REREAD_MAX:]:
+            self._pool_leftovers(batch.digest)
 
     def _take_over(self, held: Sequence[RecoveredBatch], previous: Committee) -> None:
         """Pools what the epoch before left in batches, for no block names those any more.
@@ -192,12 +199,17 @@ class MempoolShard:
             header = batch.header
             if batch.executed or header.epoch != previous.epoch or header.author not in mine:
                 continue
-            stored = self._holdings.store.get(batch.digest)
-            if stored is None:
-                continue
-            entries = sorted(entries_of_batch(stored, expand(stored)), key=lambda e: e.nonce)
-            accounts = self._admission.accounts(entries)
-            for entry, account in zip(entries, accounts, strict=True):
+            self._pool_leftovers(batch.digest)
+
+    def _pool_leftovers(self, digest: bytes) -> None:
+        """Pools the transactions of a held batch that are not executed, as if they were new."""
+        stored = self._holdings.store.get(digest)
+        if stored is None:
+            return
+        entries = sorted(entries_of_batch(stored, expand(stored)), key=lambda e: e.nonce)
+        accounts = self._admission.accounts(entries)
+        for entry, account in zip(entries, accounts, strict=True):
+            if entry.nonce >= account.nonce:
                 entry.state, entry.batch, entry.brings_key = PENDING, b"", bool(entry.public_key)
                 self._pool.add(entry, account)
 
