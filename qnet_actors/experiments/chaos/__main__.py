@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import msgspec
@@ -30,7 +31,11 @@ def main() -> int:
         validators=chosen.validators,
     )
     try:
-        with tempfile.TemporaryDirectory(prefix="qnet-chaos-") as directory:
+        # Ray prints a death of its processes to standard output, which is the result's.
+        with (
+            tempfile.TemporaryDirectory(prefix="qnet-chaos-") as directory,
+            redirect_stdout(sys.stderr),
+        ):
             result = run_chaos(options, Path(directory), _say)
     except QnetError as error:
         if chosen.json:
