@@ -25,6 +25,7 @@ def test_nothing_acknowledged_is_lost(tmp_path):
     msgspec.json.encode(result)
 
 
+@pytest.mark.long
 def test_a_loss_and_damage_would_be_noticed(tmp_path, monkeypatch):
     run_kills(1, 3, tmp_path, lambda line: None)
     foreign = Acknowledged(2, bytes(32), sealing=False, snapshotting=True)
