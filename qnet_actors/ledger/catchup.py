@@ -11,7 +11,7 @@ from msgspec import structs
 from qnet_actors.ledger.blocks import Identity, Tip
 from qnet_actors.ledger.outcome import LedgerState
 from qnet_actors.ledger.plan import SnapshotPlan
-from qnet_actors.ledger.verify import CheckedRecord, Verifier, check_certificate, check_records
+from qnet_actors.ledger.verify import CheckedRecord, check_certificate, check_records
 from qnet_actors.ledger.writes import BlockWrite, SnapshotWrite
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import encode
@@ -19,6 +19,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.limits import MESSAGE_LEDGER_BLOCKS_MAX
 from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest
+from qnet_actors.wire.schemes import Verifier
 
 ANSWER_TIMEOUT_MS: Final = 2_000
 PAUSE_MS: Final = 500

@@ -32,7 +32,7 @@ from qnet_actors.ledger.recovery import Recovered, trim_commits
 from qnet_actors.ledger.reference import Terms
 from qnet_actors.ledger.registry import Epoch, read_epoch
 from qnet_actors.ledger.serving import Serving
-from qnet_actors.ledger.verify import CheckedRecord, Verifier
+from qnet_actors.ledger.verify import CheckedRecord
 from qnet_actors.ledger.writes import (
     BlockReader,
     BlockWrite,
@@ -71,6 +71,7 @@ from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest, SnapshotPart, SnapshotRequest
+from qnet_actors.wire.schemes import Verifier
 
 _CHECKPOINTS_KEPT: Final = 128
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from qnet_actors.ledger.outcome import Outcome, Reader
-from qnet_actors.ledger.registry import Registry, Verifier
+from qnet_actors.ledger.registry import Registry
 from qnet_actors.ledger.values import Accounts, Values
 from qnet_actors.wire.blocks import Receipt
 from qnet_actors.wire.codec import encode
@@ -20,6 +20,7 @@ from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.limits import U64_MAX
+from qnet_actors.wire.schemes import Verifier
 from qnet_actors.wire.transactions import (
     Action,
     Body,

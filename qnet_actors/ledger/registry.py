@@ -24,13 +24,11 @@ become balances with that action.  Whoever pays to a validator's account adds to
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import numpy as np
-import numpy.typing as npt
 
 from qnet_actors.ledger.outcome import Reader
 from qnet_actors.ledger.values import AccountMap, Accounts, Draft, Given
@@ -41,7 +39,7 @@ from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import EPOCH_SEED, REGISTRY, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import U64_MAX, VALIDATORS_MAX
-from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, SCHEME_SIZES, Scheme, key_id
+from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, SCHEME_SIZES, Scheme, Verifier, key_id
 from qnet_actors.wire.transactions import (
     RegisterValidator,
     RegistryAction,
@@ -57,20 +55,6 @@ REPORTER_DIVISOR: Final = 10
 _HEAD: Final = struct.Struct(">4Q")
 _OPEN: Final = 1
 _CHANGED: Final = 2
-
-
-class Verifier(Protocol):
-    """The part of `crypto.BatchVerifier` that evidence needs."""
-
-    def verify(
-        self,
-        public_keys: Sequence[bytes],
-        messages: Sequence[bytes],
-        signatures: Sequence[bytes],
-        context: bytes,
-        scheme: Scheme,
-    ) -> npt.NDArray[np.bool_]:
-        """bool[n]: which rows carry a valid signature."""
 
 
 def _address(kind: bytes, *parts: bytes | int) -> bytes:

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
 
 from qnet_actors import light
 from qnet_actors.ledger.blocks import (
@@ -34,22 +30,8 @@ from qnet_actors.wire.blocks import (
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import Commit
-from qnet_actors.wire.schemes import Scheme
+from qnet_actors.wire.schemes import Verifier
 from qnet_actors.wire.transactions import transaction_id
-
-
-class Verifier(Protocol):
-    """The part of `crypto.BatchVerifier` that certificates need."""
-
-    def verify(
-        self,
-        public_keys: Sequence[bytes],
-        messages: Sequence[bytes],
-        signatures: Sequence[bytes],
-        context: bytes,
-        scheme: Scheme,
-    ) -> npt.NDArray[np.bool_]:
-        """bool[n]: which rows carry a valid signature."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qnet_actors.links.counters import PeerCounters, Reason
-    from qnet_actors.links.handshake import Signer, Verifier
     from qnet_actors.links.links import Links
     from qnet_actors.links.settings import LinkSettings
     from qnet_actors.links.stream import Ended, Payload, Stream
@@ -24,11 +23,9 @@ _HOME = {
     "Payload": "stream",
     "PeerCounters": "counters",
     "Reason": "counters",
-    "Signer": "handshake",
     "Stream": "stream",
     "TcpTransport": "transport",
     "Transport": "transport",
-    "Verifier": "handshake",
 }
 
 
@@ -47,9 +44,7 @@ __all__ = [
     "Payload",
     "PeerCounters",
     "Reason",
-    "Signer",
     "Stream",
     "TcpTransport",
     "Transport",
-    "Verifier",
 ]

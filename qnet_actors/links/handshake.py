@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from qnet_actors.links.counters import Reason
 from qnet_actors.links.stream import Ended, Payload, Stream
@@ -34,32 +32,11 @@ from qnet_actors.wire.codec import U8, U16, Codec, Digest, Struct, encode
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.hashing import LINK, hash32
-from qnet_actors.wire.schemes import CONTEXT_LINK, Scheme
+from qnet_actors.wire.schemes import CONTEXT_LINK, Scheme, Signer, Verifier
 
 LINK_VERSION: Final = 1
 _HELLO_SIZE_BYTES_MAX: Final = 128
 _PROOF_SIZE_BYTES_MAX: Final = 8_200
-
-
-class Signer(Protocol):
-    """This validator's key."""
-
-    def sign(self, message: bytes, context: bytes) -> bytes:
-        """The signature over `message`."""
-
-
-class Verifier(Protocol):
-    """Checks signatures; a wrong length is False."""
-
-    def verify(
-        self,
-        public_keys: Sequence[bytes],
-        messages: Sequence[bytes],
-        signatures: Sequence[bytes],
-        context: bytes,
-        scheme: Scheme,
-    ) -> npt.NDArray[np.bool_]:
-        """bool[n]: which rows carry a valid signature."""
 
 
 class Role(IntEnum):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from qnet_actors.links.backoff import Backoff
 from qnet_actors.links.counters import PeerCounters, Reason
-from qnet_actors.links.handshake import Identity, Signer, Verifier, prove_acceptor, prove_dialler
+from qnet_actors.links.handshake import Identity, prove_acceptor, prove_dialler
 from qnet_actors.links.link import Link, OnMessage
 from qnet_actors.links.settings import LinkSettings
 from qnet_actors.links.stream import Ended, Stream
@@ -23,6 +23,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.limits import FRAME_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import Message
+from qnet_actors.wire.schemes import Signer, Verifier
 
 logger = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from qnet_actors.rooms import Core, Room, Storage
 from qnet_actors.state import State
 from qnet_actors.validators import FollowerCore, Journalled, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
-from qnet_actors.validators.checks import Signer
-from qnet_actors.validators.checks import Verifier as RowVerifier
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.schemes import Signer
+from qnet_actors.wire.schemes import Verifier as RowVerifier
 
 
 class Verifier(RowVerifier, ColumnVerifier, Protocol):

@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qnet_actors.validators.checks import Signer, Verifier
     from qnet_actors.validators.core import ValidatorCore
     from qnet_actors.validators.evidence import EvidenceBook
     from qnet_actors.validators.follower import FollowerCore
@@ -24,10 +23,8 @@ _HOME = {
     "Journalled": "journal",
     "MemoryJournal": "journal",
     "Recovered": "recovery",
-    "Signer": "checks",
     "ValidatorCore": "core",
     "ValidatorStatus": "status",
-    "Verifier": "checks",
     "recover": "recovery",
 }
 
@@ -46,9 +43,7 @@ __all__ = [
     "Journalled",
     "MemoryJournal",
     "Recovered",
-    "Signer",
     "ValidatorCore",
     "ValidatorStatus",
-    "Verifier",
     "recover",
 ]

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Final
 
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
@@ -24,33 +21,7 @@ from qnet_actors.wire.dag import (
 )
 from qnet_actors.wire.evidence import Equivocation, check_equivocation
 from qnet_actors.wire.limits import SHARDS_MAX
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Scheme
-
-
-class Verifier(Protocol):
-    """What consensus needs of `crypto.BatchVerifier`."""
-
-    def verify(
-        self,
-        public_keys: Sequence[bytes],
-        messages: Sequence[bytes],
-        signatures: Sequence[bytes],
-        context: bytes,
-        scheme: Scheme = Scheme.ML_DSA_65,
-    ) -> npt.NDArray[np.bool_]:
-        """bool[n]: which rows carry a valid signature."""
-        ...
-
-
-class Signer(Protocol):
-    """What consensus needs of `crypto.Signer`."""
-
-    @property
-    def public_key(self) -> bytes: ...
-
-    def sign(self, message: bytes, context: bytes) -> bytes:
-        """The signature over `message` under `context`."""
-        ...
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Scheme, Verifier
 
 
 @dataclass(frozen=True, slots=True)

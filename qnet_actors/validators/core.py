@@ -31,7 +31,7 @@ from qnet_actors.rooms import (
 )
 from qnet_actors.validators.catching_up import CatchingUp
 from qnet_actors.validators.checkpoints import Checkpoints, Diverged
-from qnet_actors.validators.checks import BlockRules, Checked, Scope, Signer, Verifier
+from qnet_actors.validators.checks import BlockRules, Checked, Scope
 from qnet_actors.validators.committer import BrokenAssumption
 from qnet_actors.validators.custody import Custody
 from qnet_actors.validators.dag import Dag
@@ -59,7 +59,7 @@ from qnet_actors.wire.dag import CheckpointVote, Commit, DagBlock, DagHeader
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import DAG_BLOCK_BATCHES_MAX, MESSAGE_DAG_BLOCKS_MAX
 from qnet_actors.wire.messages import DagBlocks, DagRequest, Evidence, PeerStatus
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Signer, Verifier
 
 ROUNDS_AHEAD_MAX: Final = 256
 STATUS_MS: Final = 1_000

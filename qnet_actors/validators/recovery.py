@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from qnet_actors.validators.checks import BlockRules, Verifier
+from qnet_actors.validators.checks import BlockRules
 from qnet_actors.validators.journal import (
     JOURNAL_VERSION,
     BlockEntry,
@@ -27,6 +27,7 @@ from qnet_actors.wire.dag import (
 )
 from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.schemes import Verifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,16 @@
-"""Signature schemes, their sizes, and key ids."""
+"""Signature schemes, their sizes and key ids, and who checks signatures and makes them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from qnet_actors.wire.hashing import KEY, hash32
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Scheme(IntEnum):
@@ -45,3 +50,27 @@ CONTEXT_LINK: Final = b"qnet/link/v1"
 def key_id(scheme: int, public_key: bytes) -> bytes:
     """The 32-byte content address of a public key: hash(scheme byte, public key)."""
     return hash32(KEY, bytes((scheme,)), public_key)
+
+
+class Verifier(Protocol):
+    """What a room needs of `crypto.BatchVerifier` to check single signatures."""
+
+    def verify(
+        self,
+        public_keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        signatures: Sequence[bytes],
+        context: bytes,
+        scheme: Scheme,
+    ) -> npt.NDArray[np.bool_]:
+        """bool[n]: which rows carry a valid signature; a wrong length is False."""
+
+
+class Signer(Protocol):
+    """What a room needs of `crypto.Signer`."""
+
+    @property
+    def public_key(self) -> bytes: ...
+
+    def sign(self, message: bytes, context: bytes) -> bytes:
+        """The signature over `message` under `context`."""
