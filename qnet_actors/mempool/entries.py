@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Final
 
 import msgspec
@@ -87,6 +89,30 @@ class Entry(msgspec.Struct, eq=False, gc=False):
             return self.data[at + 2 : at + 2 + self.data[at + 1]]
         size = int.from_bytes(self.data[at + 1 : at + 3], "big")
         return self.data[at + 3 : at + 3 + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Verified entries, with what of them stands in columns too."""
+
+    entries: list[Entry]
+    nonces: npt.NDArray[np.uint64]
+    costs: npt.NDArray[np.uint64]
+    prices: npt.NDArray[np.uint64]
+    sizes: npt.NDArray[np.int64]
+    plain: npt.NDArray[np.bool_]
+    """False: the entry rotates a key, or its columns do not say all."""
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> Rows:
+        """The rows of `mask`."""
+        return Rows(
+            list(compress(self.entries, mask.tolist())),
+            self.nonces[mask],
+            self.costs[mask],
+            self.prices[mask],
+            self.sizes[mask],
+            self.plain[mask],
+        )
 
 
 def entry_of(transaction: Transaction, data: bytes) -> Entry:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import compress
 from typing import Final, NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qnet_actors.mempool.columns import SenderColumns
-from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, UNRANKED, Entry
+from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, UNRANKED, Entry, Rows
 from qnet_actors.mempool.ready import Ready
 from qnet_actors.mempool.regular import RegularSenders
 from qnet_actors.mempool.senders import Account, AccountRows, SenderQueue
@@ -28,30 +27,6 @@ from qnet_actors.wire.limits import U64_MAX
 _STALE_SPARE: Final = 1_024
 _EVICTIONS_MAX: Final = 64
 """A transaction that would displace more than this is refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Verified entries, with what of them stands in columns too."""
-
-    entries: list[Entry]
-    nonces: npt.NDArray[np.uint64]
-    costs: npt.NDArray[np.uint64]
-    prices: npt.NDArray[np.uint64]
-    sizes: npt.NDArray[np.int64]
-    plain: npt.NDArray[np.bool_]
-    """False: the entry rotates a key, or its columns do not say all."""
-
-    def part(self, mask: npt.NDArray[np.bool_]) -> Rows:
-        """The rows of `mask`."""
-        return Rows(
-            list(compress(self.entries, mask.tolist())),
-            self.nonces[mask],
-            self.costs[mask],
-            self.prices[mask],
-            self.sizes[mask],
-            self.plain[mask],
-        )
 
 
 class Added(NamedTuple):

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from qnet_actors.kernels.blake3_rows import hash_rows
 from qnet_actors.kernels.submissions import read_transactions
-from qnet_actors.mempool.entries import ROW_BYTES, Entry, entry_of, rows_of
+from qnet_actors.mempool.entries import ROW_BYTES, Entry, Rows, entry_of, rows_of
 from qnet_actors.mempool.keys import KeyStore
-from qnet_actors.mempool.pool import Pool, Rows
+from qnet_actors.mempool.pool import Pool
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import TRANSACTION
 from qnet_actors.wire.limits import (

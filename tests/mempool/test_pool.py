@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry
-from qnet_actors.mempool.pool import Added, Pool, Rows
+from qnet_actors.mempool.entries import BATCHED, PENDING, SEEN, Entry, Rows
+from qnet_actors.mempool.pool import Added, Pool
 from qnet_actors.mempool.senders import Account, AccountRows
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.wire.codes import Code
