@@ -37,7 +37,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
 
 LARGE_KEYS: Final = 10_000
-_PROOFS: Final = 2_000
+_PROOFS: Final = 20_000
 _TREE_ROUNDS: Final = 5
 _FLUSH_COMMITS: Final = 600
 _FLUSH_ACCOUNTS: Final = 20_000

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from qnet_actors.kernels import tree as kernels
 from qnet_actors.kernels.blake3 import MATERIAL, context_key
-from qnet_actors.light import AccountProof, OtherLeaf, bit
+from qnet_actors.light import AccountProof, OtherLeaf, bit, pack_proof
 from qnet_actors.state.tree import Kind, Subtree
 from qnet_actors.wire.hashing import STATE_LEAF, STATE_NODE, ZERO_DIGEST
 
@@ -161,12 +161,12 @@ class FastTree:
             siblings.append(self._hash(children[1 - side], undo))
             node, depth = children[side], depth + 1
         if not node:
-            return False, AccountProof(tuple(siblings), None)
+            return False, pack_proof(siblings, None)
         found = self._leaf_keys[self._nodes[node, kernels.RIGHT]].tobytes()
         if found == key:
-            return True, AccountProof(tuple(siblings), None)
+            return True, pack_proof(siblings, None)
         other = OtherLeaf(found, self._value(node, undo))
-        return False, AccountProof(tuple(siblings), other)
+        return False, pack_proof(siblings, other)
 
     def _undo(self, version: int | None) -> list[_Before]:
         """What the updates since a version overwrote, the oldest first."""

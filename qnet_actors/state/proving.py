@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from qnet_actors.light import AccountProof, OtherLeaf, bit
+from qnet_actors.light import AccountProof, OtherLeaf, bit, pack_proof, proof_siblings
 from qnet_actors.state.tree import Kind, Subtree, combine
 
 
@@ -36,7 +36,7 @@ def prove_through(
     other: OtherLeaf | None = None
     if found.kind == Kind.NODE:
         below = prove(index)
-        siblings.extend(below.siblings)
+        siblings.extend(proof_siblings(below))
         other = below.other
     elif found.kind == Kind.LEAF:
         # The leaf rose: it is the only one of the partitions below this point.
@@ -44,4 +44,4 @@ def prove_through(
             index = 2 * index + (levels[depth + 1][2 * index].kind == Kind.EMPTY)
             depth += 1
         other = prove(index).other
-    return levels[0][0].hash, AccountProof(tuple(siblings), other)
+    return levels[0][0].hash, pack_proof(siblings, other)

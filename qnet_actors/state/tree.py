@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from qnet_actors.light import AccountProof, OtherLeaf, bit, leaf_hash, node_hash
+from qnet_actors.light import AccountProof, OtherLeaf, bit, leaf_hash, node_hash, pack_proof
 from qnet_actors.wire.hashing import ZERO_DIGEST
 
 
@@ -94,7 +94,7 @@ class StateTree:
         other = None
         if node is not None and node.key != key:
             other = OtherLeaf(node.key, node.value)
-        return AccountProof(tuple(siblings), other)
+        return pack_proof(siblings, other)
 
 
 def _subtree(node: Node) -> Subtree:

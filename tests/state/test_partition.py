@@ -81,7 +81,11 @@ def test_an_account_of_zeros_is_there_all_the_same():
     state = State()
     state.apply(1, write_set({bytes(32): (0, 0, ZERO_DIGEST)}))
     root = state.root()
-    assert state.prove(bytes(32), 1) == (root, Account(0, 0, ZERO_DIGEST), AccountProof((), None))
+    assert state.prove(bytes(32), 1) == (
+        root,
+        Account(0, 0, ZERO_DIGEST),
+        AccountProof(b"", (), None),
+    )
 
 
 @settings(max_examples=40)
