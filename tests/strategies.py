@@ -50,6 +50,7 @@ registry_actions: SearchStrategy[transactions.Action] = st.one_of(
         scheme=st.just(255),
         public_key=st.binary(min_size=32, max_size=32),
         stake=u64,
+        proof=st.binary(min_size=32, max_size=32),
     ),
     st.builds(transactions.Stake, amount=u64),
     st.builds(transactions.Unstake, amount=u64),

@@ -24,6 +24,7 @@ become balances with that action.  Whoever pays to a validator's account adds to
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final, assert_never
@@ -39,13 +40,21 @@ from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import EPOCH_SEED, REGISTRY, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import U64_MAX, VALIDATORS_MAX
-from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, SCHEME_SIZES, Scheme, Verifier, key_id
+from qnet_actors.wire.schemes import (
+    CONTEXT_DAG_BLOCK,
+    CONTEXT_REGISTRATION,
+    SCHEME_SIZES,
+    Scheme,
+    Verifier,
+    key_id,
+)
 from qnet_actors.wire.transactions import (
     RegisterValidator,
     RegistryAction,
     ReportEquivocation,
     Stake,
     Unstake,
+    registration_digest,
 )
 
 SLASH_DIVISOR: Final = 20
@@ -273,6 +282,8 @@ class Registry:
             if free is None:
                 return Code.REGISTRY_FULL
             self._put(free, owner)
+        if not self._is_proved(owner, action):
+            return Code.KEY_NOT_PROVED
         if holder == ZERO_DIGEST:
             self._keep_key(owner, action.scheme, action.public_key)
         self._put(validator_account(owner), name)
@@ -348,15 +359,29 @@ class Registry:
         return Code.SUCCESS
 
     def _is_proof(self, report: ReportEquivocation) -> bool:
-        if self.verifier is None:
-            raise AssertionError("evidence is judged without a verifier")
         rows = report.equivocation.rows()
+        return self._are_signed(report, rows, CONTEXT_DAG_BLOCK)
+
+    def _is_proved(self, owner: bytes, action: RegisterValidator) -> bool:
+        chain_id = self.genesis.chain_id()
+        digest = registration_digest(chain_id, owner, action.scheme, action.public_key)
+        return self._are_signed(action, [(digest, action.proof)], CONTEXT_REGISTRATION)
+
+    def _are_signed(
+        self,
+        key: RegisterValidator | ReportEquivocation,
+        rows: Sequence[tuple[bytes, bytes]],
+        context: bytes,
+    ) -> bool:
+        """Whether the key of an action signed all of (message, signature)."""
+        if self.verifier is None:
+            raise AssertionError("signatures are judged without a verifier")
         verdicts = self.verifier.verify(
-            [report.public_key] * len(rows),
+            [key.public_key] * len(rows),
             [message for message, _ in rows],
             [signature for _, signature in rows],
-            CONTEXT_DAG_BLOCK,
-            Scheme(report.scheme),
+            context,
+            Scheme(key.scheme),
         )
         return bool(verdicts.all())
 

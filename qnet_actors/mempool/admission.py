@@ -38,7 +38,17 @@ from qnet_actors.rooms import (
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import U64_MAX
 from qnet_actors.wire.messages import PublicKey
-from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, SCHEME_SIZES, Scheme
+from qnet_actors.wire.schemes import (
+    CONTEXT_REGISTRATION,
+    CONTEXT_TRANSACTION,
+    SCHEME_SIZES,
+    Scheme,
+)
+from qnet_actors.wire.transactions import (
+    RegisterValidator,
+    decode_payload,
+    registration_digest,
+)
 
 
 @dataclass(slots=True)
@@ -71,6 +81,7 @@ class Admission:
         self._reading = Reading(
             chain_id=chain_id, schemes=schemes, pool=pool, keys=keys, epochs_end=epochs_end
         )
+        self._chain_id = chain_id
         self._pool = pool
         self._keys = keys
         self._reader = reader
@@ -107,7 +118,7 @@ class Admission:
             return self._answer(submission, [])
         self._line.append(submission)
         self._line_size_bytes += size_bytes
-        call = partial(_verify, self._verifier, submission.candidates)
+        call = partial(_verify, self._verifier, self._chain_id, submission.candidates)
         return [Run(call, partial(self._verified, submission))]
 
     def _check_accounts(
@@ -225,7 +236,8 @@ class Admission:
             valid = np.array(verdicts, dtype=np.bool_)
             for row in np.flatnonzero(~valid).tolist():
                 entry = candidates.rows.entries[row]
-                results[candidates.places[row]] = (Code.BAD_SIGNATURE, entry.id, "")
+                detail = "the witness, or the validator key's" if entry.registers else ""
+                results[candidates.places[row]] = (Code.BAD_SIGNATURE, entry.id, detail)
             # What is verified behind it does not follow what the pool has.
             columns.ends[slots[~valid]] = 0
             candidates = candidates.part(valid)
@@ -289,8 +301,34 @@ class Admission:
         return [*effects, ToRoom(Room.GATEWAY, answer)]
 
 
-def _verify(verifier: Verifier, candidates: Candidates) -> list[bool]:
+def _verify(verifier: Verifier, chain_id: bytes, candidates: Candidates) -> list[bool]:
     """One verdict a candidate, in their order; raises nothing for whatever clients sent."""
+    verdicts = _verify_witnesses(verifier, candidates)
+    if candidates.rows.plain.all():
+        return verdicts
+    for row, entry in enumerate(candidates.rows.entries):
+        if entry.registers and verdicts[row]:
+            verdicts[row] = _is_proved(verifier, chain_id, entry)
+    return verdicts
+
+
+def _is_proved(verifier: Verifier, chain_id: bytes, entry: Entry) -> bool:
+    """Whether the validator key that a registration brings signed for the sender."""
+    action = decode_payload(entry.payload).action
+    if not isinstance(action, RegisterValidator):
+        raise QnetError(Code.INTERNAL, "no registration where one was read")
+    digest = registration_digest(chain_id, entry.sender, action.scheme, action.public_key)
+    verdicts = verifier.verify_columns(
+        ((action.public_key,), np.zeros(1, dtype=np.intp)),
+        np.frombuffer(digest, dtype=np.uint8).reshape(1, 32),
+        np.frombuffer(action.proof, dtype=np.uint8).reshape(1, -1),
+        CONTEXT_REGISTRATION,
+        Scheme(action.scheme),
+    )
+    return bool(verdicts[0])
+
+
+def _verify_witnesses(verifier: Verifier, candidates: Candidates) -> list[bool]:
     entries = candidates.rows.entries
     schemes = {entry.scheme for entry in entries}
     if len(schemes) == 1:

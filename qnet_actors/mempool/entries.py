@@ -17,6 +17,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.expand import Expanded
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, key_id
 from qnet_actors.wire.transactions import (
+    RegisterValidator,
     RotateKey,
     Transaction,
     Witness,
@@ -65,6 +66,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     """What it takes in a batch, with the public key where it brings that."""
     rotates_to: bytes = b""
     """The key id that it makes the sender's; empty but for key rotations."""
+    registers: bool = False
+    """Whether it brings the signature of a validator key besides the witness."""
     state: int = PENDING
     batch: bytes = b""
     """The digest of the batch that carries it, unless pending."""
@@ -155,6 +158,7 @@ def entry_of(transaction: Transaction, data: bytes) -> Entry:
         amount_total(action) + body.gas_limit * body.gas_price,
         ROW_BYTES + payload_end - payload_at + len(witness.signature) + len(witness.public_key),
         action.key_id if isinstance(action, RotateKey) else b"",
+        isinstance(action, RegisterValidator),
     )
 
 

@@ -34,6 +34,7 @@ from qnet_actors.wire.transactions import (
     TRANSACTION_CODEC,
     TRANSACTION_VERSION,
     Payload,
+    RegisterValidator,
     RegistryAction,
     Transaction,
     check_terms,
@@ -259,6 +260,9 @@ class Reading:
                     Code.ACTION_DISABLED, "the genesis keeps the committee: epoch_commits_min is 0"
                 )
             check_terms(body.gas_limit, body.gas_price, Payload(body.access, body.action))
+            action = body.action
+            if isinstance(action, RegisterValidator) and action.scheme not in self._schemes:
+                raise QnetError(Code.SCHEME_REFUSED, f"a validator key of scheme {action.scheme}")
             check_witness(body, transaction.witness, self._schemes)
         except QnetError as error:
             results[place] = (error.code, id_, error.detail)

@@ -18,11 +18,11 @@ from qnet_actors.wire.transactions import (
     TRANSACTION_VERSION,
     Action,
     Body,
-    RegisterValidator,
     Transaction,
     Unstake,
     Witness,
     intrinsic_gas,
+    register_validator,
     transaction_id,
 )
 
@@ -65,7 +65,7 @@ class Turnover:
         now_ms = self._scheduler.now_ms
         if self._leave_ms is None:
             for joiner, owner in self._pairs:
-                register = RegisterValidator(joiner.scheme, joiner.public_key, STAKE)
+                register = register_validator(joiner, self._chain_id, owner.key_id, STAKE)
                 self._submit(owner, 0, register)
             if sizes() == {self._members + len(self._pairs)}:
                 self._leave_ms = now_ms + STAY_MS

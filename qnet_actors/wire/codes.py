@@ -28,6 +28,7 @@ class Code(IntEnum):
     EVIDENCE_REFUSED = 9
     ALREADY_PUNISHED = 10
     COMMITTEE_FIXED = 11
+    KEY_NOT_PROVED = 12
 
     # Form: facts of the bytes.
     MALFORMED = 100
@@ -148,6 +149,8 @@ DESCRIPTIONS: Final = {
     Code.ALREADY_PUNISHED: "This validator was punished for this epoch already.",
     Code.COMMITTEE_FIXED: "The genesis keeps the committee for ever; nobody registers, stakes or "
     "is punished here.",
+    Code.KEY_NOT_PROVED: "The validator key did not sign for this account on this chain; sign the "
+    "registration with it.",
     Code.MALFORMED: "The bytes do not decode against the schema; compare with the wire format.",
     Code.NON_CANONICAL: "The bytes decode, but are not the canonical encoding; encode again.",
     Code.TOO_LARGE: "The message is over its size limit; send less at once.",

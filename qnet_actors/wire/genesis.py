@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Final
 
 import msgspec
@@ -50,7 +51,7 @@ class GenesisAccount(Struct, frozen=True):
     balance: Unsigned
 
 
-class Genesis(Struct, frozen=True):
+class Genesis(Struct, frozen=True, dict=True, gc=True):
     version: U8
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     development: bool
@@ -61,6 +62,11 @@ class Genesis(Struct, frozen=True):
     accounts: Annotated[tuple[GenesisAccount, ...], msgspec.Meta(max_length=GENESIS_ACCOUNTS_MAX)]
 
     def chain_id(self) -> bytes:
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> bytes:
+        # Kept, since a genesis may have a million accounts.
         return hash32(GENESIS, encode(self))
 
     def committee(self) -> Committee:

@@ -45,6 +45,7 @@ CONTEXT_TRANSACTION: Final = b"qnet/tx/v1"
 CONTEXT_DAG_BLOCK: Final = b"qnet/dag/v1"
 CONTEXT_CHECKPOINT: Final = b"qnet/checkpoint/v1"
 CONTEXT_LINK: Final = b"qnet/link/v1"
+CONTEXT_REGISTRATION: Final = b"qnet/registration/v1"
 
 
 def key_id(scheme: int, public_key: bytes) -> bytes:
@@ -74,3 +75,10 @@ class Signer(Protocol):
 
     def sign(self, message: bytes, context: bytes) -> bytes:
         """The signature over `message` under `context`."""
+
+
+class SchemeSigner(Signer, Protocol):
+    """A signer that says of which scheme its key is."""
+
+    @property
+    def scheme(self) -> int: ...

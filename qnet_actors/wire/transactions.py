@@ -10,7 +10,7 @@ import msgspec
 from qnet_actors.wire.codec import U8, Address, Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.evidence import Equivocation, check_equivocation
-from qnet_actors.wire.hashing import TRANSACTION, ZERO_DIGEST, hash32
+from qnet_actors.wire.hashing import REGISTRATION, TRANSACTION, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import (
     ACCESS_ENTRIES_MAX,
     GAS_LIMIT_MAX,
@@ -19,7 +19,13 @@ from qnet_actors.wire.limits import (
     TRANSACTION_SIZE_BYTES_MAX,
     U64_MAX,
 )
-from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, key_id
+from qnet_actors.wire.schemes import (
+    CONTEXT_REGISTRATION,
+    SCHEME_SIZES,
+    Scheme,
+    SchemeSigner,
+    key_id,
+)
 
 TRANSACTION_VERSION: Final = 1
 
@@ -57,6 +63,8 @@ class RegisterValidator(Struct, frozen=True, tag=8):
     public_key: Annotated[bytes, msgspec.Meta(max_length=8_192)]
     stake: Unsigned
     """Taken from the sender's balance and bonded."""
+    proof: Annotated[bytes, msgspec.Meta(max_length=8_192)]
+    """The key's signature over `registration_digest`: who registers it has it."""
 
 
 class Stake(Struct, frozen=True, tag=9):
@@ -174,6 +182,25 @@ GAS_STAKE: Final = 20_000
 GAS_REPORT: Final = 60_000
 
 
+def registration_digest(chain_id: bytes, account: bytes, scheme: int, public_key: bytes) -> bytes:
+    """What a validator key signs, as "qnet/registration/v1", so that `account` may register it.
+
+    Without it anybody could claim the key that another is about to register, and be punished, or
+    spare the other from being so, for what the key signs.
+    """
+    return hash32(REGISTRATION, chain_id, account, key_id(scheme, public_key))
+
+
+def register_validator(
+    signer: SchemeSigner, chain_id: bytes, account: bytes, stake: int
+) -> RegisterValidator:
+    """The action by which `account` becomes a validator with the key of `signer`."""
+    scheme, public_key = int(signer.scheme), signer.public_key
+    digest = registration_digest(chain_id, account, scheme, public_key)
+    proof = signer.sign(digest, CONTEXT_REGISTRATION)
+    return RegisterValidator(scheme, public_key, stake, proof)
+
+
 def transaction_id(body: bytes) -> bytes:
     """The id of a transaction: the hash of its body's canonical bytes, without the signature."""
     return hash32(TRANSACTION, body)
@@ -250,6 +277,10 @@ def check_terms(gas_limit: int, gas_price: int, payload: Payload) -> None:
         raise QnetError(Code.MALFORMED, "a key id of zeros stands for no key")
     if isinstance(payload.action, RegisterValidator | ReportEquivocation):
         _check_validator_key(payload.action.scheme, payload.action.public_key)
+    if isinstance(payload.action, RegisterValidator):
+        sizes = SCHEME_SIZES[Scheme(payload.action.scheme)]
+        if len(payload.action.proof) != sizes.signature:
+            raise QnetError(Code.MALFORMED, f"a proof of {len(payload.action.proof)} bytes")
     if isinstance(payload.action, ReportEquivocation):
         check_equivocation(payload.action.equivocation)
 

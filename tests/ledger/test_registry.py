@@ -47,6 +47,8 @@ from qnet_actors.wire.transactions import (
     Transaction,
     Transfer,
     Unstake,
+    register_validator,
+    registration_digest,
 )
 from tests.ledger.rig import PROVIDER, VERIFIER
 from tests.ledger.world import Commits, a_batch, a_genesis, a_transaction, address, reward
@@ -90,9 +92,9 @@ def report(number: int, **where: int) -> ReportEquivocation:
     return ReportEquivocation(key.scheme, key.public_key, proof(number, **where))
 
 
-def register(number: int, stake: int = STAKE) -> RegisterValidator:
-    key = validator_key(number)
-    return RegisterValidator(key.scheme, key.public_key, stake)
+def register(number: int, stake: int = STAKE, *, owner: int = 0) -> RegisterValidator:
+    signer = Signer(validator_key(number), PROVIDER)
+    return register_validator(signer, GENESIS.chain_id(), address(owner), stake)
 
 
 class Chain:
@@ -226,7 +228,7 @@ def test_stake_moves_and_the_supply_stays():
     assert len(chain.committee) == 4
     assert chain.block((0, Unstake(0))) == [Code.SUCCESS]
     assert chain.balance(unbonding_account(address(0))) == 105_000, "not before two more epochs"
-    chain.block((1, register(8)))
+    chain.block((1, register(8, owner=1)))
     chain.next_epoch()
     before = chain.balance(address(0))
     assert chain.block((0, Unstake(0))) == [Code.SUCCESS]
@@ -244,7 +246,7 @@ def test_a_validator_changes_its_key_and_the_old_one_still_convicts_it():
     chain.next_epoch()
     assert chain.committee.members[4].public_key == validator_key(8).public_key
     assert len(chain.committee) == 5
-    assert chain.block((1, register(7))) == [Code.VALIDATOR_KEY_IN_USE]
+    assert chain.block((1, register(7, owner=1))) == [Code.VALIDATOR_KEY_IN_USE]
     assert chain.block((1, report(7, epoch=1))) == [Code.SUCCESS]
     assert chain.balance(validator_account(address(0))) == 0
 
@@ -253,7 +255,7 @@ def test_a_validator_changes_its_key_and_the_old_one_still_convicts_it():
     ("action", "status"),
     [
         (register(3), Code.VALIDATOR_KEY_IN_USE),
-        (RegisterValidator(Scheme.ED25519, bytes(32), STAKE), Code.VALIDATOR_KEY_IN_USE),
+        (RegisterValidator(Scheme.ED25519, bytes(32), STAKE, bytes(64)), Code.VALIDATOR_KEY_IN_USE),
         (register(7, 9), Code.STAKE_TOO_LOW),
         (register(7, 2 * BALANCE), Code.INSUFFICIENT_BALANCE),
         (Stake(1), Code.NOT_A_VALIDATOR),
@@ -290,6 +292,41 @@ def test_an_equivocator_is_punished_once_for_an_epoch_and_leaves():
     assert validator_key(7).public_key not in [m.public_key for m in chain.committee.members]
 
 
+@pytest.mark.parametrize(
+    "action",
+    [
+        register(7, owner=1),
+        msgspec.structs.replace(register(7), proof=bytes(32)),
+        msgspec.structs.replace(register(7), proof=register(8).proof),
+        register_validator(Signer(validator_key(7), PROVIDER), b"other" * 6 + b"ab", address(0), 1),
+        RegisterValidator(
+            Scheme.KEYED_HASH,
+            validator_key(7).public_key,
+            STAKE,
+            Signer(validator_key(7), PROVIDER).sign(
+                registration_digest(
+                    GENESIS.chain_id(),
+                    address(0),
+                    Scheme.KEYED_HASH,
+                    validator_key(7).public_key,
+                ),
+                CONTEXT_DAG_BLOCK,
+            ),
+        ),
+    ],
+    ids=["another account", "noise", "another key", "another chain", "another context"],
+)
+def test_nobody_registers_a_key_that_does_not_sign_for_it(action: RegisterValidator):
+    chain = Chain()
+    action = msgspec.structs.replace(action, stake=STAKE)
+    assert chain.block((0, action)) == [Code.KEY_NOT_PROVED]
+    assert chain.epoch == Epoch()
+    assert chain.balance(validator_account(address(0))) == 0
+    assert chain.block((0, register(7))) == [Code.SUCCESS]
+    other_stake = msgspec.structs.replace(register(7), stake=1)
+    assert chain.block((0, other_stake)) == [Code.SUCCESS]
+
+
 def test_a_forged_proof_convicts_nobody():
     chain = Chain()
     key = validator_key(3)
@@ -311,10 +348,10 @@ def test_the_registry_has_so_many_places_and_no_more():
     chain = Chain()
     chain.block(*((0, Transfer(address(n), 10**6)) for n in range(10, 10 + VALIDATORS_MAX)))
     room = VALIDATORS_MAX - 4
-    joining = [(10 + n, register(100 + n)) for n in range(room + 1)]
+    joining = [(10 + n, register(100 + n, owner=10 + n)) for n in range(room + 1)]
     statuses = chain.block(*joining)
     assert statuses == [Code.SUCCESS] * room + [Code.REGISTRY_FULL]
-    leaves, joins = (10, Unstake(STAKE)), (10 + room, register(100 + room))
+    leaves, joins = (10, Unstake(STAKE)), (10 + room, register(100 + room, owner=10 + room))
     assert chain.block(leaves, joins) == [Code.SUCCESS] * 2
     chain.next_epoch()
     assert len(chain.committee) == VALIDATORS_MAX
@@ -368,7 +405,12 @@ def test_actions_on_validators_leave_the_rest_of_their_block_to_the_fast_path(op
         chain.block((0, register(7)))
     wanted: list[tuple[int, Action]] = [(n, Transfer(address(n + 500), 1)) for n in range(10, 60)]
     wanted += [(n, Unstake(0)) for n in range(60, 110)]
-    wanted += [(1, register(8)), (2, report(3)), (3, Stake(1)), (4, Transfer(address(5), 1))]
+    wanted += [
+        (1, register(8, owner=1)),
+        (2, report(3)),
+        (3, Stake(1)),
+        (4, Transfer(address(5), 1)),
+    ]
     transactions = [a_transaction(GENESIS, sender, 0, action) for sender, action in wanted]
     batch = open_batch(a_batch(transactions))
     terms = Terms(GENESIS, VERIFIER, chain.commits.next(99))
@@ -392,7 +434,7 @@ def test_an_action_on_validators_fills_a_block_faster_than_a_transfer():
 people = st.integers(0, 5)
 amounts = st.sampled_from([0, 1, 9, 10, 500, STAKE, BALANCE, 2**63])
 actions = st.one_of(
-    st.builds(register, st.integers(2, 9), amounts),
+    st.builds(register, st.integers(2, 9), amounts, owner=people),
     st.builds(Stake, amounts),
     st.builds(Unstake, amounts),
     st.builds(lambda n, e: report(n, epoch=e), st.integers(2, 9), st.integers(0, 2)),
@@ -401,8 +443,16 @@ actions = st.one_of(
 )
 
 
+def registrations(who: int) -> st.SearchStrategy[tuple[int, Action]]:
+    action = st.builds(register, st.integers(2, 9), amounts, owner=st.just(who))
+    return st.tuples(st.just(who), action)
+
+
+sent = st.one_of(st.tuples(people, actions), people.flatmap(registrations))
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.tuples(people, actions), max_size=4), min_size=1, max_size=12))
+@given(st.lists(st.lists(sent, max_size=4), min_size=1, max_size=12))
 def test_all_paths_do_the_same_and_no_unit_is_made_or_lost(blocks):
     chain = Chain()
     for block in blocks:

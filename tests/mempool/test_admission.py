@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qnet_actors.crypto import Signer
 from qnet_actors.rooms import Room, StatusChanged, Submit, SubmitResult
 from qnet_actors.wire.batches import decode_batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
+from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import GAS_PRICE_MAX, TRANSACTION_SIZE_BYTES_MAX, U64_MAX
 from qnet_actors.wire.messages import Batches, PublicKey
 from qnet_actors.wire.schemes import Scheme
@@ -21,12 +23,13 @@ from qnet_actors.wire.transactions import (
     Action,
     MultiTransfer,
     Payment,
-    RegisterValidator,
     Stake,
     Unstake,
     Witness,
+    register_validator,
 )
-from tests.ledger.test_registry import report
+from tests.ledger.rig import PROVIDER
+from tests.ledger.test_registry import report, validator_key
 from tests.mempool.world import (
     BALANCE,
     GAS,
@@ -142,7 +145,6 @@ def test_bounds_are_inclusive(data: bytes) -> None:
 @pytest.mark.parametrize(
     "action",
     [
-        RegisterValidator(SCHEME, ALICE.public_key, 1),
         Stake(1),
         Unstake(0),
         report(3),
@@ -157,6 +159,45 @@ def test_actions_on_validators_are_for_networks_whose_epochs_end(action: Action)
     genesis = msgspec.structs.replace(GENESIS, parameters=parameters)
     data = ALICE.send(0, action=action, gas_limit=60_000, chain_id=genesis.chain_id())
     assert make_driver(genesis=genesis).submit(data) == [Code.SUCCESS]
+
+
+def changing_genesis() -> Genesis:
+    parameters = msgspec.structs.replace(GENESIS.parameters, epoch_commits_min=1)
+    return msgspec.structs.replace(GENESIS, parameters=parameters)
+
+
+def registration(account: bytes, **changes: Any) -> bytes:
+    """Alice registers a validator key that signed for `account`."""
+    chain_id = changing_genesis().chain_id()
+    signer = Signer(validator_key(7), PROVIDER)
+    action = register_validator(signer, chain_id, account, 1)
+    action = msgspec.structs.replace(action, **changes)
+    return ALICE.send(0, action=action, gas_limit=60_000, chain_id=chain_id)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (registration(ALICE.address), Code.SUCCESS),
+        (registration(BOB.address), Code.BAD_SIGNATURE),
+        (registration(ALICE.address, proof=bytes(32)), Code.BAD_SIGNATURE),
+        (registration(ALICE.address, public_key=BOB.public_key), Code.BAD_SIGNATURE),
+        (registration(ALICE.address, proof=bytes(31)), Code.MALFORMED),
+        (registration(ALICE.address, scheme=99), Code.UNKNOWN_SCHEME),
+        (
+            registration(ALICE.address, scheme=Scheme.ED25519, proof=bytes(64)),
+            Code.SCHEME_REFUSED,
+        ),
+    ],
+)
+def test_a_validator_key_signs_for_who_registers_it(data: bytes, code: Code) -> None:
+    driver = make_driver(genesis=changing_genesis())
+    # Among others, each of which gets a verdict of its own.
+    chain_id = changing_genesis().chain_id()
+    others = [BOB.send(n, chain_id=chain_id) for n in range(2)]
+    assert driver.submit(others[0], data, others[1]) == [Code.SUCCESS, code, Code.SUCCESS]
+    detail = answers(driver)[-1].results[1][2]
+    assert ("validator key" in detail) == (code in (Code.BAD_SIGNATURE, Code.SCHEME_REFUSED))
 
 
 @pytest.mark.parametrize("action", [None, MultiTransfer((Payment(ZERO, 1),))])

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qnet_actors.links.handshake import LINK_VERSION, Hello, Role, proof_digest
@@ -35,7 +36,7 @@ from qnet_actors.wire.dag import (
 )
 from qnet_actors.wire.genesis import Genesis, GenesisAccount, Parameters
 from qnet_actors.wire.messages import BatchAcks, PeerStatus
-from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme, key_id
+from qnet_actors.wire.schemes import CONTEXT_REGISTRATION, CONTEXT_TRANSACTION, Scheme, key_id
 from qnet_actors.wire.transactions import (
     Access,
     Action,
@@ -46,6 +47,8 @@ from qnet_actors.wire.transactions import (
     Transaction,
     Transfer,
     Witness,
+    register_validator,
+    registration_digest,
     transaction_id,
 )
 
@@ -72,6 +75,7 @@ def make(kept_signature: bytes | None) -> dict[str, Any]:
         "addresses": _addresses(),
         "bodies": {name: _body(body) for name, body in _bodies().items()},
         "transaction": _transaction(kept_signature),
+        "registration": _registration(),
         "batch": _batch(),
         "consensus": _consensus(),
         "ledger": _ledger(),
@@ -184,6 +188,33 @@ def _transaction(kept: bytes | None) -> dict[str, Any]:
         "context": CONTEXT_TRANSACTION.decode(),
         "signature": signature.hex(),
         "bytes": whole.hex(),
+    }
+
+
+class _Ed25519:
+    """A validator key whose signatures are always the same."""
+
+    scheme = Scheme.ED25519
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(SEED)
+        self.public_key = self._key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes, context: bytes) -> bytes:
+        return self._key.sign(bytes((self.scheme, len(context))) + context + message)
+
+
+def _registration() -> dict[str, Any]:
+    signer = _Ed25519()
+    action = register_validator(signer, CHAIN, pattern("s"), 10**9)
+    body = msgspec.structs.replace(_bodies()["transfer"], gas_limit=60_000, action=action)
+    digest = registration_digest(CHAIN, body.sender, action.scheme, action.public_key)
+    return {
+        "seed": SEED.hex(),
+        "digest": digest.hex(),
+        "context": CONTEXT_REGISTRATION.decode(),
+        "proof": action.proof.hex(),
+        "body": _body(body),
     }
 
 

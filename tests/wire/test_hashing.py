@@ -25,7 +25,7 @@ def test_every_context_is_the_projects_and_used_once():
 
 def test_every_signing_context_is_used_once_and_short_enough():
     contexts = [value for name, value in vars(schemes).items() if name.startswith("CONTEXT_")]
-    assert len(set(contexts)) == len(contexts) == 4
+    assert len(set(contexts)) == len(contexts) == 5
     # FIPS 204 bounds a context at 255 bytes.
     assert all(context.startswith(b"qnet/") and len(context) < 256 for context in contexts)
 

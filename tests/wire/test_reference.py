@@ -12,6 +12,10 @@ import msgpack
 import msgspec
 import pytest
 from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 from qnet_actors.links import handshake
@@ -268,6 +272,23 @@ def test_the_transaction_verifies_and_decodes():
     transaction = TRANSACTION_CODEC.decode(bytes.fromhex(vector["bytes"]))
     assert encode(transaction.body).hex() == vector["body"]
     assert transaction_id(encode(transaction.body)) == id_
+
+
+def test_the_registration_follows_from_its_key():
+    vector = VECTORS["registration"]
+    fields = vector["body"]["fields"]
+    action = array_of(fields["action"])
+    assert packed(array_of(fields)).hex() == vector["body"]["bytes"]
+    tag, scheme, public_key, _, proof = action
+    assert (tag, proof.hex()) == (8, vector["proof"])
+    name = bytes.fromhex(derived("qnet key v1", bytes((scheme,)), public_key))
+    parts = (bytes.fromhex(fields["chain_id"]), bytes.fromhex(fields["sender"]), name)
+    assert derived("qnet registration v1", *parts) == vector["digest"]
+    context = vector["context"].encode()
+    message = bytes((scheme, len(context))) + context + bytes.fromhex(vector["digest"])
+    key = Ed25519PublicKey.from_public_bytes(public_key)
+    key.verify(proof, message)
+    assert Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["seed"])).public_key() == key
 
 
 def test_the_independent_client_makes_what_the_package_takes():
