@@ -21,7 +21,7 @@ from qnet_actors.crypto.providers import Provider
 from qnet_actors.experiments.join_chain import Grown, grow, join_genesis
 from qnet_actors.kernels.cache import warm
 from qnet_actors.ledger import DuckLog, LedgerCore, LogOptions, SnapshotSettings, recover
-from qnet_actors.links import Links
+from qnet_actors.links import Links, PeerKey, Roster
 from qnet_actors.network.development import VALIDATOR as VALIDATOR_ROLE
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.node import LEDGER, MEMPOOL, VALIDATOR, Node, RoomKey
@@ -293,9 +293,9 @@ def _links(
     driver: Driver,
     on_up: Callable[[int], None],
 ) -> Links:
+    keys = [PeerKey(member.scheme, member.public_key) for member in genesis.members]
     return Links(
-        index,
-        genesis.committee(),
+        Roster(keys[index], keys),
         genesis.chain_id(),
         Signer(key, library),
         BatchVerifier(library),

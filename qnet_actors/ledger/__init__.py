@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
-    from qnet_actors.ledger.registry import committee_of, read_epoch
+    from qnet_actors.ledger.registry import committee_of, read_epoch, validator_keys
     from qnet_actors.ledger.segment import LogOptions
     from qnet_actors.ledger.writes import (
         BlockLog,
@@ -62,6 +62,7 @@ __all__ = [
     "make_block",
     "read_epoch",
     "recover",
+    "validator_keys",
 ]
 
 _MODULES: Final = {
@@ -92,6 +93,7 @@ _MODULES: Final = {
     "make_block": "blocks",
     "read_epoch": "registry",
     "recover": "recovery",
+    "validator_keys": "registry",
 }
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from qnet_actors.ledger.blocks import BuiltBlock, Draft, Tip, identity_of, make_block
 from qnet_actors.ledger.catchup import (
@@ -74,6 +74,7 @@ from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest, SnapshotPart,
 from qnet_actors.wire.schemes import Verifier
 
 _CHECKPOINTS_KEPT: Final = 128
+S = TypeVar("S", bound=LedgerState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,23 @@ class LedgerCore:
     def epoch_ended(self) -> bool:
         """Whether the last block of the committee's epoch is executed."""
         return self._epoch.number > self._committee.epoch
+
+    def handed_over(self, state: S) -> Recovered[S] | None:
+        """What the ledger of the next epoch starts from, once all writes are durable: the same as
+        from the log, without reading it.  None: the log is to be read.
+
+        `state` is the one that this ledger was given.
+        """
+        if state is not self._state or self._executing or not self._handed_over:
+            return None
+        return Recovered(
+            state,
+            self._tip,
+            tuple(self._commits),
+            self._checkpoint,
+            self._certificate,
+            self._plan.bytes_since,
+        )
 
     @property
     def catching_up(self) -> bool:

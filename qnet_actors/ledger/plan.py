@@ -41,6 +41,11 @@ class SnapshotPlan:
         self._unproved_height = 0
         self._again = False
 
+    @property
+    def bytes_since(self) -> int:
+        """Of blocks since the newest snapshot."""
+        return self._bytes_since
+
     def executed(
         self, record: BlockRecord, size_bytes: int, state: LedgerState
     ) -> SnapshotWrite | None:

@@ -133,6 +133,19 @@ def committee_of(reader: Reader, genesis: Genesis, number: int | None = None) ->
     return Registry(Accounts(reader), genesis).committee(number)
 
 
+def validator_keys(reader: Reader, genesis: Genesis) -> tuple[tuple[int, bytes], ...]:
+    """(scheme, public key) of everybody who takes part: those of the present committee and of the
+    one before it, and whoever is registered for the next."""
+    epoch = read_epoch(reader)
+    committees = [committee_of(reader, genesis, epoch.number)]
+    if epoch.number:
+        committees.append(committee_of(reader, genesis, epoch.number - 1))
+    keys = [(m.scheme, m.public_key) for committee in committees for m in committee.members]
+    if epoch.is_open:
+        keys += Registry(Accounts(reader), genesis).registered()
+    return tuple(dict.fromkeys(keys))
+
+
 @dataclass(slots=True)
 class Registry:
     """The registry over the accounts of a block that is being executed."""
@@ -228,6 +241,15 @@ class Registry:
             scheme, public_key = self._key(key)
             members.append(Member(scheme, public_key, stake_units, owner))
         return Committee(members, number, self.accounts[_seed(number)].key_id)
+
+    def registered(self) -> list[tuple[int, bytes]]:
+        """(scheme, public key) of all registered validators, by their places."""
+        slots = [_slot(i) for i in range(VALIDATORS_MAX)]
+        self.accounts.fetch(slots)
+        owners = [owner for slot in slots if (owner := self.accounts[slot].key_id) != ZERO_DIGEST]
+        self.accounts.fetch([validator_account(owner) for owner in owners])
+        names = [self.accounts[validator_account(owner)].key_id for owner in owners]
+        return [self._key(name) for name in names if name != ZERO_DIGEST]
 
     def _elect(self, number: int) -> None:
         """Makes the validators with stake the committee; where there are none it stays."""

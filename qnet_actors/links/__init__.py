@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qnet_actors.links.counters import PeerCounters, Reason
     from qnet_actors.links.links import Links
+    from qnet_actors.links.roster import PeerKey, Roster
     from qnet_actors.links.settings import LinkSettings
     from qnet_actors.links.stream import Ended, Payload, Stream
     from qnet_actors.links.transport import Listener, TcpTransport, Transport
@@ -22,7 +23,9 @@ _HOME = {
     "Listener": "transport",
     "Payload": "stream",
     "PeerCounters": "counters",
+    "PeerKey": "roster",
     "Reason": "counters",
+    "Roster": "roster",
     "Stream": "stream",
     "TcpTransport": "transport",
     "Transport": "transport",
@@ -43,7 +46,9 @@ __all__ = [
     "Listener",
     "Payload",
     "PeerCounters",
+    "PeerKey",
     "Reason",
+    "Roster",
     "Stream",
     "TcpTransport",
     "Transport",

@@ -30,7 +30,7 @@ class Reason(StrEnum):
     WRONG_VERSION = "wrong_version"
     WRONG_CHAIN = "wrong_chain"
     WRONG_PEER = "wrong_peer"
-    """Not in the committee, not the one dialled, or not the one of the two that dials."""
+    """Not known as a validator, not the one dialled, or this very validator."""
     BAD_PROOF = "bad_proof"
     CROWDED_OUT = "crowded_out"
     """Too many connections had not proved who they are, and this was the oldest."""

@@ -1,6 +1,6 @@
-"""Mutual challenge and response: each end proves the committee key of the index that it claims.
+"""Mutual challenge and response: each end proves that it holds the validator key that it claims.
 
-    dialler  -> acceptor   hello  [version, chain id, index, nonce]
+    dialler  -> acceptor   hello  [version, chain id, key id, nonce]
     acceptor -> dialler    hello
     dialler  -> acceptor   proof  [signature]
     acceptor -> dialler    proof
@@ -27,20 +27,20 @@ from typing import Annotated, Final
 import msgspec
 
 from qnet_actors.links.counters import Reason
+from qnet_actors.links.roster import Roster
 from qnet_actors.links.stream import Ended, Payload, Stream
-from qnet_actors.wire.codec import U8, U16, Codec, Digest, Struct, encode
+from qnet_actors.wire.codec import U8, Codec, Digest, Struct, encode
 from qnet_actors.wire.codes import QnetError
-from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.hashing import LINK, hash32
 from qnet_actors.wire.schemes import CONTEXT_LINK, Scheme, Signer, Verifier
 
-LINK_VERSION: Final = 1
+LINK_VERSION: Final = 2
 _HELLO_SIZE_BYTES_MAX: Final = 128
 _PROOF_SIZE_BYTES_MAX: Final = 8_200
 
 
 class Role(IntEnum):
-    """The two ends of a link: the lower index dials."""
+    """The two ends of a link."""
 
     DIALLER = 1
     ACCEPTOR = 2
@@ -51,7 +51,7 @@ class Hello(Struct, frozen=True):
 
     version: U8
     chain_id: Digest
-    index: U16
+    key_id: Digest
     nonce: Digest
 
 
@@ -69,8 +69,7 @@ PROOF_CODEC: Final = Codec[Proof](Proof, _PROOF_SIZE_BYTES_MAX)
 class Identity:
     """What a validator needs to prove itself and to check others."""
 
-    index: int
-    committee: Committee
+    roster: Roster
     chain_id: bytes
     signer: Signer
     verifier: Verifier
@@ -84,19 +83,18 @@ def proof_digest(role: Role, binding: bytes, dialler: Payload, acceptor: Payload
     return hash32(LINK, bytes((role,)), binding, dialler, acceptor)
 
 
-def check_hello(hello: Hello, identity: Identity, role: Role, expected: int | None) -> None:
-    """Whether the other end, whose role is `role`, may be who it says; raises `Ended`."""
+def check_hello(hello: Hello, identity: Identity, expected: int | None) -> int:
+    """The number of who the other end says it is, where that may link; raises `Ended`."""
     if hello.version != LINK_VERSION:
         raise Ended(Reason.WRONG_VERSION)
     if hello.chain_id != identity.chain_id:
         raise Ended(Reason.WRONG_CHAIN)
-    in_order = (
-        hello.index < identity.index if role is Role.DIALLER else hello.index > identity.index
-    )
-    if hello.index >= len(identity.committee) or not in_order:
+    number = identity.roster.number_of(hello.key_id)
+    if number is None or number == identity.roster.own:
         raise Ended(Reason.WRONG_PEER)
-    if expected is not None and hello.index != expected:
+    if expected is not None and number != expected:
         raise Ended(Reason.WRONG_PEER)
+    return number
 
 
 async def prove_dialler(stream: Stream, identity: Identity, expected: int) -> int:
@@ -104,28 +102,32 @@ async def prove_dialler(stream: Stream, identity: Identity, expected: int) -> in
 
     Raises `Ended` with the reason; the caller bounds the time and closes the stream.
     """
-    own = encode(Hello(LINK_VERSION, identity.chain_id, identity.index, identity.nonce()))
+    own = encode(_own_hello(identity))
     stream.write((own,))
     theirs = await stream.read_frame(_HELLO_SIZE_BYTES_MAX)
     hello = _decode_hello(theirs)
-    check_hello(hello, identity, Role.ACCEPTOR, expected)
+    number = check_hello(hello, identity, expected)
     await _send_proof(stream, identity, proof_digest(Role.DIALLER, stream.binding, own, theirs))
     digest = proof_digest(Role.ACCEPTOR, stream.binding, own, theirs)
-    await _check_proof(stream, identity, hello.index, digest)
-    return hello.index
+    await _check_proof(stream, identity, number, digest)
+    return number
 
 
 async def prove_acceptor(stream: Stream, identity: Identity) -> int:
     """The accepting end of the handshake; returns the peer.  Raises `Ended` with the reason."""
     theirs = await stream.read_frame(_HELLO_SIZE_BYTES_MAX)
     hello = _decode_hello(theirs)
-    check_hello(hello, identity, Role.DIALLER, None)
-    own = encode(Hello(LINK_VERSION, identity.chain_id, identity.index, identity.nonce()))
+    number = check_hello(hello, identity, None)
+    own = encode(_own_hello(identity))
     stream.write((own,))
     digest = proof_digest(Role.DIALLER, stream.binding, theirs, own)
-    await _check_proof(stream, identity, hello.index, digest)
+    await _check_proof(stream, identity, number, digest)
     await _send_proof(stream, identity, proof_digest(Role.ACCEPTOR, stream.binding, theirs, own))
-    return hello.index
+    return number
+
+
+def _own_hello(identity: Identity) -> Hello:
+    return Hello(LINK_VERSION, identity.chain_id, identity.roster.own_id, identity.nonce())
 
 
 def _decode_hello(data: Payload) -> Hello:
@@ -143,21 +145,23 @@ async def _send_proof(stream: Stream, identity: Identity, digest: bytes) -> None
     stream.write((encode(Proof(signature)),))
 
 
-async def _check_proof(stream: Stream, identity: Identity, index: int, digest: bytes) -> None:
+async def _check_proof(stream: Stream, identity: Identity, number: int, digest: bytes) -> None:
+    key = identity.roster.keys.get(number)
+    if key is None:
+        raise Ended(Reason.WRONG_PEER)
     data = await stream.read_frame(_PROOF_SIZE_BYTES_MAX)
     try:
         proof = PROOF_CODEC.decode(data)
     except QnetError:
         raise Ended(Reason.BAD_PROOF) from None
-    member = identity.committee.members[index]
 
     def valid() -> bool:
         verdicts = identity.verifier.verify(
-            [member.public_key],
+            [key.public_key],
             [digest],
             [proof.signature],
             CONTEXT_LINK,
-            Scheme(member.scheme),
+            Scheme(key.scheme),
         )
         return bool(verdicts[0])
 

@@ -56,6 +56,10 @@ class Link:
         if not self._end.done():
             self._end.set_result(reason)
 
+    async def wait_ended(self) -> None:
+        """Until the link ends."""
+        await asyncio.wait({self._end})
+
     async def run(self) -> Reason:
         """Lives until the link ends, and says why; the stream is the caller's to close.
 

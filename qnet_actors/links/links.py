@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -15,12 +15,12 @@ from qnet_actors.links.backoff import Backoff
 from qnet_actors.links.counters import PeerCounters, Reason
 from qnet_actors.links.handshake import Identity, prove_acceptor, prove_dialler
 from qnet_actors.links.link import Link, OnMessage
+from qnet_actors.links.roster import PeerKey, Roster
 from qnet_actors.links.settings import LinkSettings
 from qnet_actors.links.stream import Ended, Stream
 from qnet_actors.links.transport import Listener, TcpTransport, Transport
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.limits import FRAME_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import Message
 from qnet_actors.wire.schemes import Signer, Verifier
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 class Links:
-    """The links of validator `index` to the others of its committee.
+    """The links of a validator to the others of its roster, by their numbers in it.
 
-    All methods belong to the event loop that `start` ran on.  The lower index of a pair dials; a
+    All methods belong to the event loop that `start` ran on.  `Roster.dials` says who dials; a
     newer connection replaces an older one of the same peer.  `on_up` is called when a link comes to
     stand, before its first message.  `on_message` gets messages in order, one at a time a peer; if
     it returns an awaitable, nothing more is read from that peer until it is done.
@@ -42,8 +42,7 @@ class Links:
 
     def __init__(
         self,
-        index: int,
-        committee: Committee,
+        roster: Roster,
         chain_id: bytes,
         signer: Signer,
         verifier: Verifier,
@@ -59,9 +58,8 @@ class Links:
         self._transport: Final = transport or TcpTransport(self._settings.read_ahead_bytes)
         # One thread: a flood of strangers takes one core's share and no more.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
-        self._identity: Final = Identity(
-            index, committee, chain_id, signer, verifier, self._executor
-        )
+        self._roster: Final = roster
+        self._identity: Final = Identity(roster, chain_id, signer, verifier, self._executor)
         self._on_message = on_message
         self._on_up = on_up
         self._jitter = jitter
@@ -74,10 +72,8 @@ class Links:
         self._tasks: set[asyncio.Task[None]] = set()
         self._up_at: dict[int, float] = {}
         self._closed = False
-        self.counters: Final = {
-            peer: PeerCounters() for peer in range(len(committee)) if peer != index
-        }
-        """Totals by peer."""
+        self.counters: Final = {peer: PeerCounters() for peer in roster.keys if peer != roster.own}
+        """Totals by peer, of those that may link."""
         self.strangers: Final = PeerCounters()
         """Totals of connections that did not prove who they are."""
 
@@ -102,7 +98,7 @@ class Links:
         return self._listener.address
 
     def set_peers(self, addresses: Mapping[int, tuple[str, int]]) -> None:
-        """Says where the others listen: those of a higher index are dialled from now on.
+        """Says where the others listen: those that are this end's to dial are, from now on.
 
         A peer that no longer stands there is dialled no more, and its link ends.  A peer at a new
         address is dialled there at once, or as soon as its link ends.
@@ -112,7 +108,7 @@ class Links:
         wanted = {
             peer: address
             for peer, address in addresses.items()
-            if self._identity.index < peer < len(self._identity.committee)
+            if peer in self._roster and self._roster.dials(peer)
         }
         for peer in self._diallers.keys() - wanted.keys():
             self._diallers.pop(peer).cancel()
@@ -125,6 +121,26 @@ class Links:
         for peer in moved:
             self._moved[peer].set()
 
+    def set_keys(self, keys: Iterable[PeerKey]) -> tuple[int, ...]:
+        """From now on these may link, and nobody else; returns the numbers of new ones.
+
+        Links to others end.  Where new ones listen is for `set_peers` to say.
+        """
+        added, gone = self._roster.set(keys)
+        for peer in gone:
+            self._addresses.pop(peer, None)
+            self._up_at.pop(peer, None)
+            self._moved.pop(peer, None)
+            dialler = self._diallers.pop(peer, None)
+            if dialler is not None:
+                dialler.cancel()
+            link = self._links.get(peer)
+            if link is not None:
+                link.close(Reason.CLOSED)
+            del self.counters[peer]
+        self.counters.update((peer, PeerCounters()) for peer in added)
+        return added
+
     def send(self, peer: int, message: Message) -> bool:
         """Queues a message, best effort: a full queue drops its oldest.
 
@@ -136,11 +152,15 @@ class Links:
             return False
         return self._queue((link,), encode(message)) == 1
 
-    def broadcast(self, message: Message) -> int:
-        """Queues a message for every peer; returns for how many.  It is encoded once."""
-        for peer in self.counters.keys() - self._links.keys():
+    def broadcast(self, message: Message, peers: Collection[int] | None = None) -> int:
+        """Queues a message for these peers, or for all; returns for how many.
+
+        It is encoded once.
+        """
+        wanted = self.counters.keys() if peers is None else self.counters.keys() & set(peers)
+        for peer in wanted - self._links.keys():
             self._refused(peer)
-        links = tuple(self._links.values())
+        links = tuple(link for peer, link in self._links.items() if peer in wanted)
         return self._queue(links, encode(message)) if links else 0
 
     async def close(self) -> None:
@@ -191,6 +211,11 @@ class Links:
 
     async def _dial_once(self, peer: int) -> None:
         """One attempt, and the life of the link that comes of it."""
+        standing = self._links.get(peer)
+        if standing is not None:
+            # The other end was first; dialling now would only replace a link that stands.
+            await standing.wait_ended()
+            return
         stream: Stream | None = None
 
         async def connect() -> int:
@@ -244,6 +269,8 @@ class Links:
             self._strangers.pop(stream, None)
             if isinstance(proved, Reason):
                 self.strangers.ended(proved)
+            elif proved not in self._roster:
+                self.strangers.ended(Reason.WRONG_PEER)
             elif self._too_soon(proved):
                 self.counters[proved].ended(Reason.TOO_SOON)
             else:

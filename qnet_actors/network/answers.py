@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from qnet_actors import __version__
 from qnet_actors.crypto import Choice
@@ -53,18 +53,28 @@ from qnet_actors.gateway.queries import (
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
 from qnet_actors.ledger import BlockQueries, History, LedgerQueries
 from qnet_actors.light import Account, AccountProof, ProvedAccount
-from qnet_actors.links import Links
 from qnet_actors.network.compose import Validator
 from qnet_actors.network.settings import HostSettings
-from qnet_actors.validators import ValidatorCore
+from qnet_actors.validators import ValidatorCore, ValidatorStatus
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.genesis import Genesis
 
 T = TypeVar("T")
 Q = TypeVar("Q")
+NO_MEMBER: Final = 2**16 - 1
+"""The index of who is not of the committee."""
 Proof = tuple[bytes, Account | None, AccountProof]
+
+
+class Connected(Protocol):
+    """The part of `Neighbours` that is shown."""
+
+    @property
+    def up(self) -> tuple[int, ...]:
+        """The names of those to whom a link stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,10 @@ class Sources:
     """What answers are read from, wherever the rooms live."""
 
     committee: Committee
-    consensus: ValidatorCore
+    own: int | None
+    """The place in it; None: not of it."""
+    status: Callable[[], ValidatorStatus]
+    equivocations: Callable[[], Sequence[Equivocation]]
     log: BlockQueries
     """What `ledger` reads."""
     ledger: LedgerQueries
@@ -89,7 +102,7 @@ class Sources:
 def packed_sources(validator: Validator) -> Sources:
     """The rooms of this process."""
     ledger = LedgerQueries(validator.stores.log, validator.state)
-    shards = validator.shards
+    shards, consensus = validator.shards, validator.consensus
 
     async def account(address: bytes) -> AccountAnswer:
         found = ledger.account(address)
@@ -97,13 +110,19 @@ def packed_sources(validator: Validator) -> Sources:
             height=found.height,
             balance=found.balance,
             nonce=found.nonce,
-            next_nonce=max(shard.next_nonce(address, found.nonce) for shard in shards),
+            next_nonce=max(
+                (shard.next_nonce(address, found.nonce) for shard in shards), default=found.nonce
+            ),
             key_id=found.key_id,
         )
 
     return Sources(
         committee=validator.committee,
-        consensus=validator.core,
+        own=validator.own,
+        status=lambda: consensus.status,
+        equivocations=(
+            consensus.evidence.equivocations if isinstance(consensus, ValidatorCore) else tuple
+        ),
         log=validator.stores.log,
         ledger=ledger,
         account=account,
@@ -131,26 +150,28 @@ class Answers:
     def __init__(
         self,
         genesis: Genesis,
-        index: int,
         sources: Sources,
-        links: Links,
+        links: Connected,
         history: History | None = None,
         choice: Choice | None = None,
     ) -> None:
         self._genesis: Final = genesis
         self._chain_id: Final = genesis.chain_id()
-        self._index: Final = index
-        self._sources: Final = sources
+        self._sources = sources
         self._links: Final = links
         self._history: Final = history
         self._choice: Final = choice
         self._tracker: Final = Tracker()
-        self._ledger: Final = sources.ledger
+        self._ledger = sources.ledger
         self._latest = self._ledger.header(None)
         self._tracker.height = self._ledger.last_height()
         certificate = self._ledger.certificate()
         if certificate is not None:
             self._tracker.final_height = certificate.checkpoint.height
+
+    def renew(self, sources: Sources) -> None:
+        """The rooms were made anew, for another epoch."""
+        self._sources, self._ledger = sources, sources.ledger
 
     def note(self, event: BlockEvent | StatusEvent | CheckpointEvent) -> None:
         """Keeps up with what happens."""
@@ -199,12 +220,12 @@ class Answers:
                 return self._verifier()
 
     def _status(self, ready: bool) -> StatusAnswer:
-        consensus, latest = self._sources.consensus.status, self._latest
+        consensus, latest, own = self._sources.status(), self._latest, self._sources.own
         return StatusAnswer(
             chain_id=self._chain_id,
             name=self._genesis.name,
             development=self._genesis.development,
-            index=self._index,
+            index=NO_MEMBER if own is None else own,
             version=__version__,
             ready=ready and not consensus.catching_up,
             epoch=self._sources.committee.epoch,
@@ -219,7 +240,7 @@ class Answers:
         )
 
     def _validators(self) -> ValidatorsAnswer:
-        committee, up = self._sources.committee, {self._index, *self._links.up}
+        committee, up = self._sources.committee, {self._sources.own, *self._links.up}
         return ValidatorsAnswer(
             epoch=committee.epoch,
             quorum=committee.quorum,
@@ -260,7 +281,7 @@ class Answers:
         return EvidenceAnswer(
             tuple(
                 EvidenceInfo(proof, members[proof.author].scheme, members[proof.author].public_key)
-                for proof in self._sources.consensus.evidence.equivocations()
+                for proof in self._sources.equivocations()
             )
         )
 

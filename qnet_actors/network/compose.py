@@ -12,6 +12,7 @@ from typing import Protocol
 from qnet_actors.ledger import (
     BlockLog,
     LedgerCore,
+    Recovered,
     SnapshotSettings,
     committee_of,
     read_epoch,
@@ -24,7 +25,6 @@ from qnet_actors.rooms import Core, Room, Storage
 from qnet_actors.state import State
 from qnet_actors.validators import FollowerCore, Journalled, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
-from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.schemes import Signer
@@ -75,13 +75,6 @@ class Validator:
     state: State
     stores: Stores
 
-    @property
-    def core(self) -> ValidatorCore:
-        """Consensus; raises `QnetError(CONFIGURATION_INVALID)` for who is not of the committee."""
-        if isinstance(self.consensus, FollowerCore):
-            raise QnetError(Code.CONFIGURATION_INVALID, "the key is not of the committee")
-        return self.consensus
-
 
 def compose(
     genesis: Genesis,
@@ -93,14 +86,16 @@ def compose(
     shards: int = 1,
     mempool: MempoolSettings | None = None,
     snapshots: SnapshotSettings | None = None,
+    carried: Recovered[State] | None = None,
 ) -> Validator:
     """The validator with the signer's key in the epoch that its ledger stands in, recovered.
 
-    The epoch after that begins once the certificate of the last block is stored.
+    The epoch after that begins once the certificate of the last block is stored.  `carried`: what
+    the ledger of the epoch before handed over; None: it is read from the log.
 
     Raises `QnetError`: DATA_CORRUPT and the like where a store does not hold up.
     """
-    recovered = recover_ledger(stores.log, genesis)
+    recovered = carried or recover_ledger(stores.log, genesis)
     state, tip = recovered.state, recovered.tip
     epoch = read_epoch(state)
     number = epoch.number

@@ -39,6 +39,10 @@ SUBMISSIONS_MAX: Final = 256
 CHECKPOINTS_KEPT: Final = 256
 
 
+class EpochOverError(Exception):
+    """The mempool that was to answer is no more; another one begins."""
+
+
 class Desk:
     """Belongs to one event loop; the same whether rooms share the process or not."""
 
@@ -59,7 +63,7 @@ class Desk:
     ) -> list[Result]:
         """Hands transactions to a mempool shard and waits for its answer.
 
-        Raises `QnetError`: BUSY, or NOT_READY where the validator stopped.
+        Raises `QnetError`: BUSY, or NOT_READY where the validator stopped; EpochOverError.
         """
         self.check_running()
         if len(self._submissions) >= SUBMISSIONS_MAX:
@@ -126,6 +130,12 @@ class Desk:
                 )
             case CheckpointCertified(certificate=certificate):
                 self._publish(CheckpointEvent(certificate.checkpoint))
+
+    def renew(self) -> None:
+        """The epoch is over: what its mempool has not answered is to be submitted to the next."""
+        for waiting in self._submissions.values():
+            if not waiting.done():
+                waiting.set_exception(EpochOverError)
 
     def end(self, reason: str) -> None:
         """The validator stopped; the first reason stands."""

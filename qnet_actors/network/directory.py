@@ -16,12 +16,13 @@ from qnet_actors.wire.limits import VALIDATORS_MAX
 T = TypeVar("T")
 
 FORMAT_VERSION: Final = 1
+ENDPOINTS_MAX: Final = 4 * VALIDATORS_MAX
 
 
 class Endpoint(Struct, frozen=True):
-    """Where a validator's links listen."""
+    """Where the links of the validator with a key listen."""
 
-    index: U16
+    key_id: Digest
     host: Annotated[str, msgspec.Meta(max_length=255)]
     port: U16
 
@@ -34,7 +35,7 @@ class _Identity(Struct, frozen=True):
 
 
 class _Endpoints(Struct, frozen=True):
-    endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=VALIDATORS_MAX)]
+    endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=ENDPOINTS_MAX)]
 
 
 class _Shards(Struct, frozen=True):
@@ -43,7 +44,7 @@ class _Shards(Struct, frozen=True):
 
 _IDENTITY: Final = Codec[_Identity](_Identity, 4_096)
 _SHARDS: Final = Codec[_Shards](_Shards, 64)
-_ENDPOINTS: Final = Codec[_Endpoints](_Endpoints, 64 * 1024)
+_ENDPOINTS: Final = Codec[_Endpoints](_Endpoints, 256 * 1024)
 
 
 class DataDirectory:
@@ -84,12 +85,12 @@ class DataDirectory:
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where all validators, this one included, listened last; empty at first."""
-        file = self.path / "endpoints"
+        file = self.path / "addresses"
         return _decode(_ENDPOINTS, file).endpoints if file.exists() else ()
 
     def save_endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Keeps them, so that a restart alone finds its peers."""
-        _write(self.path / "endpoints", encode(_Endpoints(endpoints)))
+        _write(self.path / "addresses", encode(_Endpoints(endpoints)))
 
     def keep_shards(self, count: int) -> None:
         """Keeps how many mempool shards there are: their batches lie apart.

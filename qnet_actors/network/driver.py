@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from qnet_actors.network.node import (
     Action,
@@ -25,6 +25,7 @@ from qnet_actors.network.worker import Completions, Done, Worker
 from qnet_actors.rooms import Room, Storage
 from qnet_actors.wire.messages import Message
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 VERIFY_NICENESS: Final = 10
@@ -57,7 +58,8 @@ class Driver:
     Every room has a thread for its CPU work and one for its writes, so that a long verification
     never stands before a signature, nor an fsync before either.  `on_event` gets what is for the
     gateway; `on_stop` the reason, once, when the node stops itself; `on_forward` what is for a
-    room that lives elsewhere.
+    room that lives elsewhere.  `on_reopen` is called, once, when the node's epoch is over: `close`
+    it then, and drive another one.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Driver:
         on_event: Callable[[Any], None],
         on_stop: Callable[[str], None],
         on_forward: Callable[[RoomKey, Any], None] | None = None,
+        on_reopen: Callable[[], None] | None = None,
     ) -> None:
         self.node: Final = node
         self.clock: Final = Clock()
@@ -74,6 +77,7 @@ class Driver:
         self._on_event = on_event
         self._on_stop = on_stop
         self._on_forward = on_forward
+        self._on_reopen = on_reopen
         self._peers: Peers | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -104,15 +108,25 @@ class Driver:
         """Stops the node for a reason from outside."""
         self._stop(reason)
 
-    async def close(self) -> None:
-        """Stops; waits for writes and work under way, and closes the storages."""
+    def ask(self, key: RoomKey, call: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Has `call` made where the room's CPU work is done, so that it meets none of it."""
+
+        def answered(result: T, _: int) -> Sequence[Action]:
+            then(result)
+            return ()
+
+        self._workers[key].put(call, answered)
+
+    async def close(self, keep: Collection[RoomKey] = ()) -> None:
+        """Stops; waits for writes and work under way, and closes the storages but those to keep."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for worker in (*self._workers.values(), *self._writers.values()):
             await asyncio.to_thread(worker.close)
-        for storage in self._storages.values():
-            await asyncio.to_thread(storage.close)
+        for key, storage in self._storages.items():
+            if key not in keep:
+                await asyncio.to_thread(storage.close)
 
     def _thread(self, key: RoomKey, kind: str, niceness: int = 0) -> Worker:
         name = f"{key.room.name.lower()}-{key.shard}-{kind}"
@@ -153,7 +167,7 @@ class Driver:
                 case Stop(reason=reason):
                     self._stop(reason)
                 case Reopen(epoch=epoch):
-                    self._stop(f"epoch {epoch} begins: start the validator again")
+                    self._reopen(epoch)
 
     def _send(self, message: Message, peers: tuple[int, ...] | None) -> None:
         if self._peers is None:
@@ -181,6 +195,15 @@ class Driver:
             if self._timer is not None:
                 self._timer.cancel()
             self._on_stop(reason)
+
+    def _reopen(self, epoch: int) -> None:
+        if self._on_reopen is None:
+            self._stop(f"epoch {epoch} begins: start the validator again")
+        elif not self._closed:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._on_reopen()
 
     def _schedule(self) -> None:
         """A timer that is set too early is left: it costs less than setting one at each event."""

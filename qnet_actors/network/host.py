@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Final, Protocol
 
 from qnet_actors.crypto import BatchVerifier, Choice, KeyPair, Signer, choose
 from qnet_actors.gateway import Answer, Query, Result
 from qnet_actors.ledger import History
-from qnet_actors.links import Links
+from qnet_actors.links import Links, PeerKey, Roster
 from qnet_actors.network.answers import Answers, Sources, open_history
 from qnet_actors.network.budget import PeerBudgets
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
+from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.packed import PackedRooms
 from qnet_actors.network.settings import HostSettings
-from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis, check_genesis
 from qnet_actors.wire.messages import Message
 
@@ -29,23 +28,20 @@ logger = logging.getLogger(__name__)
 class Rooms(Protocol):
     """The rooms of one validator, in this process or in several."""
 
-    async def open(
-        self, incarnation: int, signer: Signer, verifier: BatchVerifier
-    ) -> tuple[Committee, ValidatorCore, Callable[[int], None]]:
-        """Recovers.
-
-        Returns the committee of the epoch that the ledger stands in, consensus, and what is called
-        with a peer whose link came to stand.
-        """
+    async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
+        """Recovers; returns where that leaves the validator among the others."""
 
     def sources(self) -> Sources:
         """What answers are read from; may wait."""
 
-    async def begin(self, links: Links) -> None:
+    async def begin(self, peers: Neighbours) -> None:
         """Everything is there: does what is due."""
 
     def on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
         """Takes a message; the awaitable, where there is one, ends once more may come."""
+
+    def on_up(self, peer: int) -> None:
+        """A link stands (again)."""
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`."""
@@ -69,28 +65,32 @@ class ValidatorHost:
 
     def __init__(self, genesis: Genesis, key: KeyPair, settings: HostSettings) -> None:
         check_genesis(genesis)
-        if genesis.members[settings.index].public_key != key.public_key:
+        members = genesis.members
+        if settings.index < len(members) and members[settings.index].public_key != key.public_key:
             raise QnetError(
                 Code.CONFIGURATION_INVALID,
                 f"the key is not that of validator {settings.index} in genesis",
             )
         self.index: Final = settings.index
         self._genesis: Final = genesis
-        self._committee = genesis.committee()
+        self._standing = Standing(genesis.committee(), None, ())
         self._settings: Final = settings
         self._key = key
         self._desk: Final = Desk(settings.index)
-        self._budgets: Final = PeerBudgets(len(self._committee) - 1)
+        self._budgets = PeerBudgets(len(members) - 1)
         self._rooms: Final = self._make_rooms()
         self._directory: DataDirectory | None = None
-        self._consensus: ValidatorCore | None = None
+        self._sources: Sources | None = None
         self._links: Links | None = None
+        self._neighbours: Neighbours | None = None
         self._history: History | None = None
         self._ready = asyncio.Event()
 
     def _make_rooms(self) -> Rooms:
         if not self._settings.split:
-            return PackedRooms(self._genesis, self._settings, self._desk, self._on_stop)
+            return PackedRooms(
+                self._genesis, self._settings, self._desk, self._on_stop, self._on_standing
+            )
         from qnet_actors.network.split.rooms import SplitRooms
 
         return SplitRooms(self._genesis, self._settings, self._desk, self._on_stop)
@@ -108,45 +108,44 @@ class ValidatorHost:
         directory.keep_shards(settings.shards)
         choice = await asyncio.to_thread(choose, settings.provider)
         signer, verifier = Signer(self._key, choice.provider), choice.verifier
-        self._committee, consensus, on_up = await self._rooms.open(
-            directory.incarnation, signer, verifier
+        standing = await self._rooms.open(directory.incarnation, signer, verifier)
+        members = genesis.members
+        roster = Roster(
+            PeerKey(self._key.scheme, self._key.public_key),
+            (PeerKey(member.scheme, member.public_key) for member in members),
         )
-        links = Links(
-            settings.index,
-            self._committee,
-            genesis.chain_id(),
-            signer,
-            verifier,
-            self._on_message,
-            on_up,
-        )
-        self._consensus, self._links = consensus, links
-        self._desk.answers = await asyncio.to_thread(self._open_answers, links, choice)
+        chain_id = genesis.chain_id()
+        links = Links(roster, chain_id, signer, verifier, self._on_message, self._on_up)
+        neighbours = Neighbours(roster, links)
+        self._links, self._neighbours = links, neighbours
+        self._sources = await asyncio.to_thread(self._rooms.sources)
+        self._desk.answers = await asyncio.to_thread(self._open_answers, self._sources, choice)
+        self._on_standing(standing)
         # Before anybody can connect: what a room has to ask of a peer it asks once, as the link
         # comes to stand, and that must not be before it can send.
-        await self._rooms.begin(links)
-        known = {endpoint.index: endpoint for endpoint in directory.endpoints()}
+        await self._rooms.begin(neighbours)
+        known = {endpoint.key_id: endpoint for endpoint in directory.endpoints()}
         port = settings.link_port
-        if not port and settings.index in known:
-            port = known[settings.index].port
+        if not port and roster.own_id in known:
+            port = known[roster.own_id].port
         host, port = await links.start(settings.link_host, port)
-        if known:
-            links.set_peers({e.index: (e.host, e.port) for e in known.values()})
+        neighbours.find_at({e.key_id: (e.host, e.port) for e in known.values()})
         self._watch_ready()
-        return Endpoint(settings.index, host, port)
+        return Endpoint(roster.own_id, host, port)
 
-    def _open_answers(self, links: Links, choice: Choice) -> Answers:
-        sources = self._rooms.sources()
+    def _open_answers(self, sources: Sources, choice: Choice) -> Answers:
+        if self._neighbours is None:
+            raise QnetError(Code.NOT_READY)
         self._history = open_history(self._genesis, self._settings, sources.log)
-        return Answers(self._genesis, self.index, sources, links, self._history, choice)
+        return Answers(self._genesis, sources, self._neighbours, self._history, choice)
 
     def connect(self, endpoints: Iterable[Endpoint]) -> None:
-        """Says where all validators listen."""
-        if self._links is None or self._directory is None:
+        """Says where the others listen."""
+        if self._neighbours is None or self._directory is None:
             raise QnetError(Code.NOT_READY, "start comes before connect")
         endpoints = tuple(endpoints)
         self._directory.save_endpoints(endpoints)
-        self._links.set_peers({e.index: (e.host, e.port) for e in endpoints})
+        self._neighbours.find_at({e.key_id: (e.host, e.port) for e in endpoints})
 
     @property
     def failure(self) -> str | None:
@@ -165,11 +164,14 @@ class ValidatorHost:
         that gateways turn to another: what it took would wait here, and its clients with it.
         """
         self._desk.check_running()
-        if self._links is None or self._consensus is None:
+        neighbours, sources = self._neighbours, self._sources
+        if neighbours is None or sources is None:
             raise QnetError(Code.NOT_READY)
-        if not self._has_quorum(self._links):
+        if self._standing.own is None:
+            raise QnetError(Code.NOT_READY, "it is not of the committee")
+        if not self._has_quorum(neighbours):
             raise QnetError(Code.NOT_READY, "links to a quorum do not stand")
-        if self._consensus.status.catching_up:
+        if sources.status().catching_up:
             raise QnetError(Code.NOT_READY, "it is catching up")
         return await self._rooms.submit(transactions)
 
@@ -178,7 +180,13 @@ class ValidatorHost:
         return await self._desk.query(request)
 
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
-        """See `gateway.backend.Backend`."""
+        """See `gateway.backend.Backend`.
+
+        Raises `QnetError(NOT_READY)` where it is not of the committee: gateways then hold it for
+        dead, and what only it had taken is given to others.
+        """
+        if self._standing.own is None:
+            raise QnetError(Code.NOT_READY, "it is not of the committee")
         return await self._desk.poll(after, timeout_ms)
 
     def state_roots(self) -> list[tuple[int, bytes]]:
@@ -187,15 +195,15 @@ class ValidatorHost:
 
     def measurements(self) -> dict[str, int]:
         """Totals since the start: link traffic, pauses of peers over budget, equivocations seen."""
-        links, consensus = self._links, self._consensus
-        if links is None or consensus is None:
+        links, sources = self._links, self._sources
+        if links is None or sources is None:
             return {}
         counters = links.counters.values()
         return {
             "link_bytes_out": sum(counter.bytes_out for counter in counters),
             "link_frames_out": sum(counter.frames_out for counter in counters),
             "peer_pauses": self._budgets.pauses,
-            "equivocations": consensus.status.equivocations,
+            "equivocations": sources.status().equivocations,
         }
 
     async def processes(self) -> dict[str, int]:
@@ -217,25 +225,49 @@ class ValidatorHost:
         if self._directory is not None:
             self._directory.close()
 
-    def _on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
+    def _on_message(self, number: int, message: Message) -> Awaitable[None] | None:
         """Nothing more is read from a peer that is over its budget, or while a room is behind."""
         behind: Awaitable[None] | None = None
+        neighbours = self._neighbours
+        if neighbours is None:
+            return None
+        peer = neighbours.name(number)
 
         def handle() -> None:
             nonlocal behind
+            if neighbours.moved_on(number, message):
+                self._rooms.on_up(peer)
             behind = self._rooms.on_message(peer, message)
 
-        over = self._budgets.charge(peer, message, handle)
+        over = self._budgets.charge(number, message, handle)
         return self._budgets.pause(over) if behind is None else behind
 
-    def _has_quorum(self, links: Links) -> bool:
-        return self._committee.has_quorum((self.index, *links.up))
+    def _on_up(self, number: int) -> None:
+        if self._neighbours is not None:
+            self._rooms.on_up(self._neighbours.name(number))
+
+    def _on_standing(self, standing: Standing) -> None:
+        """An epoch begins, or who may link has changed."""
+        neighbours, answers = self._neighbours, self._desk.answers
+        if neighbours is None or answers is None:
+            return
+        if standing.committee.epoch > self._standing.committee.epoch:
+            self._budgets = PeerBudgets(len(standing.committee) - 1)
+            self._sources = self._rooms.sources()
+            answers.renew(self._sources)
+        self._standing = standing
+        neighbours.begin(standing)
+
+    def _has_quorum(self, neighbours: Neighbours) -> bool:
+        committee, own = self._standing.committee, self._standing.own
+        present = {name for name in neighbours.up if name < len(committee)}
+        return committee.has_quorum(present if own is None else present | {own})
 
     def _watch_ready(self) -> None:
         """Looks four times a second whether links to a quorum stand, until they do."""
-        if self._links is None or self._desk.stopped is not None:
+        if self._neighbours is None or self._desk.stopped is not None:
             return
-        if self._has_quorum(self._links):
+        if self._has_quorum(self._neighbours):
             self._ready.set()
             return
         asyncio.get_running_loop().call_later(0.25, self._watch_ready)

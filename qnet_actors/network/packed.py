@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from qnet_actors.crypto import BatchVerifier, Signer
 from qnet_actors.gateway import Result
-from qnet_actors.ledger import DuckLog, LogOptions
-from qnet_actors.links import Links
+from qnet_actors.ledger import DuckLog, LogOptions, Recovered, validator_keys
+from qnet_actors.links import PeerKey
 from qnet_actors.mempool import FileBatchStore
 from qnet_actors.network.answers import Sources, packed_sources
 from qnet_actors.network.compose import Stores, Validator, compose
-from qnet_actors.network.desk import Desk
+from qnet_actors.network.desk import Desk, EpochOverError
 from qnet_actors.network.driver import Driver
+from qnet_actors.network.neighbours import Neighbours, Standing
+from qnet_actors.network.node import LEDGER
 from qnet_actors.network.settings import HostSettings
-from qnet_actors.rooms import Room
-from qnet_actors.validators import FileJournal, ValidatorCore
+from qnet_actors.rooms import BlockExecuted, Joined, Room, Submit
+from qnet_actors.state import State
+from qnet_actors.validators import FileJournal
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 from qnet_actors.wire.messages import Message
+
+logger = logging.getLogger(__name__)
 
 
 class PackedRooms:
@@ -33,38 +40,63 @@ class PackedRooms:
         settings: HostSettings,
         desk: Desk,
         on_stop: Callable[[str], None],
+        on_standing: Callable[[Standing], None],
     ) -> None:
+        """`on_standing`: the next epoch begins, or who may link has changed."""
         self._genesis: Final = genesis
         self._settings: Final = settings
         self._desk: Final = desk
         self._on_stop = on_stop
+        self._on_standing = on_standing
+        self._keys: tuple[PeerKey, ...] = ()
+        self._crypto: tuple[Signer, BatchVerifier] | None = None
         self._validator: Validator | None = None
         self._driver: Driver | None = None
+        self._peers: Neighbours | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._renewed = asyncio.Event()
+        self._renewed.set()
 
-    async def open(
-        self, incarnation: int, signer: Signer, verifier: BatchVerifier
-    ) -> tuple[Committee, ValidatorCore, Callable[[int], None]]:
-        validator = await asyncio.to_thread(self._open, signer, verifier)
-        storages = validator.stores.by_room(1)
-        driver = Driver(validator.node, storages, self._desk.on_event, self._on_stop)
-        self._validator, self._driver = validator, driver
-        return validator.committee, validator.core, driver.on_up
+    async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
+        log = await asyncio.to_thread(self._open_log)
+        self._crypto = signer, verifier
+        return await self._begin_epoch(log, None)
 
-    def _open(self, signer: Signer, verifier: BatchVerifier) -> Validator:
-        path = self._settings.directory
+    def _open_log(self) -> DuckLog:
         power = self._genesis.parameters.power_durability
+        options = LogOptions(fsync=power)
+        return DuckLog(self._settings.directory / "ledger", self._genesis.chain_id(), options)
+
+    async def _begin_epoch(self, log: DuckLog, carried: Recovered[State] | None) -> Standing:
+        """Makes the rooms anew from storage, and what drives them; nothing runs yet."""
+        validator = await asyncio.to_thread(self._compose, log, carried)
+        # A follower has no mempool shards, and what it holds of batches is not written to.
+        storages = validator.stores.by_room(len(validator.shards) or 1)
+        driver = Driver(
+            validator.node, storages, self._on_event, self._on_stop, on_reopen=self._on_reopen
+        )
+        self._validator, self._driver = validator, driver
+        self._keys = _keys(validator.state, self._genesis)
+        return Standing(validator.committee, validator.own, self._keys)
+
+    def _compose(self, log: DuckLog, carried: Recovered[State] | None) -> Validator:
+        if self._crypto is None:
+            raise QnetError(Code.NOT_READY)
+        path = self._settings.directory
         stores = Stores(
-            batches=FileBatchStore(path / "batches", power=power),
+            batches=FileBatchStore(
+                path / "batches", power=self._genesis.parameters.power_durability
+            ),
             journal=FileJournal(path / "journal", sync=True),
-            log=DuckLog(path / "ledger", self._genesis.chain_id(), LogOptions(fsync=power)),
+            log=log,
         )
         return compose(
             self._genesis,
             self._settings.index,
-            signer,
-            verifier,
+            *self._crypto,
             stores,
             snapshots=self._settings.snapshots,
+            carried=carried,
         )
 
     def sources(self) -> Sources:
@@ -72,18 +104,31 @@ class PackedRooms:
             raise QnetError(Code.NOT_READY)
         return packed_sources(self._validator)
 
-    async def begin(self, links: Links) -> None:
-        self._running().start(links)
+    async def begin(self, peers: Neighbours) -> None:
+        self._peers = peers
+        self._running().start(peers)
 
     def on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
         self._running().on_message(peer, message)
         return None
 
+    def on_up(self, peer: int) -> None:
+        self._running().on_up(peer)
+
     async def submit(self, transactions: list[bytes]) -> list[Result]:
-        driver = self._running()
-        return await self._desk.submit(
-            transactions, lambda submit: driver.handle(Room.MEMPOOL, submit)
-        )
+        """Where the epoch ends meanwhile, the mempool of the next one answers."""
+        again = False
+        while True:
+            await self._renewed.wait()
+            driver = self._running()
+            try:
+                results = await self._desk.submit(
+                    transactions, partial(driver.handle, Room.MEMPOOL)
+                )
+            except EpochOverError:
+                again = True
+                continue
+            return [_taken(result) for result in results] if again else results
 
     async def receive(self, frame: Any) -> None:
         raise TypeError("a packed validator has no other process")
@@ -92,6 +137,9 @@ class PackedRooms:
         return {}
 
     async def close(self) -> None:
+        if self._renewal is not None:
+            # It is over in moments, and leaves nothing behind that could not be closed.
+            await asyncio.gather(self._renewal, return_exceptions=True)
         if self._driver is not None:
             await self._driver.close()
 
@@ -99,3 +147,73 @@ class PackedRooms:
         if self._driver is None:
             raise QnetError(Code.NOT_READY)
         return self._driver
+
+    # Epochs
+
+    def _on_event(self, event: Any) -> None:
+        self._desk.on_event(event)
+        if isinstance(event, BlockExecuted | Joined) and event.record.checkpoint is not None:
+            self._look_for_keys()
+
+    def _look_for_keys(self) -> None:
+        """Who is registered now, once a checkpoint."""
+        validator, driver = self._validator, self._driver
+        if validator is None or driver is None:
+            return
+
+        def found(keys: tuple[PeerKey, ...]) -> None:
+            if driver is self._driver and keys != self._keys:
+                self._keys = keys
+                self._on_standing(Standing(validator.committee, validator.own, keys))
+
+        driver.ask(LEDGER, partial(_keys, validator.state, self._genesis), found)
+
+    def _on_reopen(self) -> None:
+        self._renewed.clear()
+        self._renewal = asyncio.get_running_loop().create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """From one epoch to the next: what is written is durable, then new rooms begin."""
+        old, driver, peers = self._validator, self._driver, self._peers
+        if old is None or driver is None or peers is None:
+            raise RuntimeError("an epoch ended that did not begin")
+        try:
+            await driver.close(keep=(LEDGER,))
+            log = old.stores.log
+            if not isinstance(log, DuckLog):
+                raise TypeError("the log of a packed validator is on disk")
+            standing = await self._begin_epoch(log, old.ledger.handed_over(old.state))
+        except Exception as error:
+            logger.exception("the next epoch does not begin")
+            self._on_stop(f"{type(error).__name__}: {error}")
+            return
+        finally:
+            self._desk.renew()
+            self._renewed.set()
+        logger.info(
+            "epoch %d begins with %d validators", standing.committee.epoch, len(standing.committee)
+        )
+        self._on_standing(standing)
+        running = self._running()
+        running.start(peers)
+        for name in peers.up:
+            running.on_up(name)
+        if standing.own is not None:
+            for part in _parts(old.node.leftovers()):
+                running.handle(Room.MEMPOOL, Submit(0, part))
+
+
+def _keys(state: State, genesis: Genesis) -> tuple[PeerKey, ...]:
+    return tuple(PeerKey(*key) for key in validator_keys(state, genesis))
+
+
+def _parts(shards: list[list[bytes]]) -> Iterator[tuple[bytes, ...]]:
+    for transactions in shards:
+        for at in range(0, len(transactions), SUBMISSION_TRANSACTIONS_MAX):
+            yield tuple(transactions[at : at + SUBMISSION_TRANSACTIONS_MAX])
+
+
+def _taken(result: Result) -> Result:
+    """What the mempool before had taken over already is no duplicate of its sender's making."""
+    code, id_, detail = result
+    return (Code.SUCCESS, id_, "") if code == Code.DUPLICATE else (code, id_, detail)

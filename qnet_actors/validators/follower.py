@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from qnet_actors.rooms import CatchUp, CaughtUp, CheckpointCertified, Effect, Room, ToRoom
+from qnet_actors.validators.status import ValidatorStatus
 
 FOLLOW_MS: Final = 500
 """How long after an answer the ledgers of the committee are asked again."""
@@ -23,6 +24,11 @@ class FollowerCore:
         self._peers: Final = tuple(peers)
         self._due_ms = 0
         self._final_height = 0
+
+    @property
+    def status(self) -> ValidatorStatus:
+        """Of somebody who is still behind, since nothing here can be proposed."""
+        return ValidatorStatus(certified_height=self._final_height, catching_up=True)
 
     def handle(self, event: Any, now_ms: int) -> Sequence[Effect]:
         """Takes the ledger's answer; nothing else concerns who has no part in consensus."""

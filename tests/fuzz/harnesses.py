@@ -354,7 +354,7 @@ HARNESSES: tuple[Harness, ...] = (
     Harness(
         "hello",
         partial(canonical, HELLO_CODEC),
-        lambda: [encode(Hello(1, CHAIN_ID, 3, b"\5" * 32))],
+        lambda: [encode(Hello(2, CHAIN_ID, b"\4" * 32, b"\5" * 32))],
     ),
     Harness("proof", partial(canonical, PROOF_CODEC), lambda: [encode(Proof(b"\6" * 70))]),
     Harness("block_record", run_record, record_seeds),

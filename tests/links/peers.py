@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from qnet_actors.crypto import BatchVerifier, Signer, simulator_provider
-from qnet_actors.links import Links, LinkSettings, Stream, TcpTransport
+from qnet_actors.links import Links, LinkSettings, PeerKey, Roster, Stream, TcpTransport
 from qnet_actors.links.handshake import Identity, prove_dialler
 from qnet_actors.links.stream import Ended, Payload
 from qnet_actors.wire.codec import encode
-from qnet_actors.wire.committee import Committee, Member
 from qnet_actors.wire.limits import FRAME_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import Batches, Message, PeerStatus
 from qnet_actors.wire.schemes import Scheme
@@ -24,14 +23,17 @@ HOST = "127.0.0.1"
 CHAIN = b"c" * 32
 PROVIDER = simulator_provider()
 KEYS = [PROVIDER.generate(Scheme.KEYED_HASH, bytes((i,)) * 32) for i in range(5)]
-COMMITTEE = Committee(
-    [Member(Scheme.KEYED_HASH, key.public_key, 1, bytes(32)) for key in KEYS[:4]], 0, b"s" * 32
-)
+PEER_KEYS = tuple(PeerKey(Scheme.KEYED_HASH, key.public_key) for key in KEYS)
 FAST = LinkSettings(backoff_ms=1, backoff_ms_max=4)
 
 
 def signer(index: int) -> Signer:
     return Signer(KEYS[index], PROVIDER)
+
+
+def roster(index: int, keys: Sequence[PeerKey] = PEER_KEYS[:4]) -> Roster:
+    """That of validator `index`; the fifth key is nobody's."""
+    return Roster(keys[index], keys)
 
 
 def status(number: int) -> PeerStatus:
@@ -52,8 +54,7 @@ class Validator:
         options = {"settings": FAST} | options
         on_message = consume or (lambda peer, message: self.inbox.put_nowait((peer, message)))
         self.links = Links(
-            index,
-            options.pop("committee", COMMITTEE),
+            options.pop("roster", None) or roster(index),
             options.pop("chain_id", CHAIN),
             options.pop("signer", None) or signer(index),
             BatchVerifier(options.pop("provider", PROVIDER)),
@@ -92,8 +93,7 @@ def identity(index: int, **options: Any) -> Iterator[Identity]:
     """The identity of a validator that is driven by hand."""
     with ThreadPoolExecutor(max_workers=1) as executor:
         yield Identity(
-            index,
-            options.pop("committee", COMMITTEE),
+            options.pop("roster", None) or roster(index),
             options.pop("chain_id", CHAIN),
             options.pop("signer", None) or signer(index),
             BatchVerifier(PROVIDER),

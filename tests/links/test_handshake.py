@@ -24,6 +24,7 @@ from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, CONTEXT_LINK
 from tests.links.peers import (
     CHAIN,
+    PEER_KEYS,
     Validator,
     ended,
     hostile_server,
@@ -41,7 +42,8 @@ NONCE = b"n" * 32
 
 
 def hello(index: int = 0, **changes: object) -> bytes:
-    return encode(msgspec.structs.replace(Hello(LINK_VERSION, CHAIN, index, NONCE), **changes))
+    own = Hello(LINK_VERSION, CHAIN, PEER_KEYS[index].id, NONCE)
+    return encode(msgspec.structs.replace(own, **changes))
 
 
 async def knock(validator: Validator, *frames: bytes) -> None:
@@ -55,17 +57,16 @@ async def knock(validator: Validator, *frames: bytes) -> None:
 @pytest.mark.parametrize(
     ("first", "reason"),
     [
-        (hello(version=2), Reason.WRONG_VERSION),
+        (hello(version=1), Reason.WRONG_VERSION),
         (hello(chain_id=b"d" * 32), Reason.WRONG_CHAIN),
         (hello(index=1), Reason.WRONG_PEER),
-        (hello(index=2), Reason.WRONG_PEER),
         (hello(index=4), Reason.WRONG_PEER),
-        (hello(index=65_535), Reason.WRONG_PEER),
+        (hello(key_id=bytes(32)), Reason.WRONG_PEER),
         (b"", Reason.BAD_HELLO),
         (b"GET / HTTP/1.1\r\n\r\n", Reason.BAD_HELLO),
         (hello() + b"\0", Reason.BAD_HELLO),
         (hello()[:-1], Reason.BAD_HELLO),
-        (b"\xcc\x01".join(hello().split(b"\x01", 1)), Reason.BAD_HELLO),
+        (b"\xcc\x02".join(hello().split(b"\x02", 1)), Reason.BAD_HELLO),
         (bytes(129), Reason.OVERSIZED_FRAME),
     ],
 )
@@ -179,7 +180,7 @@ async def test_a_stranger_gets_no_signature_before_it_has_proved_itself():
     validator = Validator(1)
     async with network(validator), stranger(validator.address) as stream:
         write_frame(stream, hello())
-        assert HELLO_CODEC.decode(await read_payload(stream)).index == 1
+        assert HELLO_CODEC.decode(await read_payload(stream)).key_id == PEER_KEYS[1].id
         write_frame(stream, encode(Proof(bytes(32))))
         with pytest.raises(Ended):
             await read_payload(stream)

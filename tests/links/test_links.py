@@ -11,21 +11,26 @@ import pytest
 import uvloop
 
 from qnet_actors.crypto import Signer, development_key, provider
-from qnet_actors.links import LinkSettings, Reason, TcpTransport
+from qnet_actors.links import LinkSettings, PeerKey, Reason, Roster, TcpTransport
+from qnet_actors.links.handshake import prove_dialler
+from qnet_actors.links.stream import Ended
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Committee, Member
 from qnet_actors.wire.limits import FRAME_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import Batches, DagBlocks
 from qnet_actors.wire.schemes import Scheme
 from tests.links.peers import (
     HOST,
+    PEER_KEYS,
     Validator,
     big,
     ended,
+    identity,
     network,
     proved,
     read_payload,
+    roster,
+    signer,
     status,
     stranger,
     write_frame,
@@ -67,6 +72,47 @@ async def test_only_the_lower_index_dials():
             if counters.dials
         }
         assert dials == {(0, 1): 1, (0, 2): 1, (1, 2): 1}
+
+
+async def knock(validator: Validator, index: int) -> None:
+    """A handshake with the key of `index`, in the eyes of whoever holds it."""
+    keys = Roster(PEER_KEYS[index], PEER_KEYS)
+    async with stranger(validator.address) as stream:
+        with identity(index, roster=keys) as own:
+            await prove_dialler(stream, own, validator.index)
+
+
+async def test_a_newcomer_is_let_in_once_it_is_known_and_dials_everybody():
+    a, b = Validator(0), Validator(1)
+    newcomer = Validator(4, roster=Roster(PEER_KEYS[4], PEER_KEYS[:4]), signer=signer(4))
+    async with network(a, b), network(newcomer, connect=False):
+        with pytest.raises(Ended):
+            await knock(a, 4)
+        assert a.links.strangers.ends == {Reason.WRONG_PEER: 1}
+        for validator in (a, b):
+            assert validator.links.set_keys([*PEER_KEYS[:4], PEER_KEYS[4]]) == (4,)
+        newcomer.links.set_peers({0: a.address, 1: b.address})
+        for validator in (a, b):
+            assert await validator.ups.get() == 4
+        assert {await newcomer.ups.get(), await newcomer.ups.get()} == {0, 1}
+        # Dialled from the other end too, a link that stands is left as it is.
+        a.links.set_peers({1: b.address, 4: newcomer.address})
+        assert a.links.send(4, status(5))
+        assert await newcomer.received(1) == [status(5)]
+        assert a.links.counters[4].dials == 0
+        assert a.links.counters[4].ups == 1
+
+
+async def test_who_is_known_no_more_is_let_go_and_not_let_in_again():
+    a, b = Validator(0), Validator(1, settings=LinkSettings(backoff_ms=1, backoff_ms_max=1))
+    async with network(a, b):
+        assert b.links.set_keys(PEER_KEYS[1:4]) == ()
+        with pytest.raises(Ended):
+            await knock(b, 0)
+        assert b.links.strangers.ends[Reason.WRONG_PEER] >= 1
+        assert b.links.up == ()
+        assert not b.links.send(0, status(1))
+        assert set(b.links.counters) == {2, 3}
 
 
 async def test_megabytes_pass_whole():
@@ -276,10 +322,9 @@ async def test_a_taken_port_has_a_stable_code():
 async def test_links_prove_themselves_with_ml_dsa_65():
     real = provider()
     keys = [development_key("validator", index, Scheme.ML_DSA_65, real) for index in range(2)]
-    members = [Member(Scheme.ML_DSA_65, key.public_key, 1, bytes(32)) for key in keys]
-    committee = Committee(members, 0, b"s" * 32)
+    peers = [PeerKey(Scheme.ML_DSA_65, key.public_key) for key in keys]
     a, b = (
-        Validator(i, committee=committee, signer=Signer(keys[i], real), provider=real)
+        Validator(i, roster=roster(i, peers), signer=Signer(keys[i], real), provider=real)
         for i in range(2)
     )
     async with network(a, b):

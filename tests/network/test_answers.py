@@ -48,14 +48,16 @@ def history(tmp_path: Path, log: MemoryLog) -> Iterator[History]:
 def answers(log: MemoryLog, history: History | None) -> Answers:
     sources = Sources(
         committee=chain_genesis().committee(),
-        consensus=NOBODY,
+        own=0,
+        status=NOBODY,
+        equivocations=tuple,
         log=log,
         ledger=LedgerQueries(log, State()),
         account=NOBODY,
         prove=NOBODY,
         pool_transactions=lambda: 0,
     )
-    return Answers(chain_genesis(), 0, sources, NOBODY, history)
+    return Answers(chain_genesis(), sources, NOBODY, history)
 
 
 async def test_questions_about_the_past_hold_up_nothing_else(log, history, monkeypatch):

@@ -36,7 +36,7 @@ def test_the_directory_of_another_is_refused(tmp_path: Path, chain: bytes, index
 
 
 def test_endpoints_are_remembered(tmp_path: Path) -> None:
-    endpoints = (Endpoint(0, "127.0.0.1", 4000), Endpoint(1, "127.0.0.1", 4001))
+    endpoints = (Endpoint(b"a" * 32, "127.0.0.1", 4000), Endpoint(b"b" * 32, "127.0.0.1", 4001))
     directory = DataDirectory(tmp_path, CHAIN, 1)
     assert directory.endpoints() == ()
     directory.save_endpoints(endpoints)
@@ -46,10 +46,10 @@ def test_endpoints_are_remembered(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("name", ["identity", "endpoints"])
+@pytest.mark.parametrize("name", ["identity", "addresses"])
 def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
     directory = DataDirectory(tmp_path, CHAIN, 1)
-    directory.save_endpoints((Endpoint(0, "127.0.0.1", 4000),))
+    directory.save_endpoints((Endpoint(b"a" * 32, "127.0.0.1", 4000),))
     directory.close()
     (tmp_path / name).write_bytes(b"\x93junk")
     with pytest.raises(QnetError, match=name) as refused:

@@ -363,8 +363,8 @@ def _messages() -> dict[str, str]:
 
 
 def _link() -> dict[str, str]:
-    dialler = encode(Hello(LINK_VERSION, CHAIN, 0, pattern("n")))
-    acceptor = encode(Hello(LINK_VERSION, CHAIN, 1, pattern("o")))
+    dialler = encode(Hello(LINK_VERSION, CHAIN, pattern("a"), pattern("n")))
+    acceptor = encode(Hello(LINK_VERSION, CHAIN, pattern("b"), pattern("o")))
     return {
         "dialler_hello": dialler.hex(),
         "acceptor_hello": acceptor.hex(),

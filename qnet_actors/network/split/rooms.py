@@ -19,11 +19,12 @@ from qnet_actors.crypto import BatchVerifier, Signer
 from qnet_actors.gateway import Result
 from qnet_actors.gateway.queries import AccountAnswer
 from qnet_actors.ledger import LedgerQueries
-from qnet_actors.links import Links
+from qnet_actors.links import PeerKey
 from qnet_actors.mempool import shard_of
 from qnet_actors.network.answers import Proof, Sources
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
+from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.node import LEDGER, VALIDATOR, AskedBatches, Node, RoomKey
 from qnet_actors.network.settings import HostSettings, check_split
 from qnet_actors.network.split.actors import (
@@ -45,7 +46,6 @@ from qnet_actors.validators import FileJournal, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import BatchRequest, Message
 
@@ -88,15 +88,13 @@ class SplitRooms:
         self._receiver: Receiver | None = None
         self._driver: Driver | None = None
         self._consensus: ValidatorCore | None = None
-        self._links: Links | None = None
+        self._peers: Neighbours | None = None
         self._begun: Final = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._pool_transactions = 0
 
-    async def open(
-        self, incarnation: int, signer: Signer, verifier: BatchVerifier
-    ) -> tuple[Committee, ValidatorCore, Callable[[int], None]]:
+    async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
         """Raises RayError where a process does not start."""
         self._incarnation = incarnation
         self._receiver = Receiver(incarnation)
@@ -114,7 +112,9 @@ class SplitRooms:
             self._forward,
         )
         self._driver, self._consensus = driver, consensus
-        return self._committee, consensus, driver.on_up
+        committee = self._committee
+        keys = tuple(PeerKey(member.scheme, member.public_key) for member in committee.members)
+        return Standing(committee, self._index, keys)
 
     async def _open_rooms(self, incarnation: int) -> tuple[Any, int]:
         """Starts the other processes; returns the ledger and the last commit that it executed."""
@@ -181,7 +181,9 @@ class SplitRooms:
         log = RemoteLog(read)
         return Sources(
             committee=self._committee,
-            consensus=consensus,
+            own=self._index,
+            status=lambda: consensus.status,
+            equivocations=consensus.evidence.equivocations,
             log=log,
             ledger=LedgerQueries(log),
             account=self._account,
@@ -189,9 +191,9 @@ class SplitRooms:
             pool_transactions=lambda: self._pool_transactions,
         )
 
-    async def begin(self, links: Links) -> None:
+    async def begin(self, peers: Neighbours) -> None:
         """Ledger, shards, consensus: each holds what comes early until it has begun itself."""
-        self._links = links
+        self._peers = peers
         ledger, incarnation = self._ledger, self._incarnation
         me = ray.get_runtime_context().current_actor
         shards = {shard_name(n): handle for n, handle in enumerate(self._shards)}
@@ -207,7 +209,7 @@ class SplitRooms:
                 self._ledger_answered if name == LEDGER_NAME else None,
             )
         if self._driver is not None:
-            self._driver.start(links)
+            self._driver.start(peers)
         self._begun.set()
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
@@ -277,15 +279,15 @@ class SplitRooms:
             ray.kill(child)
 
     def _send(self, shard: int, event: SendToPeers) -> None:
-        if self._links is None:
+        if self._peers is None:
             return
         if isinstance(event.message, BatchRequest):
             self._asked.note(shard, event.message)
         if event.peers is None:
-            self._links.broadcast(event.message)
+            self._peers.broadcast(event.message)
             return
         for peer in event.peers:
-            self._links.send(peer, event.message)
+            self._peers.send(peer, event.message)
 
     def on_message(self, peer: int, message: Message) -> Awaitable[None] | None:
         """Nothing more is read from a peer while a room cannot follow."""
@@ -294,6 +296,10 @@ class SplitRooms:
         self._driver.on_message(peer, message)
         busy = [channel for channel in self._channels.values() if channel.busy]
         return self._calm(busy) if busy else None
+
+    def on_up(self, peer: int) -> None:
+        if self._driver is not None:
+            self._driver.on_up(peer)
 
     async def _calm(self, channels: list[Channel]) -> None:
         for channel in channels:

@@ -1,0 +1,138 @@
+"""The committee changes while the network runs: whole nodes, real links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qnet_actors.crypto import KeyPair, Signer, development_key, provider
+from qnet_actors.gateway.queries import StatusAnswer, StatusQuery, ValidatorsAnswer, ValidatorsQuery
+from qnet_actors.kernels.cache import warm
+from qnet_actors.network.answers import NO_MEMBER
+from qnet_actors.network.development import ACCOUNT, STAKE, VALIDATOR, development_genesis
+from qnet_actors.network.host import ValidatorHost
+from qnet_actors.network.settings import HostSettings
+from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.genesis import Genesis, Parameters
+from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
+from qnet_actors.wire.transactions import (
+    TRANSACTION_VERSION,
+    Action,
+    Body,
+    RegisterValidator,
+    Transaction,
+    Unstake,
+    Witness,
+    intrinsic_gas,
+    transaction_id,
+)
+
+pytestmark = [pytest.mark.network, pytest.mark.timeout(120)]
+FIRST = 4
+
+
+def signed(genesis: Genesis, owner: Signer, nonce: int, action: Action) -> bytes:
+    body = Body(
+        version=TRANSACTION_VERSION,
+        chain_id=genesis.chain_id(),
+        sender=owner.key_id,
+        key_id=owner.key_id,
+        nonce=nonce,
+        valid_until=0,
+        gas_limit=intrinsic_gas(0, action),
+        gas_price=1,
+        access=(),
+        action=action,
+    )
+    signature = owner.sign(transaction_id(encode(body)), CONTEXT_TRANSACTION)
+    return encode(Transaction(body, Witness(owner.scheme, signature, owner.public_key)))
+
+
+async def until(host: ValidatorHost, holds: Callable[[], bool]) -> None:
+    """Looks after each event of `host`; the test's own timeout ends it."""
+    after = 0
+    while not holds():
+        after, _ = await host.poll(after, 1_000)
+
+
+async def committee(host: ValidatorHost) -> tuple[int, list[bytes]]:
+    """(epoch, key ids) as a validator shows it."""
+    answer = await host.query(ValidatorsQuery())
+    assert isinstance(answer, ValidatorsAnswer)
+    return answer.epoch, [validator.key_id for validator in answer.validators]
+
+
+async def submitted(host: ValidatorHost, transaction: bytes) -> None:
+    ((code, _, detail),) = await host.submit([transaction])
+    assert code == Code.SUCCESS, detail
+
+
+@pytest.fixture
+def keys() -> list[KeyPair]:
+    warm()
+    library = provider("auto")
+    return [development_key(VALIDATOR, index, provider=library) for index in range(FIRST + 1)]
+
+
+async def test_a_validator_registers_joins_votes_and_leaves(tmp_path: Path, keys: list[KeyPair]):
+    library = provider("auto")
+    owner = Signer(development_key(ACCOUNT, 0, provider=library), library)
+    parameters = Parameters(round_idle_ms=60, gc_depth=8, commit_lag=8, epoch_commits_min=20)
+    genesis = development_genesis(keys[:FIRST], [owner.key_id], parameters=parameters)
+    hosts = [
+        ValidatorHost(
+            genesis, key, HostSettings(index=index, directory=tmp_path / f"validator-{index}")
+        )
+        for index, key in enumerate(keys)
+    ]
+    first, joiner = hosts[0], hosts[FIRST]
+    epochs: dict[int, list[bytes]] = {}
+
+    async def epoch_of(host: ValidatorHost, number: int) -> None:
+        """Looks after each event of a validator that stays in the committee."""
+        after = 0
+        while (epoch := await committee(host))[0] < number:
+            after, _ = await first.poll(after, 1_000)
+        epochs[epoch[0]] = epoch[1]
+
+    try:
+        endpoints = [await host.start() for host in hosts]
+        for host in hosts[:FIRST]:
+            host.connect(endpoints[:FIRST])
+        joiner.connect(endpoints)
+        await first.wait_ready()
+        # Nobody lets in who is not registered.
+        status = await joiner.query(StatusQuery())
+        assert isinstance(status, StatusAnswer)
+        assert (status.ready, status.index, status.height) == (False, NO_MEMBER, 0)
+        with pytest.raises(QnetError, match="not of the committee"):
+            await joiner.submit([b""])
+
+        key = keys[FIRST]
+        register = RegisterValidator(key.scheme, key.public_key, STAKE)
+        await submitted(first, signed(genesis, owner, 0, register))
+        for host in hosts:
+            await epoch_of(host, 1)
+        assert epochs[1] == [member.key_id for member in keys]
+        # It takes what clients send, and votes.
+        await until(joiner, lambda: len(joiner.state_roots()) >= 3)
+        await submitted(joiner, signed(genesis, owner, 1, Unstake(STAKE)))
+        for host in hosts:
+            await epoch_of(host, 2)
+        assert epochs[2] == [member.key_id for member in keys[:FIRST]]
+        height = first.state_roots()[-1][0]
+        await until(first, lambda: first.state_roots()[-1][0] > height + 3)
+        with pytest.raises(QnetError, match="not of the committee"):
+            await joiner.poll(0, 0)
+        roots = [dict(host.state_roots()) for host in hosts]
+        for report in roots[1:]:
+            common = report.keys() & roots[0].keys()
+            assert len(common) >= 3
+            assert {report[at] for at in common} == {roots[0][at] for at in common}
+        assert [host.failure for host in hosts] == [None] * len(hosts)
+    finally:
+        for host in hosts:
+            await host.stop()
