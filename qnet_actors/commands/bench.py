@@ -100,6 +100,29 @@ def recovery(
             raise typer.Exit(FAILED)
 
 
+@app.command("turnover")
+def turnover(
+    joiners: Annotated[int, typer.Option(min=1, max=12, help="How many come and go.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each committee.")] = 10.0,
+    provider: Annotated[
+        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Let validators join a network of four under load, and leave it again.
+
+    Exit code 1 where anything acknowledged was lost, roots differ, or the committee did not change.
+    """
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-turnover-") as directory:
+        from qnet_actors.experiments.turnover import TurnoverOptions, run_turnover
+
+        options = TurnoverOptions(joiners=joiners, seconds=seconds, provider=provider)
+        result = run_turnover(options, Path(directory), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        if not result.good:
+            raise typer.Exit(FAILED)
+
+
 @app.command("lagging")
 def lagging(
     seconds: Annotated[float, typer.Option(min=8, help="Before, and while slowed.")] = 20.0,

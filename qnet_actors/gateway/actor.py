@@ -26,11 +26,16 @@ _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 8.0
 
 
-async def locate(index: int, handle: Any) -> Door:
-    """Where the validator behind an actor handle takes calls of gateways, now that it lives.
+async def locate(index: int, name: str) -> Door:
+    """Where the validator in the actor of that name takes calls of gateways, once it lives.
 
     Raises `QnetError(NODE_UNREACHABLE)`.
     """
+    handle: Any
+    try:
+        handle = await asyncio.to_thread(ray.get_actor, name)
+    except ValueError:
+        raise QnetError(Code.NODE_UNREACHABLE, f"validator {index} does not run yet") from None
     try:
         door: Door = await handle.door.remote()
     except RayError as error:
@@ -54,7 +59,7 @@ class Gateway:
         port: int | None = None,
         settings: Settings | None = None,
     ) -> None:
-        """`validators`: names of their actors in this namespace, by index.
+        """`validators`: names of their actors in this namespace, by index; some may come later.
 
         `host` and `port` come before those of `settings`.
 
@@ -67,8 +72,7 @@ class Gateway:
             port=chosen.port if port is None else port,
         )
         self._clients = {
-            index: CallClient(partial(locate, index, ray.get_actor(name)))
-            for index, name in validators.items()
+            index: CallClient(partial(locate, index, name)) for index, name in validators.items()
         }
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -23,6 +23,7 @@ from qnet_actors.gateway.queries import (
     StatusQuery,
 )
 from qnet_actors.network.actor import ValidatorHostActor
+from qnet_actors.network.directory import Endpoint
 from qnet_actors.network.placement import Placement, alive_nodes, pinned, place
 from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape, check_split
 from qnet_actors.wire.codec import encode
@@ -76,6 +77,8 @@ class Network:
         self._progress = progress
         self._hosts: list[Any] = []
         self._gateways: list[Any] = []
+        self._endpoints: list[Endpoint] = []
+        self._placed: Placement | None = None
         self.gateway_urls: list[str] = []
 
     def __enter__(self) -> Network:
@@ -110,22 +113,43 @@ class Network:
             configure_logging=False,
         )
         count = self.settings.validators
-        placement = self._placement()
+        placement = self._placed = self._placement()
         shape = "packed" if placement is None else "split"
         self._progress(f"starting {count} validators, {shape}")
         genesis = encode(self.genesis)
-        endpoints = []
+        endpoints = self._endpoints
         for index in range(count):
             self._hosts.append(self._start_host(index, genesis, placement))
             if placement is not None:
                 # Its rooms are processes enough to start at a time.
                 endpoints += self._get([self._hosts[-1].start.remote()])
         if placement is None:
-            endpoints = self._get([host.start.remote() for host in self._hosts])
+            endpoints += self._get([host.start.remote() for host in self._hosts])
         self._get([host.connect.remote(endpoints) for host in self._hosts])
         self._progress("connecting validators, opening the gateway")
         self.gateway_urls = [self._start_gateway(n) for n in range(self.settings.gateways)]
         self._get([host.wait_ready.remote() for host in self._hosts])
+
+    def add_validator(self) -> int:
+        """Starts one more, which follows the network once its key is registered; its index.
+
+        The others need not be told where it listens: it finds them.
+
+        Raises `QnetError(CONFIGURATION_INVALID)` where no more were provided for.
+        """
+        index, settings = len(self._hosts), self.settings
+        if index >= settings.validators + settings.joiners:
+            raise QnetError(
+                Code.CONFIGURATION_INVALID,
+                f"{index} validators run, and no more joiners were provided for",
+            )
+        if self._placed is not None:
+            raise QnetError(Code.CONFIGURATION_INVALID, "split validators know no epochs")
+        host = self._start_host(index, encode(self.genesis), None)
+        self._hosts.append(host)
+        self._endpoints += self._get([host.start.remote()])
+        self._get([host.connect.remote(list(self._endpoints))])
+        return index
 
     def _placement(self) -> Placement | None:
         """Where each validator goes if they are split; None: they are packed."""
@@ -172,7 +196,10 @@ class Network:
         gateway = options.remote(
             # Names, not handles: a handle among the arguments would not outlive this process's
             # object store, and a gateway could not be started again without it.
-            {index: validator_name(index) for index in range(self.settings.validators)},
+            {
+                index: validator_name(index)
+                for index in range(self.settings.validators + self.settings.joiners)
+            },
             self.settings.gateway_host,
             gateway_port(self.settings, number),
         )

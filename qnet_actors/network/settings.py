@@ -57,6 +57,9 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: Path
     validators: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
+    joiners: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    """So many more may be added while it runs; its gateways take them in once they are of the
+    committee."""
     provider: Literal["auto", "openssl", "liboqs"] = "auto"
     history_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of how many blocks validator 0 keeps a history for its gateways; 0: none."""

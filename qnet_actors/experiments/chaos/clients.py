@@ -49,6 +49,8 @@ class Record:
     """Id -> the furthest of batched, executed, final."""
     refusals: dict[str, int] = field(default_factory=dict)
     """Answers other than an acknowledgement, by code; each was tried again."""
+    slowest_seconds: float = 0.0
+    """The longest time from a first offer to the acknowledgement."""
     slow: list[str] = field(default_factory=list)
     """What was answered, and when, to those that waited long for an acknowledgement."""
 
@@ -148,6 +150,7 @@ class Clients:
                     turn += 1
                     await asyncio.sleep(RETRY_SECONDS)
                 took = time.monotonic() - begun
+                self.record.slowest_seconds = max(self.record.slowest_seconds, took)
                 if took > SLOW_SECONDS:
                     told = ", ".join(f"{at - begun:.1f} s {code}" for at, code in progress.answers)
                     self.record.slow.append(f"client {number}: {target} in {took:.1f} s ({told})")
