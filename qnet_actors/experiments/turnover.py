@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from qnet_actors.client import AsyncClient
-from qnet_actors.crypto import KeyPair, Signer, provider
+from qnet_actors.crypto import Signer, provider
 from qnet_actors.experiments.bench import ProviderName, Say
 from qnet_actors.experiments.chaos.clients import Clients
 from qnet_actors.experiments.chaos.ledgers import Ledgers
@@ -30,7 +30,7 @@ from qnet_actors.network.settings import NetworkSettings
 from qnet_actors.wire.blocks import BlockHeader
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Parameters
-from qnet_actors.wire.transactions import RegisterValidator, Unstake
+from qnet_actors.wire.transactions import Unstake, register_validator
 
 CHANGE_TIMEOUT_SECONDS: Final = 120.0
 ANSWER_TIMEOUT_SECONDS: Final = 60.0
@@ -105,7 +105,8 @@ def run_turnover(options: TurnoverOptions, directory: Path, say: Say) -> Turnove
     signers = [Signer(key, library) for key in accounts]
     with Network(genesis, settings, say) as network:
         clients = Clients(network.gateway_urls, genesis.chain_id(), signers[:CLIENTS], options.rate)
-        joiners = list(zip(signers[CLIENTS:], keys[options.validators :], strict=True))
+        validators = [Signer(key, library) for key in keys[options.validators :]]
+        joiners = list(zip(signers[CLIENTS:], validators, strict=True))
         return asyncio.run(_Turnover(network, clients, joiners, options, say).run())
 
 
@@ -114,7 +115,7 @@ class _Turnover:
         self,
         network: Network,
         clients: Clients,
-        joiners: Sequence[tuple[Signer, KeyPair]],
+        joiners: Sequence[tuple[Signer, Signer]],
         options: TurnoverOptions,
         say: Say,
     ) -> None:
@@ -135,10 +136,11 @@ class _Turnover:
             index = await asyncio.to_thread(self._network.add_validator)
             self._say(f"validator {index} runs, and is not registered")
         everybody = range(count + len(self._joiners))
+        chain_id = self._network.genesis.chain_id()
         begun = time.monotonic()
         async with AsyncClient(self._network.gateway_urls[0]) as client:
             for owner, key in self._joiners:
-                action = RegisterValidator(key.scheme, key.public_key, STAKE)
+                action = register_validator(key, chain_id, owner.key_id, STAKE)
                 await client.send(owner, action, wait="executed", timeout_ms=30_000)
             self._say(f"{len(self._joiners)} are registered, {time.monotonic() - begun:.1f} s")
             await self._committee(everybody, len(everybody))

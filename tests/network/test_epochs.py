@@ -22,11 +22,11 @@ from qnet_actors.wire.transactions import (
     TRANSACTION_VERSION,
     Action,
     Body,
-    RegisterValidator,
     Transaction,
     Unstake,
     Witness,
     intrinsic_gas,
+    register_validator,
     transaction_id,
 )
 
@@ -111,8 +111,8 @@ async def test_a_validator_registers_joins_votes_and_leaves(tmp_path: Path, keys
         with pytest.raises(QnetError, match="not of the committee"):
             await joiner.submit([b""])
 
-        key = keys[FIRST]
-        register = RegisterValidator(key.scheme, key.public_key, STAKE)
+        key = Signer(keys[FIRST], library)
+        register = register_validator(key, genesis.chain_id(), owner.key_id, STAKE)
         await submitted(first, signed(genesis, owner, 0, register))
         for host in hosts:
             await epoch_of(host, 1)
