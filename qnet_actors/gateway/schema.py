@@ -267,7 +267,7 @@ class CheckpointView(View, frozen=True):
 
 class SignedSlotView(View, frozen=True):
     digest: str
-    """Of the block: what is signed, under the context `qnet/dag/v1`."""
+    """Of the block: what is signed, under the context `qnet/dag/v1` and the chain id."""
     timestamp_ms: int
     slot: bytes
     """The canonical bytes of the slot, whose hash is the digest."""

@@ -41,11 +41,11 @@ from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import EPOCH_SEED, REGISTRY, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import U64_MAX, VALIDATORS_MAX
 from qnet_actors.wire.schemes import (
-    CONTEXT_DAG_BLOCK,
     CONTEXT_REGISTRATION,
     SCHEME_SIZES,
     Scheme,
     Verifier,
+    dag_context,
     key_id,
 )
 from qnet_actors.wire.transactions import (
@@ -382,7 +382,7 @@ class Registry:
 
     def _is_proof(self, report: ReportEquivocation) -> bool:
         rows = report.equivocation.rows()
-        return self._are_signed(report, rows, CONTEXT_DAG_BLOCK)
+        return self._are_signed(report, rows, dag_context(self.genesis.chain_id()))
 
     def _is_proved(self, owner: bytes, action: RegisterValidator) -> bool:
         chain_id = self.genesis.chain_id()

@@ -38,7 +38,7 @@ from qnet_actors.wire.messages import (
     PublicKey,
     SnapshotPart,
 )
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, dag_context
 
 BLOCKS_REMEMBERED_MAX: Final = 256
 
@@ -85,6 +85,7 @@ class Adversary:
         index: int,
         validators: int,
         signer: SimSigner,
+        chain_id: bytes,
         links: Links,
         rng: Random,
         attacks: Counter[str],
@@ -93,6 +94,7 @@ class Adversary:
         self.index: Final = index
         self._others = [peer for peer in range(validators) if peer != index]
         self._signer = signer
+        self._context = dag_context(chain_id)
         self._links = links
         self._rng = rng
         self._attacks = attacks
@@ -239,7 +241,7 @@ class Adversary:
         return self._sign(msgspec.structs.replace(block.header, ancestors=ancestors))
 
     def _sign(self, header: DagHeader) -> bytes:
-        signature = self._signer.sign(header_digest(header), CONTEXT_DAG_BLOCK)
+        signature = self._signer.sign(header_digest(header), self._context)
         return DagBlock(header, signature).encoded
 
     def _batches(self, message: Batches, peers: tuple[int, ...] | None) -> None:

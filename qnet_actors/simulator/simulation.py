@@ -209,7 +209,13 @@ class Simulation:
         self.adversaries: Final[list[Adversary]] = []
         for liar in liars:
             adversary = Adversary(
-                liar, config.validators, members[liar], self.links, self.rng, self.attacks
+                liar,
+                config.validators,
+                members[liar],
+                self.genesis.chain_id(),
+                self.links,
+                self.rng,
+                self.attacks,
             )
             self.hosts[liar].outgoing = adversary.outgoing
             self.adversaries.append(adversary)

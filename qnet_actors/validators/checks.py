@@ -21,7 +21,7 @@ from qnet_actors.wire.dag import (
 )
 from qnet_actors.wire.evidence import Equivocation, check_equivocation
 from qnet_actors.wire.limits import SHARDS_MAX
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Scheme, Verifier
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, Scheme, Verifier, dag_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,10 @@ class Checked:
 class BlockRules:
     """The rules of one epoch; immutable, safe to use from any thread."""
 
-    def __init__(self, committee: Committee, verifier: Verifier) -> None:
+    def __init__(self, committee: Committee, verifier: Verifier, chain_id: bytes) -> None:
         self._committee: Final = committee
         self._verifier: Final = verifier
+        self._context: Final = dag_context(chain_id)
         self._genesis: Final = genesis_refs(committee.seed, len(committee))
 
     def check(self, received: Sequence[Received], scope: Scope) -> list[Checked]:
@@ -143,7 +144,7 @@ class BlockRules:
     def verify(self, blocks: Iterable[DagBlock]) -> list[bool]:
         """Which blocks carry a good signature of their author."""
         rows = [(block.ref.author, block.digest, block.signature) for block in blocks]
-        return self._verify(rows, CONTEXT_DAG_BLOCK)
+        return self._verify(rows, self._context)
 
     def proven(self, equivocations: Sequence[Equivocation]) -> list[Equivocation]:
         """Those of them that prove something against a member of this epoch's committee."""
@@ -160,7 +161,7 @@ class BlockRules:
                 continue
             formed.append(item)
         rows = [(item.author, *row) for item in formed for row in item.rows()]
-        good = self._verify(rows, CONTEXT_DAG_BLOCK)
+        good = self._verify(rows, self._context)
         return [item for at, item in enumerate(formed) if good[2 * at] and good[2 * at + 1]]
 
     def _votes(

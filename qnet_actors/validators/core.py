@@ -59,7 +59,7 @@ from qnet_actors.wire.dag import CheckpointVote, Commit, DagBlock, DagHeader
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import DAG_BLOCK_BATCHES_MAX, MESSAGE_DAG_BLOCKS_MAX
 from qnet_actors.wire.messages import DagBlocks, DagRequest, Evidence, PeerStatus
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Signer, Verifier
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, Signer, Verifier, dag_context
 
 ROUNDS_AHEAD_MAX: Final = 256
 STATUS_MS: Final = 1_000
@@ -96,7 +96,7 @@ class ValidatorCore:
         self._committee: Final = committee
         self._own: Final = own
         self._signer: Final = signer
-        self._rules: Final = BlockRules(committee, verifier)
+        self._rules: Final = BlockRules(committee, verifier, genesis.chain_id())
         self._dag: Final = Dag(committee)
         self._ordering: Final = Ordering(genesis, committee, self._dag, recovered)
         self._linearizer: Final = self._ordering.linearizer
@@ -439,7 +439,8 @@ class ValidatorCore:
         header = self._proposer.header(round_, batches, votes, self._now_ms)
         digest = DagBlock(header, b"").digest
         self._signing = True
-        sign = partial(self._signer.sign, digest, CONTEXT_DAG_BLOCK)
+        context = dag_context(self._genesis.chain_id())
+        sign = partial(self._signer.sign, digest, context)
         out.append(Run(sign, partial(self._signed, header)))
 
     def _signed(self, header: DagHeader, signature: bytes, now_ms: int) -> Sequence[Effect]:

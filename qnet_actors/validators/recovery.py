@@ -106,7 +106,7 @@ def recover(
             round_min = max(round_min, entry.round_min)
         elif isinstance(entry, EvidenceEntry):
             evidence.append(entry.equivocation)
-    rules = BlockRules(committee, verifier)
+    rules = BlockRules(committee, verifier, genesis.chain_id())
     blocks = _checked(encoded, rules)
     if len(rules.proven(evidence)) != len(evidence):
         raise QnetError(Code.DATA_CORRUPT, "a journalled proof of an equivocation does not hold")

@@ -54,7 +54,7 @@ class Slot(Struct, frozen=True):
     """hash(ancestors, batches, votes)."""
 
     def digest(self) -> bytes:
-        """The digest of the block, which is signed with the context "qnet/dag/v1"."""
+        """The digest of the block, which is signed with `schemes.dag_context`."""
         return hash32(DAG_BLOCK, encode(self))
 
 
@@ -114,7 +114,7 @@ def header_slot(header: DagHeader) -> Slot:
 
 
 def header_digest(header: DagHeader) -> bytes:
-    """What the author signs, with the context "qnet/dag/v1"."""
+    """What the author signs, with `schemes.dag_context`."""
     return header_slot(header).digest()
 
 

@@ -17,7 +17,8 @@ class SignedSlot(Struct, frozen=True):
 class Equivocation(Struct, frozen=True):
     """Two slots with different contents and good signatures of one author; the lower digest first.
 
-    Its author proves it against itself: nothing but the author's public key is needed to check it.
+    Its author proves it against itself: nothing but the author's public key and the chain id, which
+    the signatures bind, is needed to check it.
     """
 
     first: SignedSlot
@@ -36,7 +37,7 @@ class Equivocation(Struct, frozen=True):
         return self.first.slot.author
 
     def rows(self) -> list[tuple[bytes, bytes]]:
-        """(message, signature) of both, to be verified under the context of DAG blocks."""
+        """(message, signature) of both, to be verified under `schemes.dag_context`."""
         return [(signed.slot.digest(), signed.signature) for signed in (self.first, self.second)]
 
 

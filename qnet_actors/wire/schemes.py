@@ -48,6 +48,12 @@ CONTEXT_LINK: Final = b"qnet/link/v1"
 CONTEXT_REGISTRATION: Final = b"qnet/registration/v1"
 
 
+def dag_context(chain_id: bytes) -> bytes:
+    """The context of DAG blocks: it names the chain, so that what a key signed on another chain
+    with the same slots convicts nobody on this one."""
+    return CONTEXT_DAG_BLOCK + chain_id
+
+
 def key_id(scheme: int, public_key: bytes) -> bytes:
     """The 32-byte content address of a public key: hash(scheme byte, public key)."""
     return hash32(KEY, bytes((scheme,)), public_key)

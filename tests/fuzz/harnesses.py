@@ -45,7 +45,7 @@ WALLET = Wallet(7)
 GENESIS = make_genesis()
 COMMITTEE = GENESIS.committee()
 IDENTITY = Identity(CHAIN_ID, COMMITTEE.digest)
-RULES = BlockRules(COMMITTEE, VERIFIER)
+RULES = BlockRules(COMMITTEE, VERIFIER, GENESIS.chain_id())
 SCHEMES = frozenset({int(Scheme.KEYED_HASH)})
 STORED = frozenset({Code.DATA_CORRUPT, Code.DATA_VERSION})
 

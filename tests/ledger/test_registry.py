@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -38,7 +39,7 @@ from qnet_actors.wire.evidence import Equivocation, equivocation_of
 from qnet_actors.wire.genesis import Genesis, Parameters
 from qnet_actors.wire.hashing import EPOCH_SEED, hash32
 from qnet_actors.wire.limits import VALIDATORS_MAX
-from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, Scheme, key_id
+from qnet_actors.wire.schemes import Scheme, dag_context, key_id
 from qnet_actors.wire.transactions import (
     Action,
     RegisterValidator,
@@ -76,18 +77,21 @@ def network() -> Genesis:
 GENESIS = network()
 
 
-def proof(number: int, round_: int = 5, epoch: int = 0) -> Equivocation:
+def proof(
+    number: int, round_: int = 5, epoch: int = 0, chain_id: bytes | None = None
+) -> Equivocation:
     """An equivocation signed with a validator key."""
     signer = Signer(validator_key(number), PROVIDER)
 
     def block(timestamp_ms: int) -> DagBlock:
         header = DagHeader(1, epoch, round_, 0, timestamp_ms, (), (), ())
-        return DagBlock(header, signer.sign(header_digest(header), CONTEXT_DAG_BLOCK))
+        context = dag_context(chain_id or GENESIS.chain_id())
+        return DagBlock(header, signer.sign(header_digest(header), context))
 
     return equivocation_of(block(1), block(2))
 
 
-def report(number: int, **where: int) -> ReportEquivocation:
+def report(number: int, **where: Any) -> ReportEquivocation:
     key = validator_key(number)
     return ReportEquivocation(key.scheme, key.public_key, proof(number, **where))
 
@@ -310,7 +314,7 @@ def test_an_equivocator_is_punished_once_for_an_epoch_and_leaves():
                     Scheme.KEYED_HASH,
                     validator_key(7).public_key,
                 ),
-                CONTEXT_DAG_BLOCK,
+                dag_context(GENESIS.chain_id()),
             ),
         ),
     ],
@@ -332,6 +336,16 @@ def test_a_forged_proof_convicts_nobody():
     key = validator_key(3)
     forged = ReportEquivocation(key.scheme, key.public_key, proof(2))
     assert chain.block((0, forged)) == [Code.EVIDENCE_REFUSED]
+
+
+def test_what_a_key_signed_on_another_chain_convicts_nobody():
+    chain = Chain()
+    key = validator_key(3)
+    renamed = msgspec.structs.replace(GENESIS, name="another")
+    for chain_id in (renamed.chain_id(), bytes(32)):
+        foreign = ReportEquivocation(key.scheme, key.public_key, proof(3, chain_id=chain_id))
+        assert chain.block((0, foreign)) == [Code.EVIDENCE_REFUSED]
+    assert chain.block((0, report(3))) == [Code.SUCCESS]
 
 
 def test_the_last_validators_cannot_leave_nobody():

@@ -27,11 +27,12 @@ from qnet_actors.wire.messages import (
     Message,
     PeerStatus,
 )
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Scheme
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, Scheme, dag_context
 from qnet_actors.wire.transactions import Body, Transaction, Transfer, Witness
 
 PROVIDER = simulator_provider()
 KEY = development_key("validator", 0, Scheme.KEYED_HASH, PROVIDER)
+CHAIN_ID = b"c" * 32
 ZERO = bytes(32)
 STATUS = PeerStatus(0, 10, 10, 10, 10, 10)
 
@@ -53,6 +54,7 @@ def liar(*active: Attack, favoured: tuple[int, ...] = (1,)) -> tuple[Adversary, 
         0,
         4,
         Signer(KEY, PROVIDER),
+        CHAIN_ID,
         sent,  # type: ignore[arg-type]
         Random(3),
         Counter(),
@@ -66,14 +68,14 @@ def own_block(round_: int = 5) -> bytes:
     votes = (CheckpointVote(3, ZERO, b"s"),)
     header = DagHeader(1, 0, round_, 0, 77, ancestors, (), votes)
     return DagBlock(
-        header, Signer(KEY, PROVIDER).sign(header_digest(header), CONTEXT_DAG_BLOCK)
+        header, Signer(KEY, PROVIDER).sign(header_digest(header), dag_context(CHAIN_ID))
     ).encoded
 
 
 def is_signed(data: bytes) -> bool:
     block = decode_dag_block(data)
     return PROVIDER.verify(
-        Scheme.KEYED_HASH, KEY.public_key, block.digest, block.signature, CONTEXT_DAG_BLOCK
+        Scheme.KEYED_HASH, KEY.public_key, block.digest, block.signature, dag_context(CHAIN_ID)
     )
 
 

@@ -37,5 +37,6 @@ def test_every_honest_validator_holds_proofs_against_an_equivocator(seed: int, m
         proofs = simulation.consensus[index].evidence.equivocations()
         assert [proof.author for proof in proofs] == [liar, liar]
         committee = simulation.genesis.committee()
-        rules = BlockRules(committee, BatchVerifier(simulator_provider()))
+        chain_id = simulation.genesis.chain_id()
+        rules = BlockRules(committee, BatchVerifier(simulator_provider()), chain_id)
         assert rules.proven(proofs) == list(proofs)

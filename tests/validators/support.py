@@ -22,7 +22,7 @@ from qnet_actors.wire.dag import (
 )
 from qnet_actors.wire.genesis import GENESIS_VERSION, Genesis, Parameters
 from qnet_actors.wire.hashing import BATCH, hash32
-from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, Scheme
+from qnet_actors.wire.schemes import Scheme, dag_context
 
 START_MS: Final = 1_700_000_000_000
 PROVIDER: Final = simulator_provider()
@@ -72,9 +72,11 @@ def batch_ref(number: int, shard: int = 0) -> BatchRef:
     return BatchRef(shard, number, hash32(BATCH, bytes([shard]), number.to_bytes(8, "big")))
 
 
-def sign(header: DagHeader) -> DagBlock:
+def sign(header: DagHeader, chain_id: bytes | None = None) -> DagBlock:
+    """Without a chain id for the network of `make_genesis()`."""
     digest = DagBlock(header, b"").digest
-    return DagBlock(header, signer(header.author).sign(digest, CONTEXT_DAG_BLOCK))
+    context = dag_context(make_genesis().chain_id() if chain_id is None else chain_id)
+    return DagBlock(header, signer(header.author).sign(digest, context))
 
 
 def make_block(
@@ -87,6 +89,7 @@ def make_block(
     votes: Sequence[CheckpointVote] = (),
     epoch: int = 0,
     version: int = DAG_VERSION,
+    chain_id: bytes | None = None,
 ) -> DagBlock:
     """A signed block; its own previous block is moved to the front of the ancestors."""
     first = [ref for ref in ancestors if ref.author == author]
@@ -101,7 +104,8 @@ def make_block(
             ancestors=(*first, *rest),
             batches=tuple(batches),
             votes=tuple(votes),
-        )
+        ),
+        chain_id,
     )
 
 

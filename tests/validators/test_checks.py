@@ -13,7 +13,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee, Member
 from qnet_actors.wire.dag import BlockRef, CheckpointVote, DagBlock, genesis_refs
 from qnet_actors.wire.hashing import CHECKPOINT, hash32
-from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, CONTEXT_DAG_BLOCK, Scheme
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, Scheme, dag_context
 from tests.validators.support import (
     VERIFIER,
     batch_ref,
@@ -26,7 +26,9 @@ from tests.validators.support import (
 
 GENESIS = make_genesis()
 COMMITTEE = GENESIS.committee()
-RULES = BlockRules(COMMITTEE, VERIFIER)
+CHAIN_ID = GENESIS.chain_id()
+CONTEXT = dag_context(CHAIN_ID)
+RULES = BlockRules(COMMITTEE, VERIFIER, CHAIN_ID)
 ZERO = genesis_blocks(GENESIS)
 ONES = [make_block(1, author, ZERO) for author in range(4)]
 REFS = [block.ref for block in ONES]
@@ -103,7 +105,7 @@ def test_an_older_own_block_and_a_quorum_below_are_enough() -> None:
 
 def test_the_quorum_is_of_stake() -> None:
     genesis = make_genesis((5, 4, 2, 1))
-    rules = BlockRules(genesis.committee(), VERIFIER)
+    rules = BlockRules(genesis.committee(), VERIFIER, genesis.chain_id())
     zero = genesis_blocks(genesis)
     for ancestors, good in ((zero[:2], True), (zero[1:], False)):
         block = make_block(1, ancestors[0].author, ancestors)
@@ -117,9 +119,10 @@ def test_the_quorum_is_of_stake() -> None:
 def test_a_signature_of_another_or_over_another_block_is_refused() -> None:
     good = make_block(2, 1, REFS)
     for signature in (
-        signer(2).sign(good.digest, CONTEXT_DAG_BLOCK),
+        signer(2).sign(good.digest, CONTEXT),
         signer(1).sign(good.digest, CONTEXT_CHECKPOINT),
-        signer(1).sign(ONES[1].digest, CONTEXT_DAG_BLOCK),
+        signer(1).sign(ONES[1].digest, CONTEXT),
+        signer(1).sign(good.digest, dag_context(bytes(32))),
         good.signature[:-1],
         b"",
     ):
@@ -200,13 +203,13 @@ def test_members_of_different_schemes_are_each_verified_by_their_own() -> None:
     members = [Member(pair.scheme, pair.public_key, 1, bytes(32)) for pair in pairs]
     committee = Committee(members, 0, bytes(32))
     with BatchVerifier(provider) as verifier:
-        rules = BlockRules(committee, verifier)
+        rules = BlockRules(committee, verifier, CHAIN_ID)
         zero = genesis_refs(committee.seed, 2)
         received = []
         for author, pair in enumerate(pairs):
             header = make_block(1, author, zero).header
             digest = DagBlock(header, b"").digest
-            signature = Signer(pair, provider).sign(digest, CONTEXT_DAG_BLOCK)
+            signature = Signer(pair, provider).sign(digest, CONTEXT)
             received.append(Received(0, DagBlock(header, signature).encoded))
         assert [v.code for v in rules.check(received, SCOPE)] == [Code.SUCCESS] * 2
         swapped = DagBlock(header, bytes(2420)).encoded

@@ -135,7 +135,8 @@ def started(genesis: Genesis = GENESIS, **arguments: Any) -> Bench:
 def others(round_: int, below: Sequence[DagBlock], genesis: Genesis = GENESIS) -> list[DagBlock]:
     """Blocks of the three other validators; below none stand the genesis blocks."""
     ancestors = [block.ref for block in below] or list(genesis_blocks(genesis))
-    return [make_block(round_, author, ancestors) for author in (1, 2, 3)]
+    chain_id = genesis.chain_id()
+    return [make_block(round_, author, ancestors, chain_id=chain_id) for author in (1, 2, 3)]
 
 
 def run_rounds(bench: Bench, count: int) -> list[list[DagBlock]]:

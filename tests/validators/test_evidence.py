@@ -25,7 +25,7 @@ from tests.validators.test_core import Bench, make_core
 
 GENESIS = make_genesis()
 COMMITTEE = GENESIS.committee()
-RULES = BlockRules(COMMITTEE, VERIFIER)
+RULES = BlockRules(COMMITTEE, VERIFIER, GENESIS.chain_id())
 ZERO = genesis_blocks(GENESIS)
 
 

@@ -265,7 +265,7 @@ def test_an_equivocator_splits_nobody_and_leaves_evidence() -> None:
     honest = made.validators[:3]
     assert not [validator.halted for validator in honest if validator.halted]
     assert any(validator.core.status.equivocations for validator in honest)
-    rules = BlockRules(made.genesis.committee(), VERIFIER)
+    rules = BlockRules(made.genesis.committee(), VERIFIER, made.genesis.chain_id())
     for validator in honest:
         kept = validator.core.evidence.equivocations()
         assert len(kept) == EVIDENCE_PER_AUTHOR_MAX
