@@ -2,9 +2,13 @@
 
 A tree is a set of columns that its owner grows.  A node is a row of `NODE_WORDS`, so that a step
 down touches one line of the processor's cache: a left and a right child, or, where the left is
-`LEAF`, the number of a leaf in the place of the right one; then the next node on the list of what
-is to be hashed at its depth, and whether it is on that list.  Node 0 stands for the empty subtree
+`LEAF`, the number of a leaf in the place of the right one; then the next node on a list, and
+whether it is on that of what is to be hashed at its depth.  Node 0 stands for the empty subtree
 and has a hash of zeros.
+
+A node taken out keeps its row, for the trees before.  Once its owner gives it back it is on the
+list of free inner nodes or of free leaves, and is used before a new one is made; a leaf keeps its
+place among the keys.
 """
 
 from __future__ import annotations
@@ -26,14 +30,19 @@ _FOLLOWING: Final = 2
 _MARK: Final = 3
 LEAF: Final = -1
 DEPTH_MAX: Final = 256
-NODES_PER_INSERT_MAX: Final = DEPTH_MAX + 2
+NODES_PER_KEY_MAX: Final = DEPTH_MAX + 2
+"""What one key may need, or take out."""
 # Places in `counters`.
 ROOT: Final = 0
 NODES: Final = 1
 LEAVES: Final = 2
 DIRTY_LEAVES: Final = 3
 MARKED: Final = 4
-COUNTERS: Final = 5
+FREE_INNER: Final = 5
+FREE_LEAF: Final = 6
+LINKS: Final = 7
+TAKEN: Final = 8
+COUNTERS: Final = 9
 
 _ROWS = "Array(uint8, 2, 'C', readonly=True)"
 _KEY = "Array(uint32, 1, 'C', readonly=True)"
@@ -52,12 +61,64 @@ def _same(a: Array, row: Any, b: Array, other: Any) -> Any:
     return difference == 0
 
 
+@kernel("boolean(Array(uint64, 2, 'C', readonly=True), int64)")
+def _is_zero(a: Array, row: Any) -> Any:
+    return (a[row, 0] | a[row, 1] | a[row, 2] | a[row, 3]) == 0
+
+
 @kernel("void(int32[:, ::1], int64[::1], int64, int64, int64)")
 def _attach(nodes: Array, counters: Array, parent: Any, side: Any, node: Any) -> None:
     if parent == 0:
         counters[ROOT] = node
     else:
         nodes[parent, side] = node
+
+
+@kernel("void(int32[:, ::1], int32[:, ::1], int64[::1], int64)")
+def _keep_links(nodes: Array, links: Array, counters: Array, node: Any) -> None:
+    """Writes down the children of a node that is about to get another one."""
+    if node != 0:
+        row = counters[LINKS]
+        links[row, 0] = node
+        links[row, 1] = nodes[node, LEFT]
+        links[row, 2] = nodes[node, RIGHT]
+        counters[LINKS] += 1
+
+
+@kernel("int64(int32[:, ::1], int64[::1])")
+def _new_inner(nodes: Array, counters: Array) -> Any:
+    inner = counters[FREE_INNER]
+    if inner != 0:
+        counters[FREE_INNER] = nodes[inner, _FOLLOWING]
+    else:
+        inner = counters[NODES]
+        counters[NODES] += 1
+    nodes[inner] = 0
+    return inner
+
+
+@kernel("int64(int32[:, ::1], int64[::1])")
+def _new_leaf(nodes: Array, counters: Array) -> Any:
+    leaf = counters[FREE_LEAF]
+    if leaf != 0:
+        counters[FREE_LEAF] = nodes[leaf, _FOLLOWING]
+        return leaf
+    leaf = counters[NODES]
+    counters[NODES] += 1
+    nodes[leaf, LEFT] = LEAF
+    nodes[leaf, RIGHT] = counters[LEAVES]
+    counters[LEAVES] += 1
+    return leaf
+
+
+@kernel("void(int32[:, ::1], Array(int32, 1, 'C', readonly=True), int64[::1])")
+def give_back(nodes: Array, taken: Array, counters: Array) -> None:
+    """Puts nodes that no tree holds any more on the lists of free ones."""
+    for i in range(len(taken)):
+        node = np.int64(taken[i])
+        kind = FREE_LEAF if nodes[node, LEFT] == LEAF else FREE_INNER
+        nodes[node, _FOLLOWING] = counters[kind]
+        counters[kind] = node
 
 
 @kernel("void(int32[:, ::1], int32[::1], int64[::1], int64, int64)")
@@ -71,10 +132,59 @@ def _mark(nodes: Array, heads: Array, counters: Array, node: Any, depth: Any) ->
 
 
 @kernel(
-    f"int64({_ROWS}, {_ROWS}, int64, int64, int32[:, ::1], int32[::1], uint8[:, ::1], "
-    "uint8[:, ::1], int32[::1], uint8[:, ::1], int64[::1])"
+    f"void({_ROWS}, int64, int64, int32[:, ::1], int32[::1], uint8[:, ::1], "
+    "int32[:, ::1], int32[::1], int64[::1])"
 )
-def insert(
+def _remove(
+    keys: Array,
+    row: Any,
+    base: Any,
+    nodes: Array,
+    heads: Array,
+    leaf_keys: Array,
+    links: Array,
+    taken: Array,
+    counters: Array,
+) -> None:
+    """Takes a key out, if it is there, and lets a leaf that is left alone rise."""
+    path = np.empty(DEPTH_MAX + 1, np.int64)
+    depth = base
+    node = counters[ROOT]
+    while node != 0 and nodes[node, LEFT] != LEAF:
+        path[depth] = node
+        node = np.int64(nodes[node, _bit(keys, row, depth)])
+        depth += 1
+    if node == 0:
+        return
+    if not _same(leaf_keys.view(np.uint64), nodes[node, RIGHT], keys.view(np.uint64), row):
+        return
+    taken[counters[TAKEN]] = node
+    counters[TAKEN] += 1
+    standing = np.int64(0)
+    while depth > base:
+        inner = path[depth - 1]
+        away = np.int64(nodes[inner, 1 - _bit(keys, row, depth - 1)])
+        if away != 0 and (standing != 0 or nodes[away, LEFT] != LEAF):
+            break
+        # Of two subtrees one is empty and the other at most a leaf: that takes the place of both.
+        standing += away
+        taken[counters[TAKEN]] = inner
+        counters[TAKEN] += 1
+        depth -= 1
+    parent, side = np.int64(0), np.int64(0)
+    if depth > base:
+        parent, side = path[depth - 1], _bit(keys, row, depth - 1)
+    _keep_links(nodes, links, counters, parent)
+    _attach(nodes, counters, parent, side, standing)
+    for above in range(base, depth):
+        _mark(nodes, heads, counters, path[above], above)
+
+
+@kernel(
+    f"int64({_ROWS}, {_ROWS}, int64, int64, int32[:, ::1], int32[::1], uint8[:, ::1], "
+    "uint8[:, ::1], int32[::1], uint8[:, ::1], int32[:, ::1], int32[::1], int64[::1])"
+)
+def change(
     keys: Array,
     values: Array,
     start: Any,
@@ -85,24 +195,31 @@ def insert(
     leaf_values: Array,
     dirty: Array,
     overwritten: Array,
+    links: Array,
+    taken: Array,
     counters: Array,
 ) -> Any:
-    """Sets keys from row `start` on, marking what must be hashed again.
+    """Sets keys from row `start` on, or takes them out where the value is zeros; marks what must
+    be hashed again.
 
     Returns the row at which space ran out, with nothing of it done, or the number of rows.  `base`
     is the depth of the root; `dirty` takes the nodes of the leaves that were set, `overwritten` the
-    values that they had.
+    values that they had, `links` (node, left, right) of the nodes that got another child, `taken`
+    the nodes that were taken out.  All but the last have room for every key.
     """
     key_words, value_words = keys.view(np.uint64), values.view(np.uint64)
     held_keys, held_values = leaf_keys.view(np.uint64), leaf_values.view(np.uint64)
     overwritten_words = overwritten.view(np.uint64)
     for row in range(start, len(keys)):
         if (
-            counters[NODES] + NODES_PER_INSERT_MAX > len(nodes)
+            counters[NODES] + NODES_PER_KEY_MAX > len(nodes)
             or counters[LEAVES] + 1 > len(leaf_keys)
-            or counters[DIRTY_LEAVES] + 1 > len(dirty)
+            or counters[TAKEN] + NODES_PER_KEY_MAX > len(taken)
         ):
             return row
+        if _is_zero(value_words, row):
+            _remove(keys, row, base, nodes, heads, leaf_keys, links, taken, counters)
+            continue
         depth = base
         parent, side = np.int64(0), np.int64(0)
         node = counters[ROOT]
@@ -115,18 +232,13 @@ def insert(
             slot = np.int64(nodes[node, RIGHT])
             leaf = node
         else:
-            slot = counters[LEAVES]
-            counters[LEAVES] += 1
-            leaf = counters[NODES]
-            counters[NODES] += 1
-            nodes[leaf, LEFT] = LEAF
-            nodes[leaf, RIGHT] = slot
+            leaf = _new_leaf(nodes, counters)
+            slot = np.int64(nodes[leaf, RIGHT])
             leaf_keys[slot] = keys[row]
+            _keep_links(nodes, links, counters, parent)
             while node != 0:
                 # Another leaf stands here: inner nodes go down to where the two part.
-                inner = counters[NODES]
-                counters[NODES] += 1
-                nodes[inner] = 0
+                inner = _new_inner(nodes, counters)
                 _mark(nodes, heads, counters, inner, depth)
                 _attach(nodes, counters, parent, side, inner)
                 own, other = _bit(keys, row, depth), _bit(leaf_keys, nodes[node, RIGHT], depth)
@@ -194,7 +306,8 @@ def rehash(
     """Hashes the leaves that were set and every marked node, deepest first, a tile at a time.
 
     Of the nodes below `limit` it writes the numbers to `changed` and the hashes that they had to
-    `before`, in no order, and returns how many they are.
+    `before`, in no order, and returns how many they are.  Nodes taken out are hashed too where they
+    were marked before, to no effect.
     """
     blocks = np.zeros((LANES, BLOCK_BYTES), np.uint8)
     lengths = np.full(LANES, BLOCK_BYTES, np.uint32)

@@ -20,57 +20,70 @@ _LEAVES_LEAST: Final = 512
 class _Before:
     """What an update overwrote.
 
-    Nodes are never used again for another purpose: an inner node stays one, a leaf keeps its key,
-    and a node is newer the higher its number.  So the tree before an update is made of the nodes
-    below `nodes`, with these hashes and values where they differ from those of now.
+    A node is used again only once no tree that is kept has it, so an inner node stays one and a
+    leaf keeps its key for as long as anybody looks.  The tree before an update is made of its root,
+    with these children, hashes and values where they differ from those of now.
     """
 
-    __slots__ = ("hashes", "nodes", "root", "values")
+    __slots__ = ("hashes", "links", "root", "taken", "values")
 
-    def __init__(self, root: int, nodes: int, hashes: _Column, values: _Column) -> None:
+    def __init__(
+        self,
+        root: int,
+        hashes: _Column,
+        values: _Column,
+        links: _Column,
+        taken: npt.NDArray[np.int32],
+    ) -> None:
         self.root = root
-        self.nodes = nodes
         self.hashes = hashes
         """Of the nodes that were hashed anew."""
         self.values = values
         """Of the leaves that were set, by their nodes."""
+        self.links = links
+        """Left and right of the nodes that got another child."""
+        self.taken = taken
+        """The nodes that were taken out."""
 
 
 class _Column:
-    """Digests by node; sorted when one is asked for, since most never are."""
+    """Rows by node, the first where there are several; sorted when one is asked for, since most
+    never are."""
 
-    __slots__ = ("_digests", "_nodes", "_sorted")
+    __slots__ = ("_nodes", "_rows", "_sorted")
 
-    def __init__(self, nodes: npt.NDArray[Any], digests: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, nodes: npt.NDArray[Any], rows: npt.NDArray[Any]) -> None:
         self._nodes = nodes
-        self._digests = digests
+        self._rows = rows
         self._sorted = False
 
-    def get(self, node: int) -> bytes | None:
+    def get(self, node: int) -> npt.NDArray[Any] | None:
         if not self._sorted:
-            order = np.argsort(self._nodes)
-            self._nodes, self._digests = self._nodes[order], self._digests[order]
+            order = np.argsort(self._nodes, kind="stable")
+            self._nodes, self._rows = self._nodes[order], self._rows[order]
             self._sorted = True
         place = int(np.searchsorted(self._nodes, node))
         if place < len(self._nodes) and self._nodes[place] == node:
-            return bytes(self._digests[place])
+            row: npt.NDArray[Any] = self._rows[place]
+            return row
         return None
 
 
 class FastTree:
     """A compact sparse Merkle tree over keys that share their first `depth` bits.
 
-    Keys are only ever added or changed.  About 1.4 nodes a key, 130 bytes a node and key.  The
-    trees before the last `kept` updates can still be proved from; each costs the hashes that the
-    update after it overwrote.
+    About 1.4 inner nodes a key; 48 bytes a node, 64 a key more.  The trees before the last `kept`
+    updates can still be proved from; each costs what the update after it overwrote, and the nodes
+    that it took out, which are free for use again after that.
     """
 
     def __init__(self, depth: int = 0, kept: int = 0) -> None:
         self.version = 0
         """How many updates there were."""
-        self._before: deque[_Before] = deque(maxlen=kept)
+        self._kept: Final = kept
+        self._before: deque[_Before] = deque()
         self._depth: Final = depth
-        nodes = 2 * _LEAVES_LEAST + kernels.NODES_PER_INSERT_MAX
+        nodes = 2 * _LEAVES_LEAST + kernels.NODES_PER_KEY_MAX
         self._nodes = np.zeros((nodes, kernels.NODE_WORDS), dtype=np.int32)
         self._hashes = np.zeros((nodes, 32), dtype=np.uint8)
         self._leaf_keys = np.zeros((_LEAVES_LEAST, 32), dtype=np.uint8)
@@ -80,19 +93,30 @@ class FastTree:
         # Node 0 is the empty subtree.
         self._counters[kernels.NODES] = 1
 
+    @property
+    def nodes(self) -> int:
+        """How many were ever made: those in the tree, and those that wait to be used again."""
+        return int(self._counters[kernels.NODES]) - 1
+
     def update(self, keys: npt.NDArray[np.uint8], values: npt.NDArray[np.uint8]) -> None:
-        """Sets key hashes to value hashes, both uint8[n, 32]; each key may stand once."""
+        """Sets key hashes to value hashes, both uint8[n, 32]; each key may stand once.
+
+        A value of zeros takes the key out.
+        """
         if not len(keys):
             return
-        root, nodes = int(self._counters[kernels.ROOT]), int(self._counters[kernels.NODES])
+        counters = self._counters
+        root, nodes = int(counters[kernels.ROOT]), int(counters[kernels.NODES])
         # Neighbours in the tree are looked up one after the other while they are cached.
         order = np.argsort(np.ascontiguousarray(keys[:, :8]).view(">u8").ravel())
         keys, values = keys[order], values[order]
         dirty = np.empty(len(keys), dtype=np.int32)
         overwritten = np.empty((len(keys), 32), dtype=np.uint8)
+        links = np.empty((len(keys), 3), dtype=np.int32)
+        taken = np.empty(kernels.NODES_PER_KEY_MAX, dtype=np.int32)
         done = 0
         while True:
-            done = kernels.insert(
+            done = kernels.change(
                 keys,
                 values,
                 done,
@@ -103,13 +127,18 @@ class FastTree:
                 self._leaf_values,
                 dirty,
                 overwritten,
-                self._counters,
+                links,
+                taken,
+                counters,
             )
             if done == len(keys):
                 break
+            if counters[kernels.TAKEN] + kernels.NODES_PER_KEY_MAX > len(taken):
+                taken = _doubled(taken)
             self._grow()
-        limit = nodes if self._before.maxlen else 0
-        most = int(self._counters[kernels.MARKED]) + len(dirty) if limit else 0
+        leaves = int(counters[kernels.DIRTY_LEAVES])
+        limit = nodes if self._kept else 0
+        most = int(counters[kernels.MARKED]) + leaves if limit else 0
         changed = np.empty(most, dtype=np.int64)
         before = np.empty((most, 32), dtype=np.uint8)
         count = kernels.rehash(
@@ -120,7 +149,7 @@ class FastTree:
             self._leaf_keys,
             self._leaf_values,
             dirty,
-            self._counters,
+            counters,
             context_key(STATE_LEAF),
             context_key(STATE_NODE),
             MATERIAL,
@@ -128,8 +157,21 @@ class FastTree:
             changed,
             before,
         )
-        hashes = _Column(changed[:count].copy(), before[:count].copy())
-        self._before.append(_Before(root, nodes, hashes, _Column(dirty, overwritten)))
+        links = links[: counters[kernels.LINKS]].copy()
+        taken = taken[: counters[kernels.TAKEN]].copy()
+        counters[kernels.LINKS] = counters[kernels.TAKEN] = 0
+        self._before.append(
+            _Before(
+                root,
+                _Column(changed[:count].copy(), before[:count].copy()),
+                _Column(dirty[:leaves], overwritten[:leaves]),
+                _Column(links[:, 0], links[:, 1:]),
+                taken,
+            )
+        )
+        if len(self._before) > self._kept:
+            # No tree that is kept has what this update took out.
+            kernels.give_back(self._nodes, self._before.popleft().taken, counters)
         self.version += 1
 
     def root(self, version: int | None = None) -> Subtree:
@@ -151,12 +193,11 @@ class FastTree:
         Raises LookupError for a version that is not kept.
         """
         undo = self._undo(version)
-        nodes = undo[0].nodes if undo else int(self._counters[kernels.NODES])
         node = undo[0].root if undo else int(self._counters[kernels.ROOT])
         siblings: list[bytes] = []
         depth = self._depth
         while node and not self._is_leaf(node):
-            children = [self._standing(child, nodes) for child in self._children(node)]
+            children = self._children(node, undo)
             side = bit(key, depth)
             siblings.append(self._hash(children[1 - side], undo))
             node, depth = children[side], depth + 1
@@ -175,38 +216,28 @@ class FastTree:
             raise LookupError(f"version {version} of the tree is not kept")
         return list(self._before)[len(self._before) - back :]
 
-    def _standing(self, node: int, nodes: int) -> int:
-        """What stood in the place of `node` when there were `nodes`; 0: nothing.
-
-        A newer node stands where there was at most one leaf, which went down below it.
-        """
-        waiting = [node]
-        while waiting:
-            node = waiting.pop()
-            if node < nodes:
-                if node:
-                    return node
-            elif not self._is_leaf(node):
-                waiting += self._children(node)
-        return 0
-
     def _is_leaf(self, node: int) -> bool:
         return bool(self._nodes[node, kernels.LEFT] == kernels.LEAF)
 
-    def _children(self, node: int) -> list[int]:
-        children: list[int] = self._nodes[node, : kernels.RIGHT + 1].tolist()
-        return children
+    def _children(self, node: int, undo: list[_Before]) -> list[int]:
+        children = self._nodes[node, : kernels.RIGHT + 1]
+        for before in undo:
+            if (row := before.links.get(node)) is not None:
+                children = row
+                break
+        pair: list[int] = children.tolist()
+        return pair
 
     def _hash(self, node: int, undo: list[_Before]) -> bytes:
         for before in undo:
             if (digest := before.hashes.get(node)) is not None:
-                return digest
+                return bytes(digest)
         return bytes(self._hashes[node])
 
     def _value(self, leaf: int, undo: list[_Before]) -> bytes:
         for before in undo:
             if (digest := before.values.get(leaf)) is not None:
-                return digest
+                return bytes(digest)
         return bytes(self._leaf_values[self._nodes[leaf, kernels.RIGHT]])
 
     def _grow(self) -> None:
@@ -215,7 +246,7 @@ class FastTree:
         if counters[kernels.LEAVES] + 1 > len(self._leaf_keys):
             self._leaf_keys = _doubled(self._leaf_keys)
             self._leaf_values = _doubled(self._leaf_values)
-        if counters[kernels.NODES] + kernels.NODES_PER_INSERT_MAX > len(self._nodes):
+        if counters[kernels.NODES] + kernels.NODES_PER_KEY_MAX > len(self._nodes):
             self._nodes = _doubled(self._nodes)
             self._hashes = _doubled(self._hashes)
 

@@ -68,7 +68,7 @@ def combine(left: Subtree, right: Subtree) -> Subtree:
 class StateTree:
     """A compact sparse Merkle tree over keys that share their first `depth` bits.
 
-    Keys are only ever added or changed: an account with a nonce is never deleted.
+    No action of the ledger takes an account out; the tree can.
     """
 
     def __init__(self, depth: int = 0) -> None:
@@ -76,7 +76,10 @@ class StateTree:
         self._root: Node = None
 
     def update(self, items: Sequence[tuple[bytes, bytes]]) -> None:
-        """Sets (key hash, value hash) pairs, of which each key may stand once, in any order."""
+        """Sets (key hash, value hash) pairs, of which each key may stand once, in any order.
+
+        A value of zeros, which is no hash of anything, takes the key out.
+        """
         self._root = _update(self._root, self.depth, sorted(items))
 
     def root(self) -> Subtree:
@@ -105,8 +108,13 @@ def _subtree(node: Node) -> Subtree:
 
 def _update(node: Node, depth: int, items: list[tuple[bytes, bytes]]) -> Node:
     """The subtree after `items`, sorted; the keys of one call share `depth` bits."""
-    if len(items) < 2:
-        return _insert(node, depth, *items[0]) if items else node
+    if not items:
+        return node
+    if len(items) == 1:
+        key, value = items[0]
+        if value == ZERO_DIGEST:
+            return _remove(node, depth, key)
+        return _insert(node, depth, key, value)
     if not isinstance(node, Inner):
         held = [] if node is None or any(key == node.key for key, _ in items) else [node]
         below = Inner(None, None)
@@ -116,6 +124,14 @@ def _update(node: Node, depth: int, items: list[tuple[bytes, bytes]]) -> Node:
     middle = _middle(items, depth)
     node.left = _update(node.left, depth + 1, items[:middle])
     node.right = _update(node.right, depth + 1, items[middle:])
+    return _settled(node)
+
+
+def _settled(node: Inner) -> Node:
+    """What stands in the place of a node whose sides have changed: a lone leaf rises."""
+    for side, away in ((node.left, node.right), (node.right, node.left)):
+        if side is None and not isinstance(away, Inner):
+            return away
     node.rehash()
     return node
 
@@ -162,6 +178,17 @@ def _insert(node: Node, depth: int, key: bytes, value: bytes) -> Node:
         )
         below = inner
     return below
+
+
+def _remove(node: Node, depth: int, key: bytes) -> Node:
+    """The subtree without one key."""
+    if not isinstance(node, Inner):
+        return None if node is not None and node.key == key else node
+    if bit(key, depth):
+        node.right = _remove(node.right, depth + 1, key)
+    else:
+        node.left = _remove(node.left, depth + 1, key)
+    return _settled(node)
 
 
 def _split(one: Leaf, other: Leaf, depth: int) -> Inner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qnet_actors.light import bit, leaf_hash, node_hash
+from qnet_actors.light import bit, leaf_hash, node_hash, verify_key
 from qnet_actors.state.tree import Kind, StateTree, Subtree, combine
 from qnet_actors.wire.hashing import ZERO_DIGEST
 
@@ -28,18 +28,47 @@ prefixed = st.builds(
     st.binary(max_size=31),
 )
 keys = st.one_of(st.binary(min_size=32, max_size=32), prefixed)
-values = st.binary(min_size=32, max_size=32)
-batches = st.lists(st.dictionaries(keys, values, max_size=12), max_size=6)
+values = st.binary(min_size=32, max_size=32).filter(any)
 
 
-@settings(max_examples=150, deadline=None)
+def batches_over(pool: list[bytes]) -> st.SearchStrategy[list[dict[bytes, bytes]]]:
+    """Updates of few keys, so that many of them change or take out what is there."""
+    batch = st.dictionaries(
+        st.sampled_from(pool), st.one_of(values, st.just(ZERO_DIGEST)), max_size=12
+    )
+    return st.lists(batch, max_size=8)
+
+
+batches = st.lists(keys, min_size=1, max_size=16, unique=True).flatmap(batches_over)
+
+
+def put(held: dict[bytes, bytes], batch: dict[bytes, bytes]) -> None:
+    """What a dictionary holds after a batch."""
+    held.update(batch)
+    for key in [key for key, value in held.items() if value == ZERO_DIGEST]:
+        del held[key]
+
+
+@settings(max_examples=200, deadline=None)
 @given(batches)
 def test_batched_updates_equal_the_definition(batches):
     tree, held = StateTree(), {}
     for batch in batches:
         tree.update(list(batch.items()))
-        held.update(batch)
+        put(held, batch)
         assert tree.root() == by_definition(sorted(held.items()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches)
+def test_a_proof_shows_what_is_there_and_what_was_taken_out(batches):
+    tree, held = StateTree(), {}
+    for batch in batches:
+        tree.update(list(batch.items()))
+        put(held, batch)
+    root = tree.root().hash
+    for key in {key for batch in batches for key in batch}:
+        assert verify_key(root, key, held.get(key), tree.prove(key))
 
 
 @settings(max_examples=60, deadline=None)
