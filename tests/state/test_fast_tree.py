@@ -21,7 +21,8 @@ def columns(rows: list[bytes]) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 @given(batches)
 def test_roots_and_proofs_equal_the_specification(batches):
-    slow, fast, held = StateTree(), FastTree(), {}
+    slow, fast = StateTree(), FastTree()
+    held: dict[bytes, bytes] = {}
     asked = [key for batch in batches for key in batch] + [bytes(32), b"\xff" * 32]
     for batch in batches:
         slow.update(list(batch.items()))

@@ -52,7 +52,8 @@ def put(held: dict[bytes, bytes], batch: dict[bytes, bytes]) -> None:
 @settings(max_examples=200, deadline=None)
 @given(batches)
 def test_batched_updates_equal_the_definition(batches):
-    tree, held = StateTree(), {}
+    tree = StateTree()
+    held: dict[bytes, bytes] = {}
     for batch in batches:
         tree.update(list(batch.items()))
         put(held, batch)
@@ -62,7 +63,8 @@ def test_batched_updates_equal_the_definition(batches):
 @settings(max_examples=60, deadline=None)
 @given(batches)
 def test_a_proof_shows_what_is_there_and_what_was_taken_out(batches):
-    tree, held = StateTree(), {}
+    tree = StateTree()
+    held: dict[bytes, bytes] = {}
     for batch in batches:
         tree.update(list(batch.items()))
         put(held, batch)
