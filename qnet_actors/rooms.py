@@ -288,6 +288,7 @@ class JoinProgress:
     """Ledger -> gateway: how much of a snapshot is here."""
 
     height: int
+    """0: none is fetched any more, and blocks are taken instead."""
     parts: int
     parts_total: int
 

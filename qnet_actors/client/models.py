@@ -9,6 +9,17 @@ from typing import Any
 import msgspec
 
 
+class Sync(msgspec.Struct, frozen=True):
+    """How a validator comes to stand where the others do."""
+
+    phase: str
+    """"snapshot": it fetches one of the state; "blocks": it takes them from peers; "following"."""
+    height: int = 0
+    """Of the snapshot that is fetched; 0: none is."""
+    parts: int = 0
+    parts_total: int = 0
+
+
 class Status(msgspec.Struct, frozen=True):
     """Where the network stands, as the validator sees it that is furthest ahead."""
 
@@ -27,6 +38,7 @@ class Status(msgspec.Struct, frozen=True):
     final_height: int
     pool_transactions: int
     gas_price_min: int
+    sync: Sync = Sync("following")
 
 
 class Validator(msgspec.Struct, frozen=True):

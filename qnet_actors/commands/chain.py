@@ -15,6 +15,7 @@ from qnet_actors.wire.codes import Code, QnetError
 
 if TYPE_CHECKING:
     from qnet_actors.client import Client, Transaction
+    from qnet_actors.client.models import Sync
 
 Stage = Literal["received", "batched", "executed", "final"]
 TimeoutOption = Annotated[
@@ -31,9 +32,15 @@ def status(url: UrlOption = None, as_json: JsonOption = False) -> None:
             yield "network", answer.name + (" (development)" if answer.development else "")
             yield from fields(answer, "chain_id", "height", "final_height", "epoch", "round")
             yield from fields(answer, "commit_index", "pool_transactions", "gas_price_min")
-            yield "ready", "yes" if answer.ready else "no: it is catching up"
+            yield "ready", "yes" if answer.ready else f"no: {_behind(answer.sync)}"
 
         emit(answer, as_json, lines)
+
+
+def _behind(sync: Sync) -> str:
+    if sync.phase != "snapshot":
+        return "it is catching up"
+    return f"{sync.parts} of {sync.parts_total} parts of the snapshot at {sync.height} are here"
 
 
 def balance(

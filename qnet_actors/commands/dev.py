@@ -44,6 +44,12 @@ def dev(
         int, typer.Option(min=1, max=64, help="Its state partitions, a power of two.")
     ] = 1,
     executors: Annotated[int, typer.Option(min=1, max=64, help="Its executors.")] = 1,
+    snapshot_every_bytes: Annotated[
+        int, typer.Option(min=1, help="After so many bytes of blocks a snapshot is made.")
+    ] = 128 * 1024 * 1024,
+    join_ahead_blocks: Annotated[
+        int, typer.Option(min=1, help="So far behind, a validator joins from a snapshot.")
+    ] = 2_048,
     once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,10 +61,14 @@ def dev(
     _stop_on_signals()
     with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-dev-") as temporary:
         from qnet_actors.experiments.local import LocalNetwork, Shape
+        from qnet_actors.network.settings import KeepSettings
 
         shape = Shape(profile, shards, partitions, executors)
+        keep = KeepSettings(
+            snapshot_every_bytes=snapshot_every_bytes, join_ahead_blocks=join_ahead_blocks
+        )
         directory = Path(temporary) if data is None else data
-        with LocalNetwork(directory, validators, port, provider, say, shape) as local:
+        with LocalNetwork(directory, validators, port, provider, say, shape, keep) as local:
             # Ray has put handlers of its own in the meantime.
             _stop_on_signals()
             _introduce(local)

@@ -251,7 +251,7 @@ async def _live_on(
         pipe.send_bytes(encode(told))
 
     def on_event(event: Any) -> None:
-        if isinstance(event, JoinProgress):
+        if isinstance(event, JoinProgress) and event.height:
             seconds = time.perf_counter() - started
             tell(_Told("progress", event.parts, event.parts_total, seconds))
         elif isinstance(event, Joined):

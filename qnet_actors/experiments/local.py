@@ -22,7 +22,7 @@ from qnet_actors.network.development import (
     development_keys,
 )
 from qnet_actors.network.launch import Network, agreed_root
-from qnet_actors.network.settings import NetworkSettings, Profile
+from qnet_actors.network.settings import KeepSettings, NetworkSettings, Profile
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codes import QnetError
 
@@ -87,6 +87,7 @@ class LocalNetwork:
         provider_name: Literal["auto", "openssl", "liboqs"],
         say: Say,
         shape: Shape | None = None,
+        keep: KeepSettings | None = None,
     ) -> None:
         self._say = say
         self._validators = validators
@@ -112,6 +113,7 @@ class LocalNetwork:
             partitions=shape.partitions,
             executors=shape.executors,
             history_blocks=HISTORY_BLOCKS,
+            keep=keep or KeepSettings(),
         )
         self.network: Final = Network(genesis, settings, say)
 

@@ -5,7 +5,7 @@ Every query is answered by the answer of the same name, or by a `Fault` in its p
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -151,6 +151,19 @@ Query = (
 )
 
 
+class SyncInfo(Struct, frozen=True):
+    """How a validator comes to stand where the others do."""
+
+    phase: Literal["snapshot", "blocks", "following"]
+    """It fetches a snapshot of the state, takes blocks from peers, or follows consensus."""
+    height: Unsigned = 0
+    """Of the snapshot that is fetched; 0: none is."""
+    parts: Unsigned = 0
+    """How many of its parts are here, checked and durable,"""
+    parts_total: Unsigned = 0
+    """and how many there are."""
+
+
 class StatusAnswer(Struct, frozen=True, tag=1):
     chain_id: Digest
     name: str
@@ -174,6 +187,7 @@ class StatusAnswer(Struct, frozen=True, tag=1):
     pool_transactions: Unsigned
     gas_price_min: Unsigned
     """The lowest gas price that the pool takes now: 1 unless it is full."""
+    sync: SyncInfo = SyncInfo("following")
 
 
 class ValidatorInfo(Struct, frozen=True):

@@ -6,11 +6,22 @@ bech32m.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
 class View(msgspec.Struct, frozen=True, omit_defaults=True):
     """An object of the API; a field that is absent has nothing to say."""
+
+
+class SyncView(View, frozen=True):
+    phase: Literal["snapshot", "blocks", "following"]
+    """It fetches a snapshot of the state, takes blocks from peers, or follows consensus."""
+    height: str
+    """Of the snapshot that is fetched; "0": none is."""
+    parts: int
+    parts_total: int
 
 
 class StatusView(View, frozen=True):
@@ -29,6 +40,7 @@ class StatusView(View, frozen=True):
     final_height: str
     pool_transactions: str
     gas_price_min: str
+    sync: SyncView
 
 
 class ValidatorView(View, frozen=True):

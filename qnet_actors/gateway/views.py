@@ -36,6 +36,7 @@ from qnet_actors.gateway.schema import (
     ReceiptView,
     SignedSlotView,
     StatusView,
+    SyncView,
     TransactionView,
     ValidatorsView,
     ValidatorView,
@@ -131,6 +132,9 @@ def status_view(answer: StatusAnswer) -> StatusView:
         final_height=str(answer.final_height),
         pool_transactions=str(answer.pool_transactions),
         gas_price_min=str(answer.gas_price_min),
+        sync=SyncView(
+            answer.sync.phase, str(answer.sync.height), answer.sync.parts, answer.sync.parts_total
+        ),
     )
 
 

@@ -74,6 +74,7 @@ from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest, SnapshotPart,
 from qnet_actors.wire.schemes import Verifier
 
 _CHECKPOINTS_KEPT: Final = 128
+_NOT_JOINING: Final = ToRoom(Room.GATEWAY, JoinProgress(0, 0, 0))
 S = TypeVar("S", bound=LedgerState)
 
 
@@ -494,13 +495,13 @@ class LedgerCore:
         if manifest is not None and manifest.height <= self._tip.height:
             # Consensus has come along by itself.
             self._join = None
-            return (Persist((JoinWrite(None),)),)
+            return (Persist((JoinWrite(None),)), _NOT_JOINING)
         join.expire(now_ms)
         if join.failed:
             # The peers have gone on to other snapshots, were slow, or some of them lied.
             run = self._catch_up
             self._join = join.again(run.peers) if run is not None else None
-            return self._go_on_joining(now_ms)
+            return self._go_on_joining(now_ms) if self._join is not None else (_NOT_JOINING,)
         if manifest is not None and join.complete:
             if self._executing:
                 return ()

@@ -40,6 +40,7 @@ from qnet_actors.gateway.queries import (
     Query,
     StatusAnswer,
     StatusQuery,
+    SyncInfo,
     TransactionAnswer,
     TransactionProofAnswer,
     TransactionProofQuery,
@@ -55,6 +56,7 @@ from qnet_actors.ledger import BlockQueries, History, LedgerQueries
 from qnet_actors.light import Account, AccountProof, ProvedAccount
 from qnet_actors.network.compose import Validator
 from qnet_actors.network.settings import HostSettings
+from qnet_actors.rooms import JoinProgress
 from qnet_actors.validators import ValidatorCore, ValidatorStatus
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -185,11 +187,16 @@ class Answers:
         """Notes transactions that the pool took."""
         self._tracker.received(ids, _now_ms())
 
-    async def answer(self, request: Query, *, ready: bool) -> Answer:
-        """The answer of the same name; raises `QnetError`: NOT_FOUND, or BUSY."""
+    async def answer(
+        self, request: Query, *, ready: bool, joining: JoinProgress | None = None
+    ) -> Answer:
+        """The answer of the same name; raises `QnetError`: NOT_FOUND, or BUSY.
+
+        `joining`: how much is here of the snapshot that is being fetched.
+        """
         match request:
             case StatusQuery():
-                return self._status(ready)
+                return self._status(ready, joining)
             case ValidatorsQuery():
                 return self._validators()
             case AccountQuery(address=address, height=None):
@@ -219,15 +226,18 @@ class Answers:
             case VerifierQuery():
                 return self._verifier()
 
-    def _status(self, ready: bool) -> StatusAnswer:
+    def _status(self, ready: bool, joining: JoinProgress | None) -> StatusAnswer:
         consensus, latest, own = self._sources.status(), self._latest, self._sources.own
+        sync = SyncInfo("blocks" if consensus.catching_up else "following")
+        if joining is not None:
+            sync = SyncInfo("snapshot", joining.height, joining.parts, joining.parts_total)
         return StatusAnswer(
             chain_id=self._chain_id,
             name=self._genesis.name,
             development=self._genesis.development,
             index=NO_MEMBER if own is None else own,
             version=__version__,
-            ready=ready and not consensus.catching_up,
+            ready=ready and sync.phase == "following",
             epoch=self._sources.committee.epoch,
             round=consensus.round,
             commit_index=consensus.commit_index,
@@ -237,6 +247,7 @@ class Answers:
             final_height=self._tracker.final_height,
             pool_transactions=self._sources.pool_transactions(),
             gas_price_min=1,
+            sync=sync,
         )
 
     def _validators(self) -> ValidatorsAnswer:

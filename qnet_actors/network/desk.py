@@ -81,7 +81,7 @@ class Desk:
         """See `gateway.backend.Backend`."""
         if self.answers is None:
             raise QnetError(Code.NOT_READY)
-        return await self.answers.answer(request, ready=self.stopped is None)
+        return await self.answers.answer(request, ready=self.stopped is None, joining=self.joining)
 
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
         """See `gateway.backend.Backend`."""
@@ -119,6 +119,8 @@ class Desk:
                 )
                 self.joining = None
                 self.on_event(BlockExecuted(record, block_hash, (), ()))
+            case JoinProgress(height=0):
+                self.joining = None
             case JoinProgress():
                 self.joining = event
                 logger.info(

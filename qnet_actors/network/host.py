@@ -171,7 +171,7 @@ class ValidatorHost:
             raise QnetError(Code.NOT_READY, "it is not of the committee")
         if not self._has_quorum(neighbours):
             raise QnetError(Code.NOT_READY, "links to a quorum do not stand")
-        if sources.status().catching_up:
+        if sources.status().catching_up or self._desk.joining is not None:
             raise QnetError(Code.NOT_READY, "it is catching up")
         return await self._rooms.submit(transactions)
 

@@ -170,6 +170,7 @@ class Network:
             provider=self.settings.provider,
             # One of them is enough: a gateway asks on until one knows.
             history_blocks=0 if index else self.settings.history_blocks,
+            keep=self.settings.keep,
         )
         options: dict[str, Any] = {}
         if placement is not None:

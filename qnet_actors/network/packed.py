@@ -95,7 +95,7 @@ class PackedRooms:
             self._settings.index,
             *self._crypto,
             stores,
-            snapshots=self._settings.snapshots,
+            snapshots=self._settings.keep.snapshots,
             carried=carried,
         )
 

@@ -20,6 +20,20 @@ Partitions = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Executors = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
+class KeepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a validator keeps, and when it takes over what others keep."""
+
+    snapshot_every_bytes: Annotated[int, msgspec.Meta(ge=1)] = 128 * 1024 * 1024
+    """After so many bytes of blocks a snapshot of the state is made."""
+    join_ahead_blocks: Annotated[int, msgspec.Meta(ge=1)] = 2_048
+    """So far behind, it takes over a snapshot of its peers in the place of blocks."""
+
+    @property
+    def snapshots(self) -> SnapshotSettings:
+        """What the ledger is told of them."""
+        return SnapshotSettings(self.snapshot_every_bytes, self.join_ahead_blocks)
+
+
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How one validator is run."""
 
@@ -31,10 +45,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     link_host: str = LOOPBACK
     link_port: int = 0
     """0: the port it had last, or any free one."""
-    snapshot_every_bytes: Annotated[int, msgspec.Meta(ge=1)] = 128 * 1024 * 1024
-    """After so many bytes of blocks a snapshot of the state is made."""
-    join_ahead_blocks: Annotated[int, msgspec.Meta(ge=1)] = 2_048
-    """So far behind, it takes over a snapshot of its peers in the place of blocks."""
+    keep: KeepSettings = KeepSettings()
     split: bool = False
     """Each room in a process of its own; what follows is for that alone."""
     shards: Shards = 1
@@ -45,11 +56,6 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """With one, the ledger executes itself."""
     executor_rows_min: Annotated[int, msgspec.Meta(ge=1)] = 512
     """A block of fewer transactions is executed by the ledger: a call costs more than they do."""
-
-    @property
-    def snapshots(self) -> SnapshotSettings:
-        """What the ledger is told of them."""
-        return SnapshotSettings(self.snapshot_every_bytes, self.join_ahead_blocks)
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +69,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     provider: Literal["auto", "openssl", "liboqs"] = "auto"
     history_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of how many blocks validator 0 keeps a history for its gateways; 0: none."""
+    keep: KeepSettings = KeepSettings()
+    """Of every validator."""
     gateways: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     gateway_host: str = LOOPBACK
     gateway_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080

@@ -547,6 +547,7 @@ def test_a_join_is_given_up_where_consensus_comes_along_by_itself(make_log):
     assert rig.tip.height == newest().checkpoint.height
     assert rig.log.joining() is None
     assert rig.log.snapshot_heights() == []
+    assert [e for e in rig.to_gateway if isinstance(e, JoinProgress)][-1].height == 0
 
 
 def test_what_is_fetched_is_not_written_while_it_is_read(tmp_path, monkeypatch):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,11 +19,17 @@ from qnet_actors.gateway.queries import (
     BlocksAnswer,
     BlocksQuery,
     EventsQuery,
+    StatusAnswer,
+    StatusQuery,
+    SyncInfo,
 )
 from qnet_actors.ledger import History, LedgerQueries, MemoryLog
 from qnet_actors.ledger.history import QUESTIONS_MAX
 from qnet_actors.network.answers import Answers, Sources
+from qnet_actors.network.desk import Desk
+from qnet_actors.rooms import JoinProgress
 from qnet_actors.state import State
+from qnet_actors.validators import ValidatorStatus
 from qnet_actors.wire.codes import Code, QnetError
 from tests.ledger.chain import blocks, chain_genesis
 from tests.ledger.world import address
@@ -45,11 +52,11 @@ def history(tmp_path: Path, log: MemoryLog) -> Iterator[History]:
     made.close()
 
 
-def answers(log: MemoryLog, history: History | None) -> Answers:
+def answers(log: MemoryLog, history: History | None, status: Callable[[], ValidatorStatus] = NOBODY) -> Answers:
     sources = Sources(
         committee=chain_genesis().committee(),
         own=0,
-        status=NOBODY,
+        status=status,
         equivocations=tuple,
         log=log,
         ledger=LedgerQueries(log, State()),
@@ -107,3 +114,28 @@ async def test_where_no_history_is_kept(log):
     with pytest.raises(QnetError) as refused:
         await answers(log, None).answer(AccountQuery(address(1), 3), ready=True)
     assert refused.value.code is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("catching_up", "joining", "sync"),
+    [
+        (False, None, SyncInfo("following")),
+        (True, None, SyncInfo("blocks")),
+        (False, JoinProgress(70, 3, 9), SyncInfo("snapshot", 70, 3, 9)),
+    ],
+)
+async def test_the_status_says_how_far_a_joiner_is(log, catching_up, joining, sync):
+    consensus = SimpleNamespace(catching_up=catching_up, round=1, commit_index=1)
+    made = answers(log, None, lambda: cast(Any, consensus))
+    status = await made.answer(StatusQuery(), ready=True, joining=joining)
+    assert isinstance(status, StatusAnswer)
+    assert status.sync == sync
+    assert status.ready == (sync.phase == "following")
+
+
+def test_a_join_that_is_given_up_holds_nobody_up():
+    desk = Desk(0)
+    desk.on_event(JoinProgress(70, 3, 9))
+    assert desk.joining == JoinProgress(70, 3, 9)
+    desk.on_event(JoinProgress(0, 0, 0))
+    assert desk.joining is None

@@ -11,7 +11,7 @@ from qnet_actors.crypto import development_key, provider
 from qnet_actors.kernels.cache import warm
 from qnet_actors.network.development import VALIDATOR, development_genesis
 from qnet_actors.network.host import ValidatorHost
-from qnet_actors.network.settings import HostSettings
+from qnet_actors.network.settings import HostSettings, KeepSettings
 from qnet_actors.wire.genesis import Parameters
 
 pytestmark = pytest.mark.network
@@ -38,8 +38,7 @@ async def test_a_new_validator_joins_and_votes(tmp_path: Path):
             HostSettings(
                 index=index,
                 directory=tmp_path / f"validator-{index}",
-                snapshot_every_bytes=1,
-                join_ahead_blocks=2,
+                keep=KeepSettings(snapshot_every_bytes=1, join_ahead_blocks=2),
             ),
         )
         for index in range(4)

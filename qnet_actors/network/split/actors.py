@@ -114,7 +114,7 @@ class Ledger:
             [RayPort(handle) for handle in executors],
             self._forward,
             rows_min=self._settings.executor_rows_min,
-            snapshots=self._settings.snapshots,
+            snapshots=self._settings.keep.snapshots,
         )
         return self._room.tip.commit_index
 
