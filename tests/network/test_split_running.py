@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.network, pytest.mark.long, pytest.mark.timeout(300)]
 
 
-def test_a_split_network_agrees_and_survives_the_death_of_a_room():
+def run(program: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.network.split_network"],
+        [sys.executable, "-m", f"tests.network.{program}"],
         capture_output=True,
         text=True,
         timeout=280,
@@ -24,7 +25,12 @@ def test_a_split_network_agrees_and_survives_the_death_of_a_room():
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_split_network_agrees_and_survives_the_death_of_a_room():
+    found = run("split_network")
     assert found["executed_before"] == 24
     assert found["executed_after"] == 6
     assert found["nonces"] == [5] * 6
@@ -33,3 +39,11 @@ def test_a_split_network_agrees_and_survives_the_death_of_a_room():
     assert found["roots_equal"]
     assert found["equivocations"] == [0, 0]
     assert found["processes"] == 6
+
+
+def test_a_split_validator_joins_from_a_snapshot_and_starts_anew_with_it():
+    found = run("split_joiner")
+    assert found["joined"]
+    assert found["started_anew"]
+    assert found["roots_equal"]
+    assert found["failure"] is None
