@@ -52,7 +52,9 @@ def history(tmp_path: Path, log: MemoryLog) -> Iterator[History]:
     made.close()
 
 
-def answers(log: MemoryLog, history: History | None, status: Callable[[], ValidatorStatus] = NOBODY) -> Answers:
+def answers(
+    log: MemoryLog, history: History | None, status: Callable[[], ValidatorStatus] = NOBODY
+) -> Answers:
     sources = Sources(
         committee=chain_genesis().committee(),
         own=0,
