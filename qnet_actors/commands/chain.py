@@ -25,7 +25,7 @@ TimeoutOption = Annotated[
 
 def status(url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Show where the network stands."""
-    with reported(as_json), _client(url) as client:
+    with reported(as_json), open_client(url) as client:
         answer = client.status()
 
         def lines() -> Iterator[tuple[str, Any]]:
@@ -59,7 +59,7 @@ def balance(
     With --chain-id it is the newest certified state, about a second old, and checked by proof:
     whoever answers cannot lie.
     """
-    with reported(as_json), _client(url, chain_id) as client:
+    with reported(as_json), open_client(url, chain_id) as client:
         answer = client.account(resolve(account), prove=chain_id is not None)
 
         def lines() -> Iterator[tuple[str, Any]]:
@@ -96,7 +96,7 @@ def send(
 
     A transaction that was included but failed (its receipt says why) ends with exit code 1.
     """
-    with reported(as_json), _client(url) as client:
+    with reported(as_json), open_client(url) as client:
         units = parse_amount(amount)
         payee = resolve(to)
         _, development = client.network()
@@ -111,7 +111,7 @@ def send(
             wait=None if wait == "received" else wait,
             timeout_ms=round(timeout_s * 1_000),
         )
-        _show_transaction(done, as_json)
+        show_transaction(done, as_json)
 
 
 def transaction(
@@ -127,12 +127,12 @@ def transaction(
 
     One that was included but failed ends with exit code 1.
     """
-    with reported(as_json), _client(url) as client:
+    with reported(as_json), open_client(url) as client:
         if wait is None or wait == "received":
             answer = client.transaction(id_)
         else:
             answer = client.wait(id_, wait, round(timeout_s * 1_000))
-        _show_transaction(answer, as_json)
+        show_transaction(answer, as_json)
 
 
 def block(
@@ -144,7 +144,7 @@ def block(
     as_json: JsonOption = False,
 ) -> None:
     """Show a block."""
-    with reported(as_json), _client(url) as client:
+    with reported(as_json), open_client(url) as client:
         answer = client.block(selector, transactions=transactions, limit=1_000)
 
         def lines() -> Iterator[tuple[str, Any]]:
@@ -176,7 +176,8 @@ def resolve(account: str) -> bytes | str:
     return wallet.public_identity(account)[2]
 
 
-def _client(url: str | None, chain_id: str | None = None) -> Client:
+def open_client(url: str | None, chain_id: str | None = None) -> Client:
+    """A client of the gateway; `chain_id` in hex.  Raises `QnetError(INVALID_PARAMETER)`."""
     from qnet_actors.client import Client
 
     if chain_id is None:
@@ -190,7 +191,9 @@ def _client(url: str | None, chain_id: str | None = None) -> Client:
     return Client(url, chain_id=pinned)
 
 
-def _show_transaction(answer: Transaction, as_json: bool) -> None:
+def show_transaction(answer: Transaction, as_json: bool) -> None:
+    """Prints it; exit code 1 where it was included and failed."""
+
     def lines() -> Iterator[tuple[str, Any]]:
         yield from fields(answer, "id", "status")
         if answer.block is not None:

@@ -1,20 +1,118 @@
-"""`qnet validator`: a validator's data directory, while it is stopped."""
+"""`qnet validator`: a place in the committee, and a stopped validator's data directory."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from qnet_actors.commands.output import JsonOption, emit, reported
+from qnet_actors.commands import wallet
+from qnet_actors.commands.amounts import parse_amount
+from qnet_actors.commands.chain import TimeoutOption, open_client, show_transaction
+from qnet_actors.commands.keys import PassphraseFile
+from qnet_actors.commands.output import JsonOption, UrlOption, emit, reported
 
-app = typer.Typer(no_args_is_help=True, help="A stopped validator's data directory.")
+if TYPE_CHECKING:
+    from qnet_actors.client import Client
+    from qnet_actors.crypto import Signer
+    from qnet_actors.wire.transactions import Action
+
+app = typer.Typer(
+    no_args_is_help=True, help="A place in the committee; a stopped validator's data."
+)
 
 
-@app.callback()
-def _group() -> None:
-    """What keeps a single command a command of a group."""
+OwnerOption = Annotated[
+    str, typer.Option("--from", help="The account that stakes: its key's name, or dev:N.")
+]
+Stage = Literal["received", "batched", "executed", "final"]
+WaitOption = Annotated[Stage, typer.Option(help="Return when it has come so far.")]
+STAKE_HELP: Final = 'QNET, as "1.5"; or "1500000000units".'
+
+
+@app.command("register")
+def register(
+    validator: Annotated[
+        str, typer.Argument(help="The validator's own key: its name, or dev-validator:N.")
+    ],
+    stake_: Annotated[str, typer.Option("--stake", help=STAKE_HELP)],
+    owner: OwnerOption = "default",
+    wait: WaitOption = "executed",
+    timeout_s: TimeoutOption = 10.0,
+    passphrase_file: PassphraseFile = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Become a validator from the next epoch on, or change its key.
+
+    The validator's key signs that the account may register it, so both keys are needed here.
+    """
+    with reported(as_json), open_client(url) as client:
+        from qnet_actors.wire.transactions import register_validator
+
+        units = parse_amount(stake_)
+        chain_id, development = client.network()
+        own = wallet.load_signer(validator, passphrase_file, development)
+        signer = wallet.load_signer(owner, passphrase_file, development)
+        action = register_validator(own, chain_id, signer.key_id, units)
+        _send(client, signer, action, wait, timeout_s, as_json)
+
+
+@app.command("stake")
+def stake(
+    amount: Annotated[str, typer.Argument(help=STAKE_HELP)],
+    owner: OwnerOption = "default",
+    wait: WaitOption = "executed",
+    timeout_s: TimeoutOption = 10.0,
+    passphrase_file: PassphraseFile = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add to a registered validator's stake, from the next epoch on."""
+    with reported(as_json), open_client(url) as client:
+        from qnet_actors.wire.transactions import Stake
+
+        action = Stake(parse_amount(amount))
+        _, development = client.network()
+        signer = wallet.load_signer(owner, passphrase_file, development)
+        _send(client, signer, action, wait, timeout_s, as_json)
+
+
+@app.command("unstake")
+def unstake(
+    amount: Annotated[str, typer.Argument(help=f"{STAKE_HELP} 0: only pay out.")],
+    owner: OwnerOption = "default",
+    wait: WaitOption = "executed",
+    timeout_s: TimeoutOption = 10.0,
+    passphrase_file: PassphraseFile = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take stake back: all of it leaves the committee with the next epoch.
+
+    It is held for some epochs more, in which it can still be punished; what was held long enough
+    is paid out by the next call.
+    """
+    with reported(as_json), open_client(url) as client:
+        from qnet_actors.wire.transactions import Unstake
+
+        action = Unstake(parse_amount(amount))
+        _, development = client.network()
+        signer = wallet.load_signer(owner, passphrase_file, development)
+        _send(client, signer, action, wait, timeout_s, as_json)
+
+
+def _send(
+    client: Client, signer: Signer, action: Action, wait: Stage, timeout_s: float, as_json: bool
+) -> None:
+    done = client.send(
+        signer,
+        action,
+        wait=None if wait == "received" else wait,
+        timeout_ms=round(timeout_s * 1_000),
+    )
+    show_transaction(done, as_json)
 
 
 @app.command("resync")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SUFFIX: Final = ".json"
 DEVELOPMENT_PREFIX: Final = "dev:"
+DEVELOPMENT_VALIDATOR_PREFIX: Final = "dev-validator:"
+_ROLES: Final = {DEVELOPMENT_PREFIX: "account", DEVELOPMENT_VALIDATOR_PREFIX: "validator"}
 _DEVELOPMENT_INDEX_MAX: Final = 2**32
 
 
@@ -52,7 +54,7 @@ def public_identity(name: str) -> tuple[int, bytes, bytes]:
     from qnet_actors.crypto import read_keystore_header
     from qnet_actors.wire.schemes import key_id
 
-    if name.startswith(DEVELOPMENT_PREFIX):
+    if name.startswith(tuple(_ROLES)):
         pair = _development_pair(name)
         return pair.scheme, pair.public_key, pair.key_id
     header = read_keystore_header(_existing(name))
@@ -66,7 +68,7 @@ def load_signer(name: str, passphrase_file: Path | None, development: bool) -> S
     """
     from qnet_actors.crypto import Signer, read_keystore, require_development, select_provider
 
-    if name.startswith(DEVELOPMENT_PREFIX):
+    if name.startswith(tuple(_ROLES)):
         require_development(development)
         pair = _development_pair(name)
     else:
@@ -110,7 +112,9 @@ def _existing(name: str) -> Path:
 def _development_pair(name: str) -> KeyPair:
     from qnet_actors.crypto import development_key
 
-    text = name.removeprefix(DEVELOPMENT_PREFIX)
+    prefix, _, text = name.partition(":")
     if not (text.isascii() and text.isdecimal()) or int(text) >= _DEVELOPMENT_INDEX_MAX:
-        raise QnetError(Code.INVALID_PARAMETER, "a development key is dev:0, dev:1, ...")
-    return development_key("account", int(text))
+        raise QnetError(
+            Code.INVALID_PARAMETER, "a development key is dev:0, dev:1, ..., dev-validator:0, ..."
+        )
+    return development_key(_ROLES[f"{prefix}:"], int(text))

@@ -115,6 +115,23 @@ def test_a_development_key_sends_and_the_balance_shows_it(qnet):
     assert "transaction  " in qnet("block", "-t").stdout
 
 
+def test_a_place_in_the_committee_is_taken_and_given_up(qnet):
+    for arguments, action in [
+        (
+            ("register", "dev-validator:4", "--stake", "2"),
+            {"kind": "register_validator", "amount": 2_000_000_000},
+        ),
+        (("stake", "1units"), {"kind": "stake", "amount": 1}),
+        (("unstake", "1.5"), {"kind": "unstake", "amount": 1_500_000_000}),
+    ]:
+        sent = qnet("validator", *arguments, "--from", "dev:0", "--wait", "received", "--json")
+        assert sent.exit_code == 0, sent.stderr
+        shown = one_object(qnet("tx", one_object(sent)["id"], "--json"))["body"]["action"]
+        assert action.items() <= shown.items()
+    refused = qnet("validator", "stake", "much", "--from", "dev:0")
+    assert refused.exit_code == USAGE
+
+
 def test_a_balance_that_is_proved_or_refused(qnet, world: ThreadedWorld, monkeypatch):
     text = encode_address(address(1), development=True)
     proved = proved_account(address(1))
