@@ -194,16 +194,18 @@ class ValidatorHost:
         return self._desk.state_roots()
 
     def measurements(self) -> dict[str, int]:
-        """Totals since the start: link traffic, pauses of peers over budget, equivocations seen."""
+        """Totals since the start: link traffic, pauses of peers, equivocations, timeouts."""
         links, sources = self._links, self._sources
         if links is None or sources is None:
             return {}
         counters = links.counters.values()
+        status = sources.status()
         return {
             "link_bytes_out": sum(counter.bytes_out for counter in counters),
             "link_frames_out": sum(counter.frames_out for counter in counters),
             "peer_pauses": self._budgets.pauses,
-            "equivocations": sources.status().equivocations,
+            "equivocations": status.equivocations,
+            "timeouts": status.timeouts,
         }
 
     async def processes(self) -> dict[str, int]:

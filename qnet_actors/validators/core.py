@@ -128,7 +128,7 @@ class ValidatorCore:
         """Just synced, or memory was lost: rounds may be skipped once."""
         self._catching_up: Final = CatchingUp(self._peers)
         self._status_ms: int | None = None
-        self._around = Surroundings(False, False, False, False)
+        self._around = Surroundings()
         self._invalid_blocks = 0
         self._halted = False
         self._now_ms = 0
@@ -411,9 +411,11 @@ class ValidatorCore:
     def _surroundings(self) -> Surroundings:
         round_, committer = self._pacemaker.round, self._ordering.committer
         leader = committer.leader(round_ - 1)
-        present = round_ == 1 or bool(self._dag.blocks_at(round_ - 1, leader))
         return Surroundings(
-            leader_ready=present and (round_ <= 2 or committer.settled(round_ - 2)),
+            leader=leader,
+            leader_here=round_ == 1 or bool(self._dag.blocks_at(round_ - 1, leader)),
+            leader_before=committer.leader(max(0, round_ - 2)),
+            settled=round_ <= 2 or committer.settled(round_ - 2),
             quorum_here=self._dag.has_quorum(round_),
             idle=self._is_idle(),
             saturated=self._queue.is_lagging or len(self._own_batches) > DAG_BLOCK_BATCHES_MAX,

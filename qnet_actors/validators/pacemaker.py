@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from qnet_actors.validators.patience import Patience
 from qnet_actors.wire.genesis import Parameters
 
 PRESSED_ROUNDS: Final = 4
@@ -20,13 +21,19 @@ RELIEVED_ROUNDS: Final = 2
 class Surroundings:
     """What the pacemaker needs to know of the DAG and the queues."""
 
-    leader_ready: bool
-    """The leader of the round before is here, and the slot before that is settled."""
-    quorum_here: bool
+    leader: int = 0
+    """The leader of the round before."""
+    leader_here: bool = False
+    """Its block is here."""
+    leader_before: int = 0
+    """The leader of the round before that."""
+    settled: bool = False
+    """Its slot has a quorum of votes, or is skipped."""
+    quorum_here: bool = False
     """A quorum of stake has a block in this very round."""
-    idle: bool
+    idle: bool = False
     """Nothing to carry and nothing pending."""
-    saturated: bool
+    saturated: bool = False
     """More work waits than one block or the ledger can take."""
 
 
@@ -49,6 +56,7 @@ class Pacemaker:
         """How many blocks were made without what they should have waited for."""
         self.pressed = False
         """Quorums take long to hold a batch: the validators have more to verify than they can."""
+        self._patience: Final = Patience(last_round)
         self._entered_ms = 0
         self._made_ms = 0
 
@@ -88,13 +96,24 @@ class Pacemaker:
             return True
         if now_ms < self._earliest_ms(around):
             return False
-        return around.leader_ready or now_ms >= self._entered_ms + self.timeout_ms
+        return self._is_ready(around) or now_ms >= self._entered_ms + self.timeout_ms
 
     def made(self, round_: int, around: Surroundings, now_ms: int) -> None:
-        """The own block of `round_` is being made; without its leader that was a timeout."""
+        """The own block of `round_` is being made; without what it waits for it was a timeout."""
         self.last_round = self.round = round_
         self._made_ms = now_ms
-        if not (around.leader_ready or around.quorum_here):
+        if around.quorum_here:
+            # Others went on; who is late may well be this validator.
+            return
+        was_ready = self._is_ready(around)
+        patience = self._patience
+        if around.leader_here:
+            patience.was_ready(around.leader, round_)
+        elif patience.waits_for(around.leader, round_):
+            patience.was_late(around.leader, round_)
+        if not around.settled and patience.waits_for(around.leader_before, round_):
+            patience.was_late(around.leader_before, round_)
+        if not was_ready:
             self.timeouts += 1
             self.timeout_ms = min(2 * self.timeout_ms, self._parameters.leader_timeout_ms_max)
 
@@ -109,15 +128,23 @@ class Pacemaker:
     def committed(self) -> None:
         """Something was committed: the timeout is the shortest again."""
         self.timeout_ms = self._parameters.leader_timeout_ms
+        self._patience.committed(self.round)
 
     def wake_ms(self, around: Surroundings) -> int | None:
         """When `due` may become true by time alone."""
         if self.waits_for_quorum:
             return None
         earliest_ms = self._earliest_ms(around)
-        if around.leader_ready:
+        if self._is_ready(around):
             return earliest_ms
         return max(earliest_ms, self._entered_ms + self.timeout_ms)
+
+    def _is_ready(self, around: Surroundings) -> bool:
+        """Whether all is here that the block of the entered round waits for."""
+        waits_for = self._patience.waits_for
+        return (around.leader_here or not waits_for(around.leader, self.round)) and (
+            around.settled or not waits_for(around.leader_before, self.round)
+        )
 
     def _earliest_ms(self, around: Surroundings) -> int:
         parameters = self._parameters

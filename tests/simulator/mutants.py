@@ -33,6 +33,7 @@ from qnet_actors.validators.checks import BlockRules
 from qnet_actors.validators.committer import Committer, Decision
 from qnet_actors.validators.outbox import LedgerQueue
 from qnet_actors.validators.pacemaker import Pacemaker
+from qnet_actors.validators.patience import Patience
 from qnet_actors.validators.synchronizer import Synchronizer
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.committee import Committee
@@ -351,6 +352,19 @@ MUTANTS: Final = (
         "no round is skipped",
         test="tests/validators/test_pacemaker.py::test_no_round_is_skipped_by_one_that_is_behind",
         patches=_jumping,
+    ),
+    Mutant(
+        "patience",
+        "who was late of late is not waited for",
+        test="tests/validators/test_network.py::test_one_that_lags_does_not_slow_the_others",
+        patches=lambda: patch.object(Patience, "waits_for", lambda self, leader, round_: True),
+    ),
+    Mutant(
+        "stall",
+        "while nothing is committed everybody is waited for",
+        test="tests/validators/test_pacemaker.py"
+        "::test_while_nothing_is_committed_everybody_is_waited_for",
+        patches=lambda: patch.object(Patience, "_is_stalled", lambda self, round_: False),
     ),
     Mutant(
         "lag-bound",

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from qnet_actors.validators.pacemaker import Pacemaker, Surroundings
 from qnet_actors.wire.genesis import Parameters
 
 PARAMETERS = Parameters()
-NOTHING = Surroundings(leader_ready=False, quorum_here=False, idle=False, saturated=False)
-READY = Surroundings(leader_ready=True, quorum_here=False, idle=False, saturated=False)
-QUORUM = Surroundings(leader_ready=False, quorum_here=True, idle=False, saturated=False)
+NOTHING = Surroundings()
+READY = Surroundings(leader_here=True, settled=True)
+QUORUM = Surroundings(quorum_here=True)
 
 
 def at_round(round_: int, now_ms: int = 1_000) -> Pacemaker:
@@ -72,8 +74,8 @@ def test_a_block_waits_for_the_minimum_delay_even_if_the_leader_is_ready() -> No
 
 
 def test_saturation_doubles_the_delay_and_idleness_makes_it_a_second() -> None:
-    saturated = Surroundings(True, False, False, True)
-    idle = Surroundings(True, False, True, False)
+    saturated = replace(READY, saturated=True)
+    idle = replace(READY, idle=True)
     pacemaker = at_round(10)
     assert pacemaker.wake_ms(saturated) == 1_100
     assert not pacemaker.due(saturated, 1_099)
@@ -91,7 +93,7 @@ def test_without_the_leader_a_block_waits_for_the_timeout() -> None:
 
 def test_an_idle_network_does_not_hurry_for_an_absent_leader() -> None:
     pacemaker = at_round(10)
-    idle = Surroundings(False, False, True, False)
+    idle = replace(NOTHING, idle=True)
     assert pacemaker.wake_ms(idle) == 2_000
     assert not pacemaker.due(idle, 1_999)
 
@@ -106,16 +108,17 @@ def test_the_timeout_doubles_while_nothing_commits_up_to_a_bound_and_comes_back(
     waited = []
     now_ms = 1_000
     for round_ in range(10, 17):
-        wake_ms = pacemaker.wake_ms(NOTHING)
+        around = Surroundings(leader=round_ - 1, leader_before=round_ - 2)
+        wake_ms = pacemaker.wake_ms(around)
         assert wake_ms is not None
         waited.append(wake_ms - now_ms)
         now_ms = wake_ms
-        pacemaker.made(round_, NOTHING, now_ms)
+        pacemaker.made(round_, around, now_ms)
         assert pacemaker.enter(round_, False, 0, now_ms)
     assert waited == [200, 400, 800, 1_600, 3_200, 3_200, 3_200]
     assert pacemaker.timeouts == 7
     pacemaker.committed()
-    assert pacemaker.wake_ms(NOTHING) == now_ms + 200
+    assert pacemaker.wake_ms(replace(NOTHING, leader=90, leader_before=91)) == now_ms + 200
 
 
 @pytest.mark.parametrize("around", [READY, QUORUM])
@@ -134,7 +137,7 @@ def test_a_round_not_entered_is_never_due_and_wakes_nobody() -> None:
         assert pacemaker.wake_ms(around) is None
 
 
-@pytest.mark.parametrize("around", [READY, NOTHING, Surroundings(True, False, True, False)])
+@pytest.mark.parametrize("around", [READY, NOTHING, replace(READY, idle=True)])
 def test_the_wake_time_is_when_the_block_becomes_due(around: Surroundings) -> None:
     pacemaker = at_round(10)
     wake_ms = pacemaker.wake_ms(around)
@@ -149,3 +152,64 @@ def test_slow_quorums_double_the_shortest_delay_until_they_are_quick_again() -> 
     for quorum_ms, delays in [(3, 1), (4.1, 2), (3, 2), (1.9, 1), (3, 1)]:
         pacemaker.quorum_took(int(quorum_ms * delay_ms))
         assert pacemaker.wake_ms(READY) == 1_000 + delays * delay_ms
+
+
+def run(pacemaker: Pacemaker, rounds: int, late: int, *, commits: bool) -> list[int]:
+    """How long each of so many blocks waits while leader `late` of three never comes."""
+    waited = []
+    now_ms = pacemaker.made_ms
+    for round_ in range(pacemaker.round, pacemaker.round + rounds):
+        around = Surroundings(round_ % 3, round_ % 3 != late, (round_ - 1) % 3, settled=True)
+        wake_ms = pacemaker.wake_ms(around)
+        assert wake_ms is not None
+        assert pacemaker.due(around, wake_ms)
+        assert not pacemaker.due(around, wake_ms - 1)
+        waited.append(wake_ms - now_ms)
+        now_ms = wake_ms
+        pacemaker.made(round_, around, now_ms)
+        if commits:
+            pacemaker.committed()
+        assert pacemaker.enter(round_, False, 0, now_ms)
+    return waited
+
+
+def test_a_late_leader_costs_a_timeout_once_in_a_while() -> None:
+    waited = run(at_round(64), 320, 1, commits=True)
+    late_at = [64 + i for i, waited_ms in enumerate(waited) if waited_ms == 200]
+    # The first that it leads from round 64, 128 and 256 on.
+    assert late_at == [64, 130, 256]
+    assert {waited_ms for waited_ms in waited if waited_ms != 200} == {50}
+
+
+def test_while_nothing_is_committed_everybody_is_waited_for() -> None:
+    pacemaker = at_round(64)
+    waited = run(pacemaker, 30, 1, commits=False)
+    # Rounds 64 to 69 know the last commit; later ones do not wait for it to be late once more.
+    late = [waited_ms for waited_ms in waited if waited_ms > 50]
+    assert late[:4] == [200, 400, 800, 1_600]
+    assert len(late) == len([r for r in range(64, 94) if r % 3 == 1]) - 2
+    pacemaker.committed()
+    # What was late meanwhile is forgotten.
+    assert run(pacemaker, 3, 1, commits=True).count(200) == 1
+
+
+@pytest.mark.parametrize("leader_here", [True, False])
+def test_a_leader_without_votes_is_not_waited_for_either(leader_here: bool) -> None:
+    pacemaker = at_round(64)
+    around = Surroundings(0, leader_here=leader_here, leader_before=1, settled=False)
+    assert pacemaker.wake_ms(around) == 1_200
+    pacemaker.made(64, around, 1_200)
+    pacemaker.committed()
+    assert pacemaker.enter(64, False, 0, 1_200)
+    assert pacemaker.wake_ms(replace(around, leader=2, leader_here=True)) == 1_250
+    assert pacemaker.wake_ms(replace(around, leader_here=False, settled=True)) == (
+        1_400 if leader_here else 1_250
+    )
+
+
+def test_being_late_oneself_blames_nobody() -> None:
+    pacemaker = at_round(64)
+    pacemaker.made(64, QUORUM, 1_010)
+    pacemaker.committed()
+    assert pacemaker.enter(64, False, 0, 1_010)
+    assert pacemaker.wake_ms(NOTHING) == 1_210
