@@ -20,6 +20,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from qnet_actors.experiments.following import follow_blocks
 from qnet_actors.experiments.workload import Signed, read_signed
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -149,7 +150,9 @@ class _Generator:
         async with httpx.AsyncClient(
             base_url=self._plan.url, limits=limits, timeout=30.0
         ) as client:
-            follower = asyncio.create_task(self._follow(subscribed))
+            follower = asyncio.create_task(
+                follow_blocks(self._plan.url, subscribed, self._executed)
+            )
             try:
                 await asyncio.wait_for(subscribed.wait(), 10)
                 result = await self._send_all(client)
@@ -257,20 +260,6 @@ class _Generator:
             else:
                 self._dropped.append(signed.id)
                 self._pending.intended.pop(signed.id, None)
-
-    async def _follow(self, subscribed: asyncio.Event) -> None:
-        """Notes when each transaction's block was announced."""
-        from websockets.asyncio.client import connect
-
-        url = self._plan.url.replace("http", "ws", 1) + "/api/v1/ws"
-        async with connect(url, max_size=None, compression=None) as socket:
-            await socket.send('{"type":"subscribe","to":"blocks","transactions":true}')
-            async for text in socket:
-                message = msgspec.json.decode(text)
-                if message["type"] == "subscribed":
-                    subscribed.set()
-                elif message["type"] == "block":
-                    self._executed(message["transactions"])
 
     def _executed(self, transactions: list[dict[str, Any]]) -> None:
         now = time.monotonic()

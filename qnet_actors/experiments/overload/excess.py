@@ -59,8 +59,11 @@ class ExcessResult(msgspec.Struct, frozen=True, kw_only=True):
     """Of what was taken during the overload."""
     latency_ms_p99: float
     answer_ms_p50: float
-    """Of a request during the overload, refused or not."""
+    """Of a request during the overload of which something was taken."""
     answer_ms_p99: float
+    refusal_ms_p50: float
+    """Of one of which nothing was."""
+    refusal_ms_p99: float
     normal_latency_ms_p50: float
     """Before, at half of the maximum."""
     recovery_seconds: float
@@ -145,6 +148,8 @@ def run_excess(options: ExcessOptions, directory: Path, say: Say) -> ExcessResul
         latency_ms_p99=round(percentile(taken, 0.99), 1),
         answer_ms_p50=percentile(overload.answer_ms, 0.50),
         answer_ms_p99=percentile(overload.answer_ms, 0.99),
+        refusal_ms_p50=percentile(overload.refusal_ms, 0.50),
+        refusal_ms_p99=percentile(overload.refusal_ms, 0.99),
         normal_latency_ms_p50=round(percentile(usual, 0.50), 1),
         recovery_seconds=recovery_seconds(after, percentile(usual, 0.50)),
         memory_bytes_before=before[-1],

@@ -1,6 +1,6 @@
 """Offers load to a gateway in stretches, from a process of its own, and keeps offering.
 
-What is refused is offered again after a quarter of a second, sooner than Retry-After asks, since
+What is refused is offered again after a tenth of a second, sooner than Retry-After asks, since
 not all clients are patient.  So the rate of offers is what a stretch says, whatever is refused, and
 a network that takes a third of them sees each transaction about three times.  A sender offers a
 nonce once the one before it is taken, as any client would: what is taken behind a gap cannot be
@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from qnet_actors.experiments.following import follow_blocks
 from qnet_actors.experiments.overload.posting import Poster
 from qnet_actors.experiments.workload import read_signed
 from qnet_actors.wire.codec import encode
@@ -31,7 +32,7 @@ BUCKET_SECONDS: Final = 0.5
 REQUEST_TRANSACTIONS: Final = 100
 REQUESTS_IN_FLIGHT_MAX: Final = 256
 """An open loop that has so many unanswered is held up, which `unoffered` counts."""
-OFFER_AGAIN_SECONDS: Final = 0.25
+OFFER_AGAIN_SECONDS: Final = 0.1
 LATER_MAX: Final = 50_000
 """Transactions read ahead of what their senders may offer."""
 PRIME_TRANSACTIONS: Final = 512
@@ -107,7 +108,9 @@ class StretchResult(msgspec.Struct):
     responses: dict[str, int] = {}
     """HTTP responses by status code."""
     answer_ms: list[float] = []
-    """Of each request, from sending to its answer."""
+    """Of each request of which something was taken, from sending to its answer."""
+    refusal_ms: list[float] = []
+    """The same of the others."""
     without_retry_after: int = 0
     """Responses 503 or 429 that did not say when to come again."""
     buckets: list[Bucket] = []
@@ -344,7 +347,8 @@ class _Generator:
             answer = {"code": Code.NODE_UNREACHABLE.label}
         else:
             status = response.status
-            stretch.answer_ms.append(round((time.monotonic() - now) * 1_000, 1))
+            took_ms = round((time.monotonic() - now) * 1_000, 1)
+            (stretch.answer_ms if status < 300 else stretch.refusal_ms).append(took_ms)
             self._count(stretch.responses, str(status), 1)
             stretch.without_retry_after += (
                 status in (429, 503) and "retry-after" not in response.headers
@@ -373,17 +377,7 @@ class _Generator:
 
     async def _follow(self, subscribed: asyncio.Event) -> None:
         """Notes when each transaction's block was announced."""
-        from websockets.asyncio.client import connect
-
-        url = self._plan.url.replace("http", "ws", 1) + "/api/v1/ws"
-        async with connect(url, max_size=None, compression=None) as socket:
-            await socket.send('{"type":"subscribe","to":"blocks","transactions":true}')
-            async for text in socket:
-                message = msgspec.json.decode(text)
-                if message["type"] == "subscribed":
-                    subscribed.set()
-                elif message["type"] == "block":
-                    self._executed(message["transactions"])
+        await follow_blocks(self._plan.url, subscribed, self._executed)
         self._error = QnetError(Code.NODE_UNREACHABLE, "the gateway ended the subscription")
 
     def _executed(self, transactions: list[dict[str, Any]]) -> None:
