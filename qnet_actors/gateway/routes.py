@@ -164,6 +164,9 @@ def _add_submit(router: APIRouter, gateway: Gateway) -> None:
         # Read by hand: the framework's way takes half as long again as all the rest.
         wait, timeout_ms = _wait_parameters(request)
         type_ = media_type(request.headers.get("content-type"))
+        if gateway.upstreams.refused_gas_price >= U64_MAX:
+            # What is left of the body is read and dropped by the server, and costs nothing more.
+            raise Refused(Code.BUSY)
         body = await bodies.read(request, BODY_SIZE_BYTES_MAX[type_])
         submission = read_submission(body, type_)
         client = gateway.limiter.client(client_host(request.scope))

@@ -34,7 +34,7 @@ from qnet_actors.gateway.queries import (
     VerifierQuery,
 )
 from qnet_actors.gateway.settings import Settings
-from qnet_actors.gateway.submission import Parsed, parse_transaction
+from qnet_actors.gateway.submission import Parsed, gas_price_of, parse_transaction
 from qnet_actors.gateway.tracker import (
     EXECUTED,
     FINAL,
@@ -118,7 +118,8 @@ class Gateway:
         caller will `wait` for each that is taken.  Should the validator that took it die before
         anyone else has it, it goes to another.
         """
-        if self.upstreams.busy:
+        refused_gas_price = self.upstreams.refused_gas_price
+        if refused_gas_price >= 0 and refused_gas_price >= max(map(gas_price_of, transactions)):
             # Decoding what is refused anyway would take the time of what is not.
             self.metrics.submitted(Code.BUSY.label, len(transactions))
             return [Outcome(Code.BUSY, b"", Code.BUSY.description)] * len(transactions)
@@ -210,7 +211,10 @@ class Gateway:
     ) -> dict[int, Outcome]:
         """The outcomes of one validator; none where it is absent."""
         try:
-            results = await home.submit([item.data for item in items.values()])
+            results = await home.submit(
+                [item.data for item in items.values()],
+                max(item.gas_price for item in items.values()),
+            )
         except QnetError as error:
             if error.code in ABSENT:
                 return {}

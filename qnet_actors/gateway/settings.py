@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     queue_wait_ms_max: Milliseconds = 250
     """While the oldest of them has waited for so long, more are told `busy` too."""
     busy_pause_ms: Milliseconds = 100
-    """For so long a validator that was busy for a whole call is offered nothing."""
+    """For so long a validator that was busy for a whole call is offered only what pays more."""
     retry_first_ms: Milliseconds = 100
     """Back-off before a dead validator is tried again; it doubles up to the next."""
     retry_last_ms: Milliseconds = 5_000

@@ -51,10 +51,31 @@ class Parsed(NamedTuple):
     id: bytes
     sender: bytes
     data: bytes
+    gas_price: int
+
+
+class _Terms(msgspec.Struct, frozen=True, array_like=True):
+    """The beginning of a body, as far as the gas price."""
+
+    version: msgspec.Raw
+    chain_id: msgspec.Raw
+    sender: msgspec.Raw
+    key_id: msgspec.Raw
+    nonce: msgspec.Raw
+    valid_until: msgspec.Raw
+    gas_limit: msgspec.Raw
+    gas_price: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Priced(msgspec.Struct, frozen=True, array_like=True):
+    """The beginning of a transaction."""
+
+    body: _Terms
 
 
 _many: Final = msgspec.msgpack.Decoder(Annotated[list[bytes], msgspec.Meta(min_length=1)])
 _json: Final = msgspec.json.Decoder(JsonSubmission)
+_priced: Final = msgspec.msgpack.Decoder(_Priced)
 
 
 def media_type(content_type: str | None) -> str:
@@ -119,4 +140,15 @@ def parse_transaction(data: bytes) -> Parsed:
             f"a transaction of {len(data)} bytes, the limit is {TRANSACTION_SIZE_BYTES_MAX}",
         )
     body = TRANSACTION_CODEC.decode(data).body
-    return Parsed(transaction_id(encode(body)), body.sender, data)
+    return Parsed(transaction_id(encode(body)), body.sender, data, body.gas_price)
+
+
+def gas_price_of(data: bytes) -> int:
+    """The gas price in the bytes of a transaction, at a tenth of what decoding them takes.
+
+    0 where there is none, which no validator takes; nothing else of `data` is checked.
+    """
+    try:
+        return _priced.decode(data).body.gas_price
+    except (msgspec.DecodeError, RecursionError):
+        return 0

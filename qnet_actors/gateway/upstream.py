@@ -15,7 +15,11 @@ from qnet_actors.gateway.queries import Answer, Query
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import HOME, hash32
-from qnet_actors.wire.limits import SUBMISSION_SIZE_BYTES_MAX, SUBMISSION_TRANSACTIONS_MAX
+from qnet_actors.wire.limits import (
+    SUBMISSION_SIZE_BYTES_MAX,
+    SUBMISSION_TRANSACTIONS_MAX,
+    U64_MAX,
+)
 
 T = TypeVar("T")
 ABSENT: Final = frozenset({Code.NODE_UNREACHABLE, Code.NOT_READY})
@@ -26,6 +30,7 @@ logger: Final = logging.getLogger(__name__)
 class _Entry(NamedTuple):
     transactions: list[bytes]
     size_bytes: int
+    gas_price: int
     at_s: float
     done: asyncio.Future[list[Result]]
 
@@ -53,6 +58,7 @@ class Upstream:
         """It let a call time out, and has not answered any since."""
         self._retry_at_s = 0.0
         self._busy_until_s = 0.0
+        self._busy_gas_price = 0
         self._waiting: deque[_Entry] = deque()
         self._waiting_count = 0
         self._waiting_bytes = 0
@@ -76,12 +82,12 @@ class Upstream:
         return max(0.0, self._retry_at_s - time.monotonic()) if self._failures else 0.0
 
     @property
-    def busy(self) -> bool:
-        """Whether it takes nothing now, and need not be asked."""
-        if self._paused:
-            return True
+    def refused_gas_price(self) -> int:
+        """What pays no more than this need not be offered now; -1: all may be."""
         waited_s = time.monotonic() - self._waiting[0].at_s if self._waiting else 0.0
-        return waited_s * 1_000 > self._settings.queue_wait_ms_max
+        if waited_s * 1_000 > self._settings.queue_wait_ms_max:
+            return U64_MAX
+        return self._busy_gas_price if self._paused else -1
 
     @property
     def _paused(self) -> bool:
@@ -110,20 +116,23 @@ class Upstream:
         self._answered()
         return answer
 
-    async def submit(self, transactions: list[bytes]) -> list[Result]:
+    async def submit(self, transactions: list[bytes], gas_price: int) -> list[Result]:
         """Offers at most 1,000 transactions; a result for each, in order.
 
-        Raises `QnetError`: BUSY where too much waits already, or as `call`.
+        `gas_price` is the highest of theirs.  A validator with too much to do refuses who pays no
+        more than others, and for a while after that the gateway refuses them by itself.
+
+        Raises `QnetError`: BUSY for that, or where too much waits already, or as `call`.
         """
         size_bytes = sum(map(len, transactions))
         if (
-            self.busy
+            self.refused_gas_price >= gas_price
             or self._waiting_count + len(transactions) > self._settings.queue_transactions_max
             or self._waiting_bytes + size_bytes > self._settings.queue_size_bytes_max
         ):
             raise QnetError(Code.BUSY, f"{self._waiting_count} transactions wait for the validator")
         answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        entry = _Entry(transactions, size_bytes, time.monotonic(), answer)
+        entry = _Entry(transactions, size_bytes, gas_price, time.monotonic(), answer)
         self._waiting.append(entry)
         self._count(len(transactions), size_bytes)
         if self._sender is None:
@@ -146,7 +155,7 @@ class Upstream:
                     # What waits would wait for the same again; another validator may take it.
                     self._refuse_all(QnetError(Code.NODE_UNREACHABLE, "it does not answer"))
                 elif self._paused:
-                    self._refuse_all(QnetError(Code.BUSY))
+                    self._refuse_all(QnetError(Code.BUSY), self._busy_gas_price)
         finally:
             self._sender = None
             gone = QnetError(Code.NOT_READY, "the gateway is closing")
@@ -154,11 +163,16 @@ class Upstream:
                 _fail(entry, gone)
             self._refuse_all(gone)
 
-    def _refuse_all(self, error: QnetError) -> None:
+    def _refuse_all(self, error: QnetError, gas_price: int = U64_MAX) -> None:
+        """Tells those who wait and pay no more than `gas_price`."""
+        left = deque[_Entry]()
         for entry in self._waiting:
+            if entry.gas_price > gas_price:
+                left.append(entry)
+                continue
             _fail(entry, error)
-        self._waiting.clear()
-        self._count(-self._waiting_count, -self._waiting_bytes)
+            self._count(-len(entry.transactions), -entry.size_bytes)
+        self._waiting = left
 
     async def _send_once(self, entries: list[_Entry]) -> None:
         transactions = [transaction for entry in entries for transaction in entry.transactions]
@@ -176,6 +190,7 @@ class Upstream:
             return
         if all(code == Code.BUSY for code, _, _ in results):
             self._busy_until_s = time.monotonic() + self._settings.busy_pause_ms / 1_000
+            self._busy_gas_price = max(entry.gas_price for entry in entries)
         start = 0
         for entry in entries:
             end = start + len(entry.transactions)
@@ -265,10 +280,10 @@ class Upstreams:
         return sorted(living, key=lambda upstream: -upstream.height)
 
     @property
-    def busy(self) -> bool:
-        """Whether no validator takes anything now."""
+    def refused_gas_price(self) -> int:
+        """What pays no more than this no validator takes now; -1: somebody may."""
         living = [upstream for upstream in self.all if upstream.live]
-        return bool(living) and all(upstream.busy for upstream in living)
+        return min((upstream.refused_gas_price for upstream in living), default=-1)
 
     async def query(self, request: Query, first: Upstream | None = None) -> Answer:
         """The answer of `first`, or of the next living one that has it.

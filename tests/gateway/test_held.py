@@ -7,7 +7,7 @@ from qnet_actors.gateway.submission import Parsed
 
 
 def item(number: int, size_bytes: int = 10) -> Parsed:
-    return Parsed(bytes([number]) * 32, bytes(32), bytes(size_bytes))
+    return Parsed(bytes([number]) * 32, bytes(32), bytes(size_bytes), 1)
 
 
 def test_what_a_validator_took_is_told_in_order_until_nobody_waits() -> None:

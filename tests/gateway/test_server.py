@@ -159,3 +159,37 @@ def test_it_runs_on_uvloop_as_the_actor_does():
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def test_a_body_is_not_waited_for_where_it_would_be_refused():
+    backends = make_backends(1)
+    async with served(backends, Settings(queue_wait_ms_max=1)) as server:
+        backends[0].gate = asyncio.Event()
+        upstream = server.app.state.gateway.upstreams.all[0]
+        taken = []
+        for wallet in map(Wallet, range(2)):
+            call = upstream.submit([wallet.transfer(0)], 1)
+            taken.append(asyncio.create_task(call))
+            # The first is under way by then, and the second has waited too long.
+            await asyncio.wait(taken, timeout=0.02)
+        assert upstream.refused_gas_price > 1
+        data = Wallet(2).transfer(0)
+        begin = (
+            "POST /api/v1/tx/submit HTTP/1.1\r\nHost: x\r\n"
+            f"Content-Type: application/msgpack\r\nContent-Length: {len(data)}\r\n\r\n"
+        ).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        async with asyncio.timeout(20):
+            writer.write(begin + data[:9])
+            assert b" 503 " in await reader.readline()
+            said = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert b"retry-after: 1" in said
+            length = int(said.partition(b"content-length: ")[2].partition(b"\r")[0])
+            assert b'"busy"' in await reader.readexactly(length)
+            backends[0].gate.set()
+            await asyncio.gather(*taken)
+            # The rest of the body is passed over, and the connection serves on.
+            writer.write(data[9:] + begin + data)
+            assert b" 202 " in await reader.readline()
+            writer.close()
+            await writer.wait_closed()

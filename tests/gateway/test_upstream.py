@@ -99,6 +99,35 @@ async def test_a_validator_that_is_busy_is_left_alone_for_a_while():
         assert len(w.gateway.tracker) == 0
 
 
+async def test_who_pays_more_than_what_was_refused_is_offered_to_a_busy_validator():
+    async with world(settings=Settings(busy_pause_ms=60_000)) as w:
+        w.backend.busy = True
+        alice = Wallet(0)
+        assert (await w.submit(alice.transfer(0, gas_price=7))).status_code == 503
+        w.backend.busy = False
+        assert (await w.submit(alice.transfer(0, gas_price=7))).status_code == 503
+        cheap = msgspec.msgpack.encode([alice.transfer(0, gas_price=price) for price in (6, 7)])
+        assert (await w.submit(cheap)).status_code == 503
+        assert len(w.backend.calls) == 1
+        assert (await w.submit(alice.transfer(0, gas_price=8))).status_code == 202
+        assert len(w.backend.calls) == 2
+
+
+async def test_who_waits_and_pays_more_is_not_refused_with_the_others():
+    async with world(settings=Settings(busy_pause_ms=60_000)) as w:
+        w.backend.gate = asyncio.Event()
+        w.backend.busy = True
+        alice, tasks = Wallet(0), []
+        for price in (5, 6, 4):
+            data = alice.transfer(0, gas_price=price)
+            tasks.append(asyncio.create_task(w.submit(data)))
+            await w.settle()
+        w.backend.gate.set()
+        answers = [await task for task in tasks]
+        assert [answer.status_code for answer in answers] == [503] * 3
+        assert w.backend.calls == [[alice.transfer(0, gas_price=p)] for p in (5, 6)]
+
+
 async def test_a_queue_that_stands_still_takes_nothing_more():
     async with world(settings=Settings(queue_wait_ms_max=1)) as w:
         w.backend.gate = asyncio.Event()
@@ -108,7 +137,7 @@ async def test_a_queue_that_stands_still_takes_nothing_more():
             taken.append(asyncio.create_task(w.submit(alice.transfer(nonce))))
             await w.settle()
         upstream = w.gateway.upstreams.all[0]
-        while not upstream.busy:
+        while upstream.refused_gas_price < 0:
             await w.settle()
         refused = await w.submit(alice.transfer(2))
         assert refused.json()["code"] == "busy"
