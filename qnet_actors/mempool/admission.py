@@ -17,10 +17,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.mempool.displacement import Displacement, pays_too_little
 from qnet_actors.mempool.entries import Entry, signature_rows
 from qnet_actors.mempool.keys import KeyStore
 from qnet_actors.mempool.metrics import MempoolMetrics
-from qnet_actors.mempool.pool import Pool
+from qnet_actors.mempool.pool import Added, Pool
 from qnet_actors.mempool.reading import Candidates, Reading, Result
 from qnet_actors.mempool.senders import Account, AccountRows
 from qnet_actors.mempool.settings import MempoolSettings
@@ -59,6 +60,8 @@ class _Submission:
     slots: npt.NDArray[np.int64]
     """Those of the candidates' senders."""
     size_bytes: int = 0
+    displacing: bool = False
+    """Whether each of them takes the place of one that pays less."""
     verdicts: list[bool] | None = None
 
 
@@ -83,6 +86,7 @@ class Admission:
         )
         self._chain_id = chain_id
         self._pool = pool
+        self._displacement = Displacement(pool)
         self._keys = keys
         self._reader = reader
         self._verifier = verifier
@@ -96,10 +100,13 @@ class Admission:
         self.learned: list[PublicKey] = []
         """New keys of transactions in the pool, to be written with the next batch."""
 
-    def submit(self, event: Submit, height: int, busy: bool) -> list[Effect]:
+    def submit(
+        self, event: Submit, height: int, *, busy: bool, crowded: bool = False
+    ) -> list[Effect]:
         """Checks all but the signatures, and has those verified.
 
-        `height` is that of the newest executed block; `busy` refuses everything.
+        `height` is that of the newest executed block; `busy` refuses everything, `crowded` all that
+        does not pay more than the ready transaction that pays least.
         """
         count = len(event.transactions)
         self._metrics.submitted += count
@@ -108,12 +115,15 @@ class Admission:
             return self._refuse_all(event, Code.TOO_MANY_TRANSACTIONS)
         # An empty line takes any submission, so that none is refused for ever.
         over = self._line_size_bytes + size_bytes > self._settings.verifying_size_bytes_max
-        if busy or (over and self._line):
+        rank = self._displacement.rank if crowded else 0
+        if busy or rank is None or (over and self._line):
             return self._refuse_all(event, Code.BUSY)
         results: list[Result | None] = [None] * count
         candidates = self._reading.read(event.transactions, height, results)
+        if crowded:
+            candidates = _better(candidates, rank, results)
         submission = self._check_accounts(event.request, candidates, results)
-        submission.size_bytes = size_bytes
+        submission.size_bytes, submission.displacing = size_bytes, crowded
         if not submission.candidates.places:
             return self._answer(submission, [])
         self._line.append(submission)
@@ -243,15 +253,21 @@ class Admission:
             candidates = candidates.part(valid)
         effects: list[Effect] = []
         if candidates.places:
-            effects = self._add(candidates, results)
+            effects = self._add(candidates, results, submission.displacing)
         if columns.idle(slots):
             columns.release(everybody)
         return self._answer(submission, effects)
 
-    def _add(self, candidates: Candidates, results: list[Result | None]) -> list[Effect]:
+    def _add(
+        self, candidates: Candidates, results: list[Result | None], displacing: bool
+    ) -> list[Effect]:
         """Adds candidates whose signatures are valid."""
         places, entries = candidates.places, candidates.rows.entries
-        others = self._pool.add_rows(candidates.rows, self._accounts(candidates))
+        accounts = self._accounts(candidates)
+        if displacing:
+            others = self._displace(entries, accounts)
+        else:
+            others = self._pool.add_rows(candidates.rows, accounts)
         ended: dict[str, list[bytes]] = {}
         success = int(Code.SUCCESS)
         if not others and len(places) == len(results):
@@ -277,6 +293,17 @@ class Admission:
             effects.append(ToRoom(Room.GATEWAY, StatusChanged(status, tuple(gone))))
         return effects
 
+    def _displace(self, entries: Sequence[Entry], accounts: AccountRows) -> dict[int, Added]:
+        """Adds entries one by one, each in the place of another; what that did, by row."""
+        columns, done = self._pool.columns, dict[int, Added]()
+        for row, entry in enumerate(entries):
+            added = done[row] = self._displacement.add(entry, accounts.account(row))
+            slot = columns.get(entry.sender)
+            if added.code != Code.SUCCESS and slot is not None:
+                # What is verified behind it does not follow it.
+                columns.ends[slot] = 0
+        return done
+
     def _learn(self, entry: Entry) -> None:
         """Keeps the key that a transaction in the pool brought."""
         held = self._keys.get(entry.key_id)
@@ -299,6 +326,15 @@ class Admission:
         self._metrics.refused.update(codes)
         answer = SubmitResult(submission.request, cast("tuple[Result, ...]", results))
         return [*effects, ToRoom(Room.GATEWAY, answer)]
+
+
+def _better(candidates: Candidates, rank: int, results: list[Result | None]) -> Candidates:
+    """Those that pay more than `rank`; `results` says so of the others."""
+    pays = candidates.rows.prices > rank
+    for row in np.flatnonzero(~pays).tolist():
+        id_ = candidates.rows.entries[row].id
+        results[candidates.places[row]] = (Code.BUSY, id_, pays_too_little(rank))
+    return candidates.part(pays)
 
 
 def _verify(verifier: Verifier, chain_id: bytes, candidates: Candidates) -> list[bool]:

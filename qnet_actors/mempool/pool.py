@@ -353,13 +353,10 @@ class Pool:
             self._expose(queue)
 
     def _replace(self, queue: SenderQueue, old: Entry, new: Entry) -> None:
-        ready = self.ready.get(new.scheme)
-        in_place = old.ticket and ready is not None and old.scheme == new.scheme
-        if in_place and ready is not None:
-            ready.replace(old, new)
+        """`new` stands where its own price puts it, and what follows it may move up with it."""
         self._forget(queue, old)
         self._index(queue, new)
-        if not in_place and new.nonce < queue.frontier:
+        if new.nonce < queue.frontier:
             self._rewind(queue, new.nonce)
             self._expose(queue)
 

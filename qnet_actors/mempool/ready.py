@@ -21,12 +21,14 @@ class Ready:
     line without an entry is passed over, and all is built anew once those outweigh the rest.
     """
 
-    __slots__ = ("_lines", "_ranks", "_tickets", "_waiting", "size_bytes")
+    __slots__ = ("_lines", "_lowest", "_ranks", "_tickets", "_waiting", "size_bytes")
 
     def __init__(self) -> None:
         self._lines: dict[int, deque[int]] = {}
         self._ranks: list[int] = []
-        """A heap of the negated ranks that have a line."""
+        """A heap of the negated ranks that have a line, and of some that have none any more."""
+        self._lowest: list[int] = []
+        """The same, not negated."""
         self._tickets = 0
         """How many stand in the lines."""
         self._waiting: dict[int, Entry] = {}
@@ -65,6 +67,7 @@ class Ready:
 
     def _line(self, rank: int) -> deque[int]:
         heapq.heappush(self._ranks, -rank)
+        heapq.heappush(self._lowest, rank)
         line = self._lines[rank] = deque()
         return line
 
@@ -86,7 +89,8 @@ class Ready:
             self._rebuild()
 
     def _rebuild(self) -> None:
-        self._lines, self._ranks, self._tickets = {}, [], len(self._waiting)
+        self._lines, self._ranks, self._lowest = {}, [], []
+        self._tickets = len(self._waiting)
         for ticket in sorted(self._waiting):
             rank = self._waiting[ticket].rank
             line = self._lines.get(rank)
@@ -99,23 +103,30 @@ class Ready:
         self.remove(self._waiting[ticket])
         return ticket
 
-    def replace(self, old: Entry, new: Entry) -> None:
-        """`new`, which pays more, takes the place of `old` among the sender's entries."""
-        new.rank, new.ticket = old.rank, old.ticket
-        self._waiting[new.ticket] = new
-        self.size_bytes += new.size_bytes - old.size_bytes
-        old.ticket = 0
-
     def first(self) -> Entry | None:
         """The entry that is batched next."""
         waiting = self._waiting
         while self._ranks:
-            line = self._lines[-self._ranks[0]]
+            line = self._lines.get(-self._ranks[0])
             while line:
                 entry = waiting.get(line[0])
                 if entry is not None:
                     return entry
                 line.popleft()
                 self._tickets -= 1
-            del self._lines[-heapq.heappop(self._ranks)]
+            self._lines.pop(-heapq.heappop(self._ranks), None)
+        return None
+
+    def last(self) -> Entry | None:
+        """The entry that is batched last; its sender has nothing ready behind it."""
+        waiting = self._waiting
+        while self._lowest:
+            line = self._lines.get(self._lowest[0])
+            while line:
+                entry = waiting.get(line[-1])
+                if entry is not None:
+                    return entry
+                line.pop()
+                self._tickets -= 1
+            self._lines.pop(heapq.heappop(self._lowest), None)
         return None

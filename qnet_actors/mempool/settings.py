@@ -26,8 +26,8 @@ class MempoolSettings:
     """How long a pooled transaction is left to another author's batch that carries it."""
 
     submit_transactions_max: int = 4_096
-    backlog_wait_ms: int = 2_000
-    """What is taken on is what is executed in this time; more is told `busy`."""
+    backlog_wait_ms: int = 1_500
+    """What is taken on is what is executed in this time; more displaces what pays less."""
     backlog_transactions_min: int = 1_024
     """So many are taken on whatever was executed of late."""
     verifying_size_bytes_max: int = 64 * MIB

@@ -232,7 +232,8 @@ class MempoolShard:
             case FromPeer():
                 return self._from_peer(event, now_ms)
             case Submit():
-                return self._admission.submit(event, self._height, self._is_busy(now_ms))
+                busy, crowded = self._pressure(now_ms)
+                return self._admission.submit(event, self._height, busy=busy, crowded=crowded)
             case FetchBatches():
                 return self._fetch(event, now_ms)
             case BodiesWanted():
@@ -242,6 +243,7 @@ class MempoolShard:
                 before = len(self._pool)
                 effects = self._execution.executed(event, now_ms)
                 self._backlog.executed(before - len(self._pool), now_ms)
+                self._backlog.look(now_ms)
                 return [*effects, *self._prune(now_ms)]
             case Joined(record=record):
                 self._moved_to(record.header)
@@ -262,20 +264,32 @@ class MempoolShard:
             case _:
                 raise TypeError(f"not an event of a mempool shard: {type(event).__name__}")
 
-    def _is_busy(self, now_ms: int) -> bool:
-        """Whether nothing more may be taken on: quorums, execution or the disk lag behind.
+    def _pressure(self, now_ms: int) -> tuple[bool, bool]:
+        """(whether nothing more may be taken on, whether only in the place of something else).
 
-        What waits for a nonce before it does not count, since nothing can be done about it.
+        The first where quorums, verification or the disk lag behind, the second where execution
+        does.  What waits for a nonce before it does not count, since nothing can be done about it.
         """
-        if self._dissemination.congested or self._holdings.store.full:
-            return True
         metrics = self.metrics
         verifying = metrics.submitted - metrics.admitted - metrics.refused.total()
         ready = sum(len(entries) for entries in self._pool.ready.values())
-        capacity = self._backlog.capacity(now_ms)
-        if verifying * _VERIFYING_SHARE >= capacity:
-            return True
-        return verifying + ready + self._dissemination.transactions >= capacity
+        self._backlog.look(now_ms)
+        capacity = self._backlog.capacity
+        busy = (
+            self._dissemination.congested
+            or self._holdings.store.full
+            or verifying * _VERIFYING_SHARE >= capacity
+        )
+        return busy, verifying + ready + self._dissemination.transactions >= capacity
+
+    @property
+    def _holds_back(self) -> bool:
+        """Whether no batch may be sealed now.
+
+        What is sealed cannot give way any more, so the rest of the backlog waits where it can.
+        """
+        sealed = self._dissemination.transactions
+        return self._dissemination.congested or sealed >= self._backlog.sealed_max
 
     def _from_peer(self, event: FromPeer, now_ms: int) -> Sequence[Effect]:
         peer, message = event.peer, event.message
@@ -385,8 +399,9 @@ class MempoolShard:
 
     def _seal(self, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
+        self._backlog.look(now_ms)
         self._batcher.look(now_ms)
-        while not self._dissemination.congested:
+        while not self._holds_back:
             self._batcher.under_way = self._dissemination.without_quorum > 0
             entries = self._batcher.take(now_ms)
             if not entries:
@@ -432,6 +447,6 @@ class MempoolShard:
             self._inbox.wake_ms(),
             self._prune_ms if len(self._retention) else None,
             self._bodies_look_ms if self._bodies else None,
-            None if self._dissemination.congested else self._batcher.due_ms(),
+            None if self._holds_back else self._batcher.due_ms(),
         ]
         return min((at for at in due if at is not None), default=None)

@@ -342,10 +342,10 @@ def test_ready_is_by_price_and_in_nonce_order_within_a_sender() -> None:
     assert order == [others[1], others[0], *cheap_first]
 
 
-def test_a_replacement_keeps_the_place_of_what_it_replaces() -> None:
+def test_a_replacement_stands_where_its_own_price_puts_it() -> None:
     pool = make()
     first, second, third = entry(A, 0, 10), entry(A, 1, 10), entry(B, 0, 10)
-    for e in (first, second, third):
+    for e in (third, first, second):
         pool.add(e, RICH)
     better = entry(A, 0, 11)
     assert pool.add(better, RICH).replaced is first
@@ -354,7 +354,7 @@ def test_a_replacement_keeps_the_place_of_what_it_replaces() -> None:
     while (at := ready.first()) is not None:
         ready.pop()
         order.append(at)
-    assert order == [better, second, third]
+    assert order == [better, third, second]
 
 
 @pytest.mark.parametrize(
