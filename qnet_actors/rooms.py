@@ -38,6 +38,7 @@ class Room(IntEnum):
     VALIDATOR = 2
     LEDGER = 3
     GATEWAY = 4
+    REPORTER = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
-    from qnet_actors.ledger.registry import committee_of, read_epoch, validator_keys
+    from qnet_actors.ledger.registry import (
+        committee_of,
+        offence_account,
+        read_epoch,
+        validator_keys,
+    )
     from qnet_actors.ledger.segment import LogOptions
     from qnet_actors.ledger.writes import (
         BlockLog,
@@ -60,6 +65,7 @@ __all__ = [
     "SnapshotWrite",
     "identity_of",
     "make_block",
+    "offence_account",
     "read_epoch",
     "recover",
     "validator_keys",
@@ -91,6 +97,7 @@ _MODULES: Final = {
     "SnapshotWrite": "writes",
     "identity_of": "blocks",
     "make_block": "blocks",
+    "offence_account": "registry",
     "read_epoch": "registry",
     "recover": "recovery",
     "validator_keys": "registry",

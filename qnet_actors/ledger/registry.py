@@ -359,7 +359,7 @@ class Registry:
     def _punish(self, reporter: bytes, report: ReportEquivocation) -> Code:
         name = key_id(report.scheme, report.public_key)
         owner = self.accounts[_key_owner(name)].key_id
-        offence = _offence(name, report.equivocation.epoch)
+        offence = offence_account(name, report.equivocation.epoch)
         if owner == ZERO_DIGEST or report.equivocation.epoch > self.epoch.number:
             return Code.EVIDENCE_REFUSED
         if self.accounts[offence].key_id != ZERO_DIGEST:
@@ -449,7 +449,9 @@ def accounts_of(sender: bytes, action: RegistryAction) -> list[bytes]:
     if isinstance(action, RegisterValidator | ReportEquivocation):
         names.append(_key_owner(key_id(action.scheme, action.public_key)))
     if isinstance(action, ReportEquivocation):
-        names.append(_offence(key_id(action.scheme, action.public_key), action.equivocation.epoch))
+        names.append(
+            offence_account(key_id(action.scheme, action.public_key), action.equivocation.epoch)
+        )
     return names
 
 
@@ -462,7 +464,8 @@ def _key_rows(owner: bytes, scheme: int, public_key: bytes) -> list[tuple[bytes,
     return [(_key_owner(name), owner), *rows]
 
 
-def _offence(name: bytes, epoch: int) -> bytes:
+def offence_account(name: bytes, epoch: int) -> bytes:
+    """Holds who reported what the key with this id signed in an epoch; zeros: nobody did."""
     return _address(b"offence", name, epoch)
 
 

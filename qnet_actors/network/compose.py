@@ -20,7 +20,8 @@ from qnet_actors.ledger import (
 from qnet_actors.ledger import recover as recover_ledger
 from qnet_actors.mempool import BatchStore, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
-from qnet_actors.network.node import LEDGER, VALIDATOR, Node, RoomKey
+from qnet_actors.network.node import LEDGER, REPORTER, VALIDATOR, Node, RoomKey
+from qnet_actors.network.reporting import Reporter
 from qnet_actors.rooms import Core, Room, Storage
 from qnet_actors.state import State
 from qnet_actors.validators import FollowerCore, Journalled, ValidatorCore
@@ -150,6 +151,17 @@ def compose(
     rooms = {RoomKey(Room.MEMPOOL, shard): core for shard, core in enumerate(mempool_shards)}
     rooms[VALIDATOR] = consensus
     rooms[LEDGER] = ledger
+    if genesis.parameters.epoch_commits_min:
+        # Else the committee is fixed, and nobody is punished.
+        rooms[REPORTER] = Reporter(
+            chain_id=genesis.chain_id(),
+            committee=committee,
+            own=own,
+            signer=signer,
+            reader=state,
+            evidence=consensus.evidence.equivocations,
+            shard_count=shards,
+        )
     node = Node(rooms, leftovers=lambda: [shard.leftovers() for shard in mempool_shards])
     return Validator(node, committee, own, mempool_shards, consensus, ledger, state, stores)
 

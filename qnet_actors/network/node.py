@@ -125,6 +125,7 @@ Action = Send | Deliver | Forward | Start | Write | Stop | Reopen
 MEMPOOL: Final = RoomKey(Room.MEMPOOL)
 VALIDATOR: Final = RoomKey(Room.VALIDATOR)
 LEDGER: Final = RoomKey(Room.LEDGER)
+REPORTER: Final = RoomKey(Room.REPORTER)
 
 _OF_VALIDATOR: Final = (DagBlocks, DagRequest, PeerStatus, Evidence)
 _OF_LEDGER: Final = (LedgerRequest, LedgerBlocks, SnapshotRequest, SnapshotPart)

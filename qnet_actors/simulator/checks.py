@@ -139,8 +139,8 @@ class Checks:
             Room.VALIDATOR: self._to_validator,
             Room.MEMPOOL: self._to_mempool,
         }
-        look = looks[key.room]
-        return Tap(core, lambda event: look(index, event))
+        look = looks.get(key.room)
+        return core if look is None else Tap(core, lambda event: look(index, event))
 
     def fail(self, index: int, invariant: str, reason: str) -> None:
         if self.violation is None and index not in self.byzantine:

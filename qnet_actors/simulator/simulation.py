@@ -24,6 +24,7 @@ from qnet_actors.simulator.faults import (
     faults_last_ms_min,
     plan_faults,
 )
+from qnet_actors.simulator.genesis import EPOCH_MS, draw_genesis
 from qnet_actors.simulator.host import Host
 from qnet_actors.simulator.links import Links
 from qnet_actors.simulator.regions import longest_ms, matrix_ms
@@ -35,21 +36,13 @@ from qnet_actors.simulator.turnover import Turnover
 from qnet_actors.validators import ValidatorCore
 from qnet_actors.wire.blocks import BlockRecord
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Committee, Member
-from qnet_actors.wire.genesis import (
-    GENESIS_VERSION,
-    Genesis,
-    GenesisAccount,
-    Parameters,
-    check_genesis,
-)
+from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import Message
 from qnet_actors.wire.schemes import Scheme
 
 ML_DSA_EVERY: Final = 50
 """Every so many seeds the run signs with ML-DSA-65."""
-EPOCH_MS: Final = 1_700_000_000_000
-BALANCE: Final = 10**15
 STEP_MS: Final = 250
 SHARDS: Final = (1, 1, 1, 3)
 FILL_MS: Final = 2_000
@@ -57,7 +50,6 @@ RESYNC_MS: Final = 100
 CRASH_EFFECTS_MAX: Final = 40
 # Invariants of liveness; every other one is of safety.
 TURNOVER_MS: Final = 2_000
-EPOCH_COMMITS_MIN: Final = 40
 _LIVENESS: Final = frozenset({"no_progress", "lost", "spinning", "behind"})
 
 
@@ -89,6 +81,8 @@ class SimConfig:
     keep_lines: bool = False
     joiners: int = 0
     """Validators that register while the network runs, and leave again."""
+    epochs: bool = False
+    """Whether epochs end where there are no joiners, too: equivocators are punished."""
     episodes: tuple[int, ...] | None = None
     """Of the planned faults only these, by their place in the plan; None: all."""
     submitted_max: int | None = None
@@ -105,6 +99,10 @@ class SimConfig:
             raise QnetError(
                 Code.INVALID_PARAMETER, f"these faults take {least_ms} ms or more, or are none"
             )
+
+    @property
+    def epochs_end(self) -> bool:
+        return self.epochs or self.joiners > 0
 
     def calm_for(self, calm_ms: int) -> SimConfig:
         """As long after the faults and no longer; such a run counts however short it is."""
@@ -162,7 +160,9 @@ class Simulation:
         joiners = signing.signers("joiner", config.joiners)
         owners = signing.signers("owner", config.joiners)
         matrix = matrix_ms(config.regions, config.validators + config.joiners)
-        self.genesis: Final = _genesis(self.rng, members, clients, owners, longest_ms(matrix))
+        self.genesis: Final = draw_genesis(
+            self.rng, members, clients, owners, longest_ms(matrix), config.epochs_end
+        )
         self.faults: Final = self._armed()
         liars: list[int] = []
         if Fault.BYZANTINE in self.faults:
@@ -199,12 +199,12 @@ class Simulation:
                 self._open,
                 self,
                 EPOCH_MS,
-                self._rooms.names_of if joiners else None,
+                self._rooms.names_of if config.epochs_end else None,
             )
             for index in range(config.validators + config.joiners)
         ]
         self.links.attach(list(self.hosts))
-        for host in self.hosts if joiners else ():
+        for host in self.hosts if config.epochs_end else ():
             host.pass_on = partial(self._pass_on, host)
         self.adversaries: Final[list[Adversary]] = []
         for liar in liars:
@@ -275,7 +275,7 @@ class Simulation:
 
     def _open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
         node, storages = self._rooms.open(index)
-        if self.config.joiners:
+        if self.config.epochs_end:
             self.checks.authors[index] = self._rooms.names_of(index).index(index)
         consensus = node.rooms[VALIDATOR]
         if isinstance(consensus, ValidatorCore):
@@ -543,47 +543,6 @@ def _scheme_of(seed: int) -> Scheme:
 def _snapshots(seed: int) -> SnapshotSettings:
     """Every other run joins from snapshots where it would else catch up by blocks."""
     return SnapshotSettings(every_bytes=6_000, ahead_blocks_min=6 if seed % 2 else 2_048)
-
-
-def _genesis(
-    rng: Random,
-    members: list[SimSigner],
-    clients: list[SimSigner],
-    owners: list[SimSigner],
-    delay_ms: int,
-) -> Genesis:
-    """Parameters vary from seed to seed, so that bounds are met within a short run.
-
-    `delay_ms`: how long a message takes at most beyond what all links have in common.
-    """
-    timeout_ms = rng.randrange(120, 250) + 3 * delay_ms
-    # Unequal where none of them then holds a third.
-    stakes = (10, 10, 11) if len(members) >= 4 else (10,)
-    parameters = Parameters(
-        block_interval_ms=rng.choice((50, 100, 200, 300)),
-        round_delay_ms=rng.randrange(35, 50),
-        round_idle_ms=rng.randrange(200, 1_000),
-        leader_timeout_ms=timeout_ms,
-        leader_timeout_ms_max=timeout_ms * 4,
-        gc_depth=rng.choice((16, 32, 64)),
-        commit_lag=rng.choice((8, 16, 64)),
-        epoch_commits_min=EPOCH_COMMITS_MIN if owners else 0,
-    )
-    genesis = Genesis(
-        version=GENESIS_VERSION,
-        name="simulation",
-        development=True,
-        timestamp_ms=EPOCH_MS,
-        schemes=(members[0].scheme,),
-        parameters=parameters,
-        members=tuple(
-            Member(key.scheme, key.public_key, stake=rng.choice(stakes), reward=key.key_id)
-            for key in members
-        ),
-        accounts=tuple(GenesisAccount(key.key_id, BALANCE) for key in clients + owners),
-    )
-    check_genesis(genesis)
-    return genesis
 
 
 def _summary(event: Any) -> str:

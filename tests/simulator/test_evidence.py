@@ -1,5 +1,7 @@
 """An equivocator ends up with proofs against it at every honest validator."""
 
+from dataclasses import replace
+
 import pytest
 
 from qnet_actors.crypto import BatchVerifier, simulator_provider
@@ -9,6 +11,7 @@ from qnet_actors.simulator.result import Verdict
 from qnet_actors.simulator.rooms import RealRooms
 from qnet_actors.simulator.simulation import SimConfig, Simulation
 from qnet_actors.validators.checks import BlockRules
+from qnet_actors.wire.transactions import BODY_CODEC, ReportEquivocation
 
 LIES = SimConfig(
     faults=frozenset({Fault.BYZANTINE}),
@@ -40,3 +43,38 @@ def test_every_honest_validator_holds_proofs_against_an_equivocator(seed: int, m
         chain_id = simulation.genesis.chain_id()
         rules = BlockRules(committee, BatchVerifier(simulator_provider()), chain_id)
         assert rules.proven(proofs) == list(proofs)
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_an_equivocator_is_punished_and_leaves_without_a_client(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+):
+    config = replace(LIES, epochs=True, virtual_ms_min=25_000)
+    simulation = Simulation(seed, config, RealRooms)
+    (adversary,) = simulation.adversaries
+    liar = adversary.index
+
+    def equivocate() -> None:
+        adversary.active = [Attack.EQUIVOCATE]
+        adversary._favoured = [(liar + 1) % 4]
+
+    monkeypatch.setattr(adversary, "choose", equivocate)
+    result = simulation.run()
+    assert result.verdict == Verdict.PASS, result.reason
+    reports = [
+        (body.sender, body.action)
+        for index in simulation.checks.honest[:1]
+        for record in simulation._rooms.records(index, 1)
+        for body in map(BODY_CODEC.decode, record.bodies)
+        if isinstance(body.action, ReportEquivocation)
+    ]
+    members = simulation.genesis.members
+    # Once a turn at most, by the honest, and only until it is done.
+    assert 1 <= len(reports) <= 2
+    for sender, action in reports:
+        assert sender in {members[index].reward for index in simulation.checks.honest}
+        assert action.public_key == members[liar].public_key
+    for index in simulation.checks.honest:
+        committee = simulation.committee_of(index)
+        assert committee.epoch >= 1
+        assert members[liar].public_key not in {m.public_key for m in committee.members}
