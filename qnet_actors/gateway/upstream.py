@@ -58,7 +58,8 @@ class Upstream:
         """It let a call time out, and has not answered any since."""
         self._retry_at_s = 0.0
         self._busy_until_s = 0.0
-        self._busy_gas_price = 0
+        self._busy_gas_price = -1
+        """What its last call paid at the most, if it refused all of that for load; else -1."""
         self._waiting: deque[_Entry] = deque()
         self._waiting_count = 0
         self._waiting_bytes = 0
@@ -87,11 +88,9 @@ class Upstream:
         waited_s = time.monotonic() - self._waiting[0].at_s if self._waiting else 0.0
         if waited_s * 1_000 > self._settings.queue_wait_ms_max:
             return U64_MAX
-        return self._busy_gas_price if self._paused else -1
-
-    @property
-    def _paused(self) -> bool:
-        return time.monotonic() < self._busy_until_s
+        # Once the pause is over one call finds out, and what comes during it need not wait for it.
+        resting = self._sender is not None or time.monotonic() < self._busy_until_s
+        return self._busy_gas_price if resting else -1
 
     async def call(self, request: Awaitable[T], timeout_ms: int | None = None) -> T:
         """Awaits an answer of the backend; notes whether there was one.
@@ -154,7 +153,7 @@ class Upstream:
                 if self._silent:
                     # What waits would wait for the same again; another validator may take it.
                     self._refuse_all(QnetError(Code.NODE_UNREACHABLE, "it does not answer"))
-                elif self._paused:
+                elif self._busy_gas_price >= 0:
                     self._refuse_all(QnetError(Code.BUSY), self._busy_gas_price)
         finally:
             self._sender = None
@@ -188,6 +187,7 @@ class Upstream:
             for entry in entries:
                 _fail(entry, QnetError(Code.INTERNAL))
             return
+        self._busy_gas_price = -1
         if all(code == Code.BUSY for code, _, _ in results):
             self._busy_until_s = time.monotonic() + self._settings.busy_pause_ms / 1_000
             self._busy_gas_price = max(entry.gas_price for entry in entries)

@@ -99,6 +99,23 @@ async def test_a_validator_that_is_busy_is_left_alone_for_a_while():
         assert len(w.gateway.tracker) == 0
 
 
+async def test_one_call_finds_out_whether_a_validator_is_busy_still():
+    async with world(settings=Settings(busy_pause_ms=1)) as w:
+        w.backend.busy = True
+        alice, upstream = Wallet(0), w.gateway.upstreams.all[0]
+        assert (await w.submit(alice.transfer(0))).status_code == 503
+        await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.02)
+        assert upstream.refused_gas_price < 0
+        w.backend.busy, w.backend.gate = False, asyncio.Event()
+        first = asyncio.create_task(w.submit(alice.transfer(0)))
+        await w.settle()
+        assert (await w.submit(alice.transfer(1))).status_code == 503
+        w.backend.gate.set()
+        assert (await first).status_code == 202
+        assert (await w.submit(alice.transfer(1))).status_code == 202
+        assert len(w.backend.calls) == 3
+
+
 async def test_who_pays_more_than_what_was_refused_is_offered_to_a_busy_validator():
     async with world(settings=Settings(busy_pause_ms=60_000)) as w:
         w.backend.busy = True
