@@ -13,6 +13,7 @@ from qnet_actors.client.building import Signed, TransactionSigner, build, sign, 
 from qnet_actors.client.calls import API, Call, Flow, decoder, exchange
 from qnet_actors.client.nonces import Nonces
 from qnet_actors.light import (
+    HAND_OFF_CODEC,
     PROVED_ACCOUNT_CODEC,
     PROVED_TRANSACTION_CODEC,
     FinalTransaction,
@@ -156,7 +157,9 @@ class Flows:
         # What is certified is never older than what was shown before.
         params = {"min_height": str(light.height)}
         answer = yield from self._get(f"/accounts/{text}/proof", _proof, params)
-        checkpoint, held = light.account(raw, PROVED_ACCOUNT_CODEC.decode(answer.proof))
+        proved = PROVED_ACCOUNT_CODEC.decode(answer.proof)
+        yield from self._follow(light, proved.certificate.checkpoint.epoch)
+        checkpoint, held = light.account(raw, proved)
         if held is None:
             return models.Account(text, checkpoint.height, 0, 0, proved=True)
         key_id = None if held.key_id == ZERO_DIGEST else held.key_id.hex()
@@ -182,7 +185,17 @@ class Flows:
         light = yield from self._trusted()
         answer = yield from self._get(f"/tx/{text}/proof", _proof)
         proved = PROVED_TRANSACTION_CODEC.decode(answer.proof)
+        yield from self._follow(light, proved.certificate.checkpoint.epoch)
         return light.transaction(bytes.fromhex(text), proved)
+
+    def _follow(self, light: LightClient, epoch: int) -> Flow[None]:
+        """To an epoch that a gateway speaks of; each step is proved, so it cannot lead for ever."""
+        while light.epoch < epoch:
+            ending = light.epoch
+            hand_off = yield from self._get(f"/epochs/{ending}/hand-off", HAND_OFF_CODEC.decode)
+            if hand_off.certificate.checkpoint.epoch != ending:
+                raise QnetError(Code.BAD_PROOF, f"that is not how epoch {ending} ended")
+            light.follow(hand_off)
 
     def _trusted(self) -> Flow[LightClient]:
         """The light client, over the genesis that the caller's chain id names.

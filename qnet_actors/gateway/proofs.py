@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from qnet_actors.gateway.openapi import answers
@@ -13,6 +13,8 @@ from qnet_actors.gateway.queries import (
     AccountProofQuery,
     GenesisAnswer,
     GenesisQuery,
+    HandOffAnswer,
+    HandOffQuery,
     TransactionProofAnswer,
     TransactionProofQuery,
 )
@@ -34,7 +36,7 @@ from qnet_actors.wire.codes import Code
 from qnet_actors.wire.hashing import ZERO_DIGEST
 
 _NOBODY: Final = Account(0, 0, ZERO_DIGEST)
-_GENESIS: Final[dict[int | str, dict[str, Any]]] = {
+_MSGPACK: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Done",
         "content": {MSGPACK_TYPE: {"schema": {"type": "string", "format": "binary"}}},
@@ -98,11 +100,27 @@ def create_proof_router(gateway: Gateway) -> APIRouter:
     @router.get(
         "/genesis",
         summary="The genesis, whose digest is the chain id",
-        responses=answers({}, Code.TOO_LARGE) | _GENESIS,
+        responses=answers({}, Code.TOO_LARGE) | _MSGPACK,
     )
     async def genesis() -> Response:
         """Canonical MessagePack: docs/reference/wire.md."""
         answer = await gateway.ask(GenesisQuery(), GenesisAnswer)
         return Response(answer.genesis, media_type=MSGPACK_TYPE)
+
+    @router.get(
+        "/epochs/{epoch}/hand-off",
+        summary="How an epoch's committee handed over to the next one, for those who check",
+        responses=answers({}, Code.INVALID_PARAMETER, Code.NOT_FOUND) | _MSGPACK,
+    )
+    async def hand_off(
+        epoch: Annotated[str, Path(description="The epoch that ended, from 0.")],
+    ) -> Response:
+        """Canonical MessagePack of a `HandOff`: docs/reference/proofs.md.
+
+        `not_found` while the epoch has not ended.
+        """
+        query = HandOffQuery(parse_height(epoch, "epoch"))
+        answer = await gateway.ask(query, HandOffAnswer)
+        return Response(encode(answer.hand_off), media_type=MSGPACK_TYPE)
 
     return router

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from qnet_actors.light import ProvedAccount, ProvedTransaction
+from qnet_actors.light import HandOff, ProvedAccount, ProvedTransaction
 from qnet_actors.wire.blocks import BlockHeader, Certificate
 from qnet_actors.wire.codec import U8, U16, U32, Address, Codec, Digest, Struct, Unsigned
 from qnet_actors.wire.evidence import Equivocation
@@ -105,6 +105,12 @@ class GenesisQuery(Struct, frozen=True, tag=10):
     """The network's genesis; faults with TOO_LARGE."""
 
 
+class HandOffQuery(Struct, frozen=True, tag=22):
+    """How an epoch ended; faults with NOT_FOUND while it has not, or where that is not kept."""
+
+    epoch: Unsigned
+
+
 class ActivityQuery(Struct, frozen=True, tag=11):
     """Transactions of an account, the newest first; faults with NOT_FOUND without a history."""
 
@@ -144,6 +150,7 @@ Query = (
     | AccountProofQuery
     | TransactionProofQuery
     | GenesisQuery
+    | HandOffQuery
     | ActivityQuery
     | EventsQuery
     | EvidenceQuery
@@ -278,6 +285,10 @@ class GenesisAnswer(Struct, frozen=True, tag=10):
     """Canonical; hashes to the chain id."""
 
 
+class HandOffAnswer(Struct, frozen=True, tag=22):
+    hand_off: HandOff
+
+
 class ActivityItem(Struct, frozen=True):
     """A transaction of an account."""
 
@@ -357,6 +368,7 @@ Answer = (
     | AccountProofAnswer
     | TransactionProofAnswer
     | GenesisAnswer
+    | HandOffAnswer
     | ActivityAnswer
     | EventsAnswer
     | EvidenceAnswer

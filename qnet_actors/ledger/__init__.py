@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.duck_log import DuckLog
     from qnet_actors.ledger.executor import Executor
     from qnet_actors.ledger.groups import GroupExecution
+    from qnet_actors.ledger.hand_offs import HandOffs
     from qnet_actors.ledger.history import History
     from qnet_actors.ledger.memory_log import MemoryLog
     from qnet_actors.ledger.outcome import Outcome
@@ -50,6 +51,7 @@ __all__ = [
     "FoundAccount",
     "FoundTransaction",
     "GroupExecution",
+    "HandOffs",
     "History",
     "LedgerCore",
     "LedgerQueries",
@@ -82,6 +84,7 @@ _MODULES: Final = {
     "FoundAccount": "queries",
     "FoundTransaction": "queries",
     "GroupExecution": "groups",
+    "HandOffs": "hand_offs",
     "History": "history",
     "LedgerCore": "core",
     "LedgerQueries": "queries",

@@ -15,6 +15,7 @@ Their nonce is the last there is, so nothing is ever sent from them.
     seed p           of the leader schedule of the present epoch and the one before: p is the
                      epoch's number modulo 2, since a restart may still need the one before
     member p, i      validator key id, stake and owner of their committees, an account each
+    committee p      the digest of these committees, which is how a light client learns of them
     burnt            what was taken from equivocators
 
 Nothing is written before the first action of this kind.  Until then the genesis speaks; its stakes
@@ -35,7 +36,7 @@ from qnet_actors.ledger.outcome import Reader
 from qnet_actors.ledger.values import AccountMap, Accounts, Draft, Given
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codes import Code
-from qnet_actors.wire.committee import Committee, Member
+from qnet_actors.wire.committee import Committee, Member, committee_account
 from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import EPOCH_SEED, REGISTRY, ZERO_DIGEST, hash32
@@ -196,6 +197,7 @@ class Registry:
         seed = hash32(EPOCH_SEED, self.genesis.chain_id(), _u64(number), commit.digest())
         self._put(_seed(number), seed)
         self._elect(number)
+        self._put(committee_account(number), self.committee(number).digest)
         self.epoch = Epoch(number, commit.index, 0, True, False)
 
     # The epoch and its committee

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ProvedTransaction,
         prove_transaction,
     )
+    from qnet_actors.light.hand_off import HAND_OFF_CODEC, HandOff, check_hand_off
     from qnet_actors.light.merkle import MerkleProof, merkle_proof, verify_leaf
     from qnet_actors.light.proofs import (
         ACCOUNT_PROOF_CODEC,
@@ -51,6 +52,7 @@ _MODULES: Final = {
         "ProvedTransaction",
         "prove_transaction",
     ),
+    "hand_off": ("HAND_OFF_CODEC", "HandOff", "check_hand_off"),
     "merkle": ("MerkleProof", "merkle_proof", "verify_leaf"),
     "proofs": (
         "ACCOUNT_PROOF_CODEC",
@@ -72,6 +74,7 @@ _HOMES: Final = {name: module for module, names in _MODULES.items() for name in 
 
 __all__ = [
     "ACCOUNT_PROOF_CODEC",
+    "HAND_OFF_CODEC",
     "HEADERS_MAX",
     "PROVED_ACCOUNT_CODEC",
     "PROVED_TRANSACTION_CODEC",
@@ -79,6 +82,7 @@ __all__ = [
     "AccountProof",
     "CertificateVerifier",
     "FinalTransaction",
+    "HandOff",
     "LightClient",
     "MerkleProof",
     "OtherLeaf",
@@ -87,6 +91,7 @@ __all__ = [
     "Signatures",
     "bit",
     "check_certificate",
+    "check_hand_off",
     "check_headers",
     "key_hash",
     "leaf_hash",

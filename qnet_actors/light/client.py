@@ -14,12 +14,17 @@ from qnet_actors.light.evidence import (
     check_account,
     check_transaction,
 )
+from qnet_actors.light.hand_off import HandOff, check_hand_off
 from qnet_actors.light.proofs import Account
 from qnet_actors.wire.blocks import BlockHeader, Certificate, Checkpoint, Receipt
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.schemes import Scheme
 from qnet_actors.wire.transactions import Body
+
+EPOCHS_KEPT: Final = 64
+"""Of how many epochs, the newest ones, certificates can still be checked."""
 
 
 class Signatures(Protocol):
@@ -52,12 +57,21 @@ class LightClient:
     `height` is that of the newest checkpoint it has accepted: an older state, though truly
     certified, is refused, so no gateway can show the past as the present.  How old the newest one
     is that a gateway shows cannot be seen from a checkpoint; compare gateways where it matters.
+
+    It begins with the committee of the genesis, and `follow` takes it from one epoch to the next.
+    Once it knows that an epoch is over, nothing that the old committee signs for after its end is
+    believed.  Who trusts a committee that left long ago, and follows from there for the first time,
+    trusts that two thirds of its stake sold no keys since.
     """
 
     def __init__(self, genesis: Genesis, signatures: Signatures) -> None:
         """Raises `QnetError(CONFIGURATION_INVALID)` for a genesis without a valid committee."""
         self.chain_id: Final = genesis.chain_id()
-        self._committee: Final = genesis.committee()
+        first = genesis.committee()
+        self._committees: Final[dict[int, Committee]] = {first.epoch: first}
+        self._epoch = first.epoch
+        self._ends: Final[dict[int, int]] = {}
+        """The height of an epoch's last block."""
         self._verifier: Final = _Rows(signatures)
         self._newest: Checkpoint | None = None
         self._lock: Final = Lock()
@@ -67,17 +81,64 @@ class LightClient:
         """Of the newest checkpoint accepted; 0: none."""
         return 0 if self._newest is None else self._newest.height
 
-    def accept(self, certificate: Certificate) -> Checkpoint:
-        """The checkpoint, once a quorum of the committee proves to have signed it; CPU work.
+    @property
+    def epoch(self) -> int:
+        """The newest epoch whose committee it knows."""
+        return self._epoch
 
-        Raises `QnetError`: BAD_CERTIFICATE; DIVERGED where a quorum signed two at one height.
+    def follow(self, hand_off: HandOff) -> Committee:
+        """The committee of the epoch after the one that `hand_off` ends, trusted from now on; CPU
+        work.
+
+        Raises `QnetError`: BAD_PROOF, BAD_CERTIFICATE; DIVERGED where a quorum also signed for
+        something after the end of its epoch, or for two committees.
+        """
+        last = hand_off.certificate.checkpoint
+        committee = self._committee_of(last.epoch)
+        following = check_hand_off(self.chain_id, committee, hand_off, self._verifier)
+        with self._lock:
+            if (known := self._committees.get(following.epoch)) is not None:
+                if known.digest != following.digest:
+                    raise QnetError(
+                        Code.DIVERGED, f"a quorum signed for two committees of {following.epoch}"
+                    )
+                return known
+            if self._newest is not None and self._newest.height > last.height:
+                raise QnetError(
+                    Code.DIVERGED, f"a quorum signed past the end of its epoch at {last.height}"
+                )
+            self._committees[following.epoch] = following
+            self._ends[last.epoch] = last.height
+            self._epoch, self._newest = following.epoch, last
+            self._committees.pop(following.epoch - EPOCHS_KEPT, None)
+            self._ends.pop(following.epoch - EPOCHS_KEPT - 1, None)
+        return following
+
+    def _committee_of(self, epoch: int) -> Committee:
+        committee = self._committees.get(epoch)
+        if committee is None:
+            raise QnetError(
+                Code.BAD_CERTIFICATE, f"of epoch {epoch}, whose committee is not known here"
+            )
+        return committee
+
+    def accept(self, certificate: Certificate) -> Checkpoint:
+        """The checkpoint, once a quorum of its committee proves to have signed it; CPU work.
+
+        Raises `QnetError`: BAD_CERTIFICATE, also for an epoch that it has not been led to; DIVERGED
+        where a quorum signed two at one height.
         """
         checkpoint = certificate.checkpoint
         if checkpoint == self._newest:
             return checkpoint
-        check_certificate(self.chain_id, self._committee, certificate, self._verifier)
+        committee = self._committee_of(checkpoint.epoch)
+        check_certificate(self.chain_id, committee, certificate, self._verifier)
         with self._lock:
-            newest = self._newest
+            newest, end = self._newest, self._ends.get(checkpoint.epoch, checkpoint.height)
+            if not self._ends.get(checkpoint.epoch - 1, 0) < checkpoint.height <= end:
+                raise QnetError(
+                    Code.BAD_CERTIFICATE, f"height {checkpoint.height} is of another epoch"
+                )
             if newest is None or checkpoint.height > newest.height:
                 self._newest = checkpoint
             elif checkpoint.height == newest.height and checkpoint != newest:

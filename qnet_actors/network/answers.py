@@ -37,6 +37,8 @@ from qnet_actors.gateway.queries import (
     EvidenceQuery,
     GenesisAnswer,
     GenesisQuery,
+    HandOffAnswer,
+    HandOffQuery,
     Query,
     StatusAnswer,
     StatusQuery,
@@ -52,7 +54,7 @@ from qnet_actors.gateway.queries import (
     VerifierQuery,
 )
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
-from qnet_actors.ledger import BlockQueries, History, LedgerQueries
+from qnet_actors.ledger import BlockQueries, HandOffs, History, LedgerQueries
 from qnet_actors.light import Account, AccountProof, ProvedAccount
 from qnet_actors.network.compose import Validator
 from qnet_actors.network.settings import HostSettings
@@ -99,9 +101,11 @@ class Sources:
     Raises `QnetError(NOT_FOUND)`.
     """
     pool_transactions: Callable[[], int]
+    hand_offs: HandOffs | None = None
+    """None: epochs never end here."""
 
 
-def packed_sources(validator: Validator) -> Sources:
+def packed_sources(validator: Validator, hand_offs: HandOffs) -> Sources:
     """The rooms of this process."""
     ledger = LedgerQueries(validator.stores.log, validator.state)
     shards, consensus = validator.shards, validator.consensus
@@ -130,6 +134,7 @@ def packed_sources(validator: Validator) -> Sources:
         account=account,
         prove=validator.state.prove,
         pool_transactions=lambda: sum(shard.metrics.pool_transactions for shard in shards),
+        hand_offs=hand_offs,
     )
 
 
@@ -221,6 +226,8 @@ class Answers:
                 return await asyncio.to_thread(self._transaction_proof, id_)
             case GenesisQuery():
                 return await asyncio.to_thread(self._genesis_answer)
+            case HandOffQuery(epoch=epoch):
+                return await asyncio.to_thread(self._hand_off, epoch)
             case EvidenceQuery():
                 return self._evidence()
             case VerifierQuery():
@@ -364,6 +371,13 @@ class Answers:
         if len(encoded) > GENESIS_SIZE_BYTES_MAX:
             raise QnetError(Code.TOO_LARGE, "the genesis is too large to be served")
         return GenesisAnswer(encoded)
+
+    def _hand_off(self, epoch: int) -> HandOffAnswer:
+        kept = self._sources.hand_offs
+        found = None if kept is None else kept.read(epoch)
+        if found is None:
+            raise QnetError(Code.NOT_FOUND, f"how epoch {epoch} ended is not known here")
+        return HandOffAnswer(found)
 
     async def _from_history(self, read: Callable[[History, Q], T], query: Q) -> T:
         """In the one thread of the history: it holds up nothing but itself."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from qnet_actors.crypto import BatchVerifier, Signer
 from qnet_actors.gateway import Result
-from qnet_actors.ledger import DuckLog, LogOptions, Recovered, validator_keys
+from qnet_actors.ledger import DuckLog, HandOffs, LogOptions, Recovered, validator_keys
 from qnet_actors.links import PeerKey
 from qnet_actors.mempool import FileBatchStore
 from qnet_actors.network.answers import Sources, packed_sources
@@ -48,6 +48,7 @@ class PackedRooms:
         self._desk: Final = desk
         self._on_stop = on_stop
         self._on_standing = on_standing
+        self._hand_offs: Final = HandOffs(settings.directory / "hand-offs")
         self._keys: tuple[PeerKey, ...] = ()
         self._crypto: tuple[Signer, BatchVerifier] | None = None
         self._validator: Validator | None = None
@@ -90,7 +91,7 @@ class PackedRooms:
             journal=FileJournal(path / "journal", sync=True),
             log=log,
         )
-        return compose(
+        validator = compose(
             self._genesis,
             self._settings.index,
             *self._crypto,
@@ -98,11 +99,13 @@ class PackedRooms:
             snapshots=self._settings.keep.snapshots,
             carried=carried,
         )
+        self._hand_offs.keep(log, validator.state, self._genesis)
+        return validator
 
     def sources(self) -> Sources:
         if self._validator is None:
             raise QnetError(Code.NOT_READY)
-        return packed_sources(self._validator)
+        return packed_sources(self._validator, self._hand_offs)
 
     async def begin(self, peers: Neighbours) -> None:
         self._peers = peers

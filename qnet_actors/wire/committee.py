@@ -10,7 +10,7 @@ import msgspec
 
 from qnet_actors.wire.codec import U8, Address, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.hashing import COMMITTEE, LEADER, hash32
+from qnet_actors.wire.hashing import COMMITTEE, LEADER, REGISTRY, hash32
 from qnet_actors.wire.limits import SUPPLY_MAX, VALIDATORS_MAX
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, key_id
 
@@ -27,6 +27,15 @@ class Member(Struct, frozen=True):
 
 _SCHEMES: Final = frozenset(scheme.value for scheme in Scheme)
 Members = Annotated[tuple[Member, ...], msgspec.Meta(min_length=1, max_length=VALIDATORS_MAX)]
+
+
+def committee_account(epoch: int) -> bytes:
+    """The account that has the digest of an epoch's committee in the place of its key id.
+
+    The last block of the epoch before writes it, so whoever trusts that epoch's committee knows the
+    next one.  It is the same account for every other epoch; the digest binds the number.
+    """
+    return hash32(REGISTRY, b"committee", (epoch % 2).to_bytes(8, "big"))
 
 
 class Committee:

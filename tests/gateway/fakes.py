@@ -44,6 +44,8 @@ from qnet_actors.gateway.queries import (
     EvidenceQuery,
     GenesisAnswer,
     GenesisQuery,
+    HandOffAnswer,
+    HandOffQuery,
     Query,
     StatusAnswer,
     StatusQuery,
@@ -60,7 +62,7 @@ from qnet_actors.gateway.queries import (
 from qnet_actors.gateway.service import Gateway
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.tracker import Tracker
-from qnet_actors.light import ProvedAccount, ProvedTransaction
+from qnet_actors.light import HandOff, ProvedAccount, ProvedTransaction
 from qnet_actors.wire.blocks import (
     BLOCK_VERSION,
     BlockHeader,
@@ -118,6 +120,7 @@ class Ledger:
     certificate: Certificate | None = None
     proved_accounts: dict[bytes, ProvedAccount] = field(default_factory=dict)
     proved_transactions: dict[bytes, ProvedTransaction] = field(default_factory=dict)
+    hand_offs: dict[int, HandOff] = field(default_factory=dict)
     genesis: Genesis | None = None
     development: bool = True
     genesis_ms: int = 1_700_000_000_000
@@ -377,6 +380,10 @@ class FakeBackend:
                 if self.ledger.genesis is None:
                     raise QnetError(Code.TOO_LARGE)
                 return GenesisAnswer(encode(self.ledger.genesis))
+            case HandOffQuery(epoch=epoch):
+                if epoch not in self.ledger.hand_offs:
+                    raise QnetError(Code.NOT_FOUND)
+                return HandOffAnswer(self.ledger.hand_offs[epoch])
             case EvidenceQuery():
                 return EvidenceAnswer(self.evidence)
             case VerifierQuery():

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from qnet_actors.client import AsyncClient
-from qnet_actors.light import PROVED_ACCOUNT_CODEC, LightClient
+from qnet_actors.light import HAND_OFF_CODEC, PROVED_ACCOUNT_CODEC, LightClient
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import GENESIS_CODEC
 from tests.gateway.fakes import World, world
+from tests.ledger import epochs
 from tests.ledger.rig import PROVIDER
 from tests.ledger.world import address
 from tests.light.test_client import GENESIS, proved_account, proved_transaction
@@ -127,3 +128,54 @@ async def test_the_answers_show_what_the_proof_says():
             assert answer.status_code == code
         w.ledger.genesis = None
         assert (await w.http.get("/api/v1/genesis")).status_code == 413
+
+
+@asynccontextmanager
+async def over_epochs() -> AsyncIterator[tuple[World, AsyncClient]]:
+    """A gateway over a validator in the last epoch of a chain, and a client that trusts the
+    genesis."""
+    async with world() as w:
+        w.ledger.genesis = epochs.GENESIS
+        w.ledger.hand_offs = dict(enumerate(epochs.told().hand_offs))
+        w.ledger.proved_accounts[address(1)] = epochs.told().proved[-1]
+        transport = httpx.ASGITransport(app=w.app)
+        light = LightClient(epochs.GENESIS, PROVIDER)
+        async with AsyncClient("http://gateway", transport=transport, light=light) as client:
+            yield w, client
+
+
+async def test_a_client_follows_the_committee_over_epochs():
+    async with over_epochs() as (w, client):
+        account = await client.account(address(1), prove=True)
+        proved = epochs.told().proved[-1]
+        assert (account.proved, account.height) == (True, proved.certificate.checkpoint.height)
+        # It has no more to ask.
+        w.ledger.hand_offs.clear()
+        assert await client.account(address(1), prove=True) == account
+
+
+async def test_a_gateway_that_leads_elsewhere_is_not_followed():
+    async with over_epochs() as (w, client):
+        hand_offs = dict(w.ledger.hand_offs)
+        w.ledger.hand_offs[1] = hand_offs[0]
+        # Sent in circles, the client would never end.
+        await refused(Code.BAD_PROOF, client.account(address(1), prove=True))
+        w.ledger.hand_offs[1] = msgspec.structs.replace(hand_offs[1], seed=bytes(32))
+        await refused(Code.BAD_PROOF, client.account(address(1), prove=True))
+        del w.ledger.hand_offs[1]
+        await refused(Code.NOT_FOUND, client.account(address(1), prove=True))
+        w.ledger.hand_offs[1] = hand_offs[1]
+        assert (await client.account(address(1), prove=True)).proved
+
+
+async def test_the_end_of_an_epoch_is_asked_for_by_its_number():
+    async with (
+        over_epochs() as (w, _),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=w.app), base_url="http://g") as http,
+    ):
+        for name, status in [("0", 200), ("4", 404), ("-1", 400), ("x", 400), (str(2**64), 400)]:
+            answer = await http.get(f"/api/v1/epochs/{name}/hand-off")
+            assert answer.status_code == status
+            if status == 200:
+                assert answer.headers["content-type"] == "application/msgpack"
+                assert HAND_OFF_CODEC.decode(answer.content) == epochs.told().hand_offs[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qnet_actors.crypto import BatchVerifier, KeyPair, Signer, development_key, simulator_provider
-from qnet_actors.ledger import LedgerCore, MemoryLog, recover
+from qnet_actors.ledger import LedgerCore, MemoryLog, committee_of, recover
 from qnet_actors.ledger.blocks import Tip
 from qnet_actors.rooms import (
     BlockExecuted,
@@ -53,13 +53,17 @@ class Rig:
     """Carries out effects at once, or piece by piece; keeps what went out."""
 
     def __init__(self, genesis: Genesis, log: MemoryLog | None = None, **options: Any) -> None:
+        """The ledger of the epoch that the log is in."""
         self.genesis = genesis
         self.log = log or MemoryLog()
+        recovered = recover(self.log, genesis)
+        self.state = recovered.state
+        self.committee = committee_of(self.state, genesis)
         self.core = LedgerCore(
             genesis=genesis,
-            committee=genesis.committee(),
+            committee=self.committee,
             verifier=VERIFIER,
-            recovered=recover(self.log, genesis),
+            recovered=recovered,
             log=self.log,
             **options,
         )

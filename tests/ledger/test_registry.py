@@ -33,7 +33,7 @@ from qnet_actors.rooms import AccountColumns
 from qnet_actors.state import State, genesis_write_set
 from qnet_actors.wire.blocks import RECEIPT_CODEC
 from qnet_actors.wire.codes import Code
-from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.committee import Committee, committee_account
 from qnet_actors.wire.dag import Commit, DagBlock, DagHeader, header_digest
 from qnet_actors.wire.evidence import Equivocation, equivocation_of
 from qnet_actors.wire.genesis import Genesis, Parameters
@@ -134,6 +134,9 @@ class Chain:
     def balance(self, who: bytes) -> int:
         return int(self.state.read(np.frombuffer(who, np.uint8).reshape(1, 32)).balances[0])
 
+    def key_id(self, who: bytes) -> bytes:
+        return bytes(self.state.read(np.frombuffer(who, np.uint8).reshape(1, 32)).key_ids[0])
+
     def supply(self) -> int:
         return int(np.frombuffer(self.state.snapshot().balances, "<u8").sum())
 
@@ -151,6 +154,7 @@ class Chain:
             self.block()
             if self.epoch.number > number:
                 assert ends_epoch(number, self.last.write_set)
+                assert self.key_id(committee_account(number + 1)) == self.committee.digest
                 return
         raise AssertionError("the epoch does not end")
 
@@ -210,6 +214,7 @@ def test_a_new_validator_is_of_the_next_committee():
     number = (1).to_bytes(8, "big")
     digest = chain.commit.digest()
     assert committee.seed == hash32(EPOCH_SEED, GENESIS.chain_id(), number, digest)
+    assert chain.key_id(committee_account(1)) == committee.digest
     chain.blocks(20)
     assert chain.epoch.number == 1
 

@@ -96,6 +96,7 @@ class Commits:
     """A chain of commits, one a call, with made-up DAG blocks."""
 
     def __init__(self) -> None:
+        self.epoch = 0
         self.index = 0
         self.previous = GENESIS_COMMIT_DIGEST
 
@@ -103,7 +104,7 @@ class Commits:
         self.index += 1
         seed = encode((self.index, timestamp_ms, [batch.digest for batch in batches]))
         leader = BlockRef(self.index, self.index % 4, hash32(DAG_BLOCK, seed))
-        commit = Commit(0, self.index, self.previous, timestamp_ms, leader, (leader,))
+        commit = Commit(self.epoch, self.index, self.previous, timestamp_ms, leader, (leader,))
         self.previous = commit.digest()
         return commit
 

@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from qnet_actors.crypto import KeyPair, Signer, development_key, provider
-from qnet_actors.gateway.queries import StatusAnswer, StatusQuery, ValidatorsAnswer, ValidatorsQuery
+from qnet_actors.gateway.queries import (
+    AccountProofAnswer,
+    AccountProofQuery,
+    HandOffAnswer,
+    HandOffQuery,
+    StatusAnswer,
+    StatusQuery,
+    ValidatorsAnswer,
+    ValidatorsQuery,
+)
 from qnet_actors.kernels.cache import warm
+from qnet_actors.light import HAND_OFF_CODEC, LightClient
 from qnet_actors.network.answers import NO_MEMBER
 from qnet_actors.network.development import ACCOUNT, STAKE, VALIDATOR, development_genesis
 from qnet_actors.network.host import ValidatorHost
@@ -127,6 +137,20 @@ async def test_a_validator_registers_joins_votes_and_leaves(tmp_path: Path, keys
         await until(first, lambda: first.state_roots()[-1][0] > height + 3)
         with pytest.raises(QnetError, match="not of the committee"):
             await joiner.poll(0, 0)
+        light = LightClient(genesis, library)
+        for ended in range(2):
+            # Who has joined meanwhile has seen no end of an epoch but those of its own time.
+            for host in (first, joiner)[: ended + 1]:
+                answer = await host.query(HandOffQuery(ended))
+                assert isinstance(answer, HandOffAnswer)
+                following = light.follow(HAND_OFF_CODEC.decode(encode(answer.hand_off)))
+                assert [following.key_id(n) for n in range(len(following))] == epochs[ended + 1]
+        proved = await first.query(AccountProofQuery(owner.key_id))
+        assert isinstance(proved, AccountProofAnswer)
+        assert proved.proved.certificate.checkpoint.epoch == light.epoch == 2
+        assert light.account(owner.key_id, proved.proved)[1] == proved.proved.account is not None
+        with pytest.raises(QnetError, match="how epoch 2 ended"):
+            await first.query(HandOffQuery(2))
         roots = [dict(host.state_roots()) for host in hosts]
         for report in roots[1:]:
             common = report.keys() & roots[0].keys()
