@@ -298,6 +298,7 @@ def query_seeds() -> list[bytes]:
         queries.BlocksQuery(2**40, 100),
         queries.AccountProofQuery(b"\1" * 32, 2**40),
         queries.TransactionProofQuery(b"\2" * 32),
+        queries.HandOffQuery(2**40),
         queries.ActivityQuery(b"\1" * 32, (2**40, 3), 100),
         queries.EventsQuery(b"topic", b"\1" * 32, (5, 1, 2), 1),
     ]
@@ -366,6 +367,7 @@ HARNESSES: tuple[Harness, ...] = (
         lambda code: 100 <= code < 200 or code == Code.CONFIGURATION_INVALID,
     ),
     Harness("proved_account", proofs.run_account, proofs.account_seeds, _of_peers),
+    Harness("hand_off", proofs.run_hand_off, proofs.hand_off_seeds, _of_peers),
     Harness("proved_transaction", proofs.run_transaction, proofs.transaction_seeds, _of_peers),
     Harness("gateway_body", run_body, body_seeds),
     Harness("socket_request", run_socket, socket_seeds),

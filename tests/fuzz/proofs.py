@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from qnet_actors.light import (
+    HAND_OFF_CODEC,
     PROVED_ACCOUNT_CODEC,
     PROVED_TRANSACTION_CODEC,
     LightClient,
@@ -12,6 +13,7 @@ from qnet_actors.light import (
     ProvedTransaction,
 )
 from qnet_actors.wire.codec import encode
+from tests.ledger import epochs
 from tests.ledger.rig import PROVIDER
 from tests.ledger.world import address
 from tests.light.test_client import GENESIS, proved_account, proved_transaction
@@ -37,6 +39,24 @@ def account_seeds() -> list[bytes]:
 
 def transaction_seeds() -> list[bytes]:
     return [encode(proved) for proved in transactions().values()]
+
+
+def hand_off_seeds() -> list[bytes]:
+    return [encode(hand_off) for hand_off in epochs.told().hand_offs]
+
+
+def run_hand_off(data: bytes) -> None:
+    hand_off = HAND_OFF_CODEC.decode(data)
+    if encode(hand_off) != data:
+        raise AssertionError("what was decoded is written otherwise than it was read")
+    light, chain = LightClient(epochs.GENESIS, PROVIDER), epochs.told()
+    for truth in chain.hand_offs:
+        if hand_off.certificate.checkpoint.epoch == light.epoch:
+            break
+        light.follow(truth)
+    following = light.follow(hand_off)
+    if following.digest != chain.committees[following.epoch].digest:
+        raise AssertionError("another committee was believed")
 
 
 def run_account(data: bytes) -> None:
