@@ -32,6 +32,13 @@ def network(
     rate: Annotated[
         float, typer.Option(min=0, help="Offered in the second phase; 0: half of the maximum.")
     ] = 0.0,
+    costs_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what each stage costs there, for `qnet sim --cost-model`.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a local network: first as fast as it takes transactions, then at half of that.
@@ -46,7 +53,12 @@ def network(
         from qnet_actors.experiments.bench import BenchOptions, run_bench
 
         options = BenchOptions(
-            senders=senders, seconds=seconds, validators=validators, provider=provider, rate=rate
+            senders=senders,
+            seconds=seconds,
+            validators=validators,
+            provider=provider,
+            rate=rate,
+            costs_out=costs_out,
         )
         result = run_bench(options, Path(directory), say)
         emit(result, as_json, lambda: _lines(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,6 +42,24 @@ def sim(
     regions: Annotated[
         str, typer.Option(help="Delays between places: world.", show_default=False)
     ] = "",
+    cost_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Predict throughput and latency from this file of `qnet bench --costs-out`,"
+            " instead of checking runs.",
+            show_default=False,
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --cost-model: of a machine.", show_default=False),
+    ] = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="With --cost-model: all validators on one machine.")
+    ] = False,
+    bandwidth_mbps: Annotated[
+        float, typer.Option(min=1, help="With --cost-model: of each validator, outgoing.")
+    ] = 1_000.0,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Default: one a core.", show_default=False)
     ] = None,
@@ -51,6 +70,19 @@ def sim(
     Equal seeds give equal runs. Exit code 1 where a seed failed; the message says how to see it.
     """
     with reported(as_json):
+        if cost_model is not None:
+            from qnet_actors.simulator.command import run_prediction
+
+            run_prediction(
+                cost_model,
+                validators=validators,
+                regions=regions,
+                cores=cores,
+                shared=shared,
+                bandwidth_mbps=bandwidth_mbps,
+                as_json=as_json,
+            )
+            return
         from qnet_actors.simulator.command import run_sim
 
         status = run_sim(

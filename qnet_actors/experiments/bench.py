@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from qnet_actors.crypto import KeyPair, provider, select_provider
+from qnet_actors.experiments.cost_bench import Stages, measure_stages
 from qnet_actors.experiments.demonstration import percentile
 from qnet_actors.experiments.load import LoadPlan, LoadResult, run_load
 from qnet_actors.experiments.processes import cpu_seconds, memory_bytes
@@ -27,6 +28,7 @@ from qnet_actors.kernels.cache import cache_root, warm
 from qnet_actors.network.development import VALIDATOR, development_genesis, development_keys
 from qnet_actors.network.launch import Network, agreed_root
 from qnet_actors.network.settings import NetworkSettings
+from qnet_actors.simulator.costs import Measured, StageCosts
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
@@ -42,6 +44,11 @@ REFUSED_MAX: Final = 0.01
 """The least that an open loop must offer of what was meant, and the most that may be refused."""
 PLANNED_PER_SECOND_MAX: Final = 8_000
 """So many are signed for each second; a phase that runs out of them ends early."""
+LOAD: Final = "load"
+"""What offers the load, among the processes."""
+TRICKLE_PER_SECOND: Final = 50.0
+TRICKLE_SECONDS: Final = 8.0
+"""A load that keeps rounds going and costs next to nothing."""
 FIRST_PHASE_SHARE: Final = 0.65
 """Of what is signed; the rest is for the second phase."""
 
@@ -57,6 +64,8 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     provider: ProviderName = "auto"
     rate: float = 0.0
     """Offered in the second phase; 0: half of what the first one reached."""
+    costs_out: Path | None = None
+    """Where the cost of each stage is written, for `qnet sim --cost-model`."""
 
 
 class Latencies(msgspec.Struct, frozen=True):
@@ -180,12 +189,14 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
     with network:
         runner = Runner(network, supply.folder, options.senders, supply.count, say)
         full = runner.run(options.seconds, 0.0, window(raw_before, options.validators))
+        busy_rounds = runner.rounds_per_second
         rate = options.rate or 0.5 * full.executed_per_second
         half = runner.run(options.seconds, rate, 0)
         memory = memory_bytes()
+        rounds_us = 0.0 if options.costs_out is None else runner.round_us()
         roots_equal = agreed_root(network, runner.height())[1] is not None
     raw = (raw_before + raw_verifications(supply.folder, options.provider)) / 2
-    return BenchResult(
+    result = BenchResult(
         offered_per_second=full.offered_per_second,
         achieved_per_second=full.achieved_per_second,
         executed=full.executed,
@@ -206,6 +217,36 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
         durability="power" if genesis.parameters.power_durability else "process",
         cores=os.cpu_count() or 1,
     )
+    if options.costs_out is not None:
+        costs = costs_of(result, measure_stages(options.senders, say), rounds_us, busy_rounds)
+        options.costs_out.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=2))
+    return result
+
+
+def costs_of(
+    result: BenchResult, stages: Stages, trickle_us: float, rounds_per_second: float
+) -> StageCosts:
+    """What was measured of one network.
+
+    `trickle_us`: of a validator in a round of a trickle; `rounds_per_second`: at the limit.
+    """
+    half, n = result.half_load, result.validators
+    per_transaction = result.cpu_us_per_transaction
+    validators_us = sum(us for name, us in per_transaction.items() if name.startswith(VALIDATOR))
+    gateway_us = sum(per_transaction.values()) - validators_us - per_transaction[LOAD]
+    known_us = (stages.admit_us + (n - 1) * stages.hold_us) / n + stages.execute_us
+    rounds_us = trickle_us * rounds_per_second / max(1.0, result.executed_per_second)
+    return StageCosts(
+        host_us=max(0.0, validators_us / n - known_us - rounds_us),
+        load_us=per_transaction[LOAD],
+        **msgspec.structs.asdict(stages),
+        validators=n,
+        cores=result.cores,
+        round_us=trickle_us,
+        gateway_us=gateway_us,
+        transaction_bytes=result.bytes_per_transaction / (n - 1),
+        measured=Measured(result.executed_per_second, half.latency_ms.p50, half.latency_ms.p99),
+    )
 
 
 class Runner:
@@ -218,6 +259,8 @@ class Runner:
         self._say = say
         self._sent = 0
         self._senders = senders
+        self.rounds_per_second = 0.0
+        """In the last phase."""
 
     def height(self) -> int:
         """The greatest height that a validator has executed."""
@@ -250,13 +293,35 @@ class Runner:
         """One phase, with what it cost."""
         processes = self._network.process_ids()
         cpu, sent_bytes = cpu_seconds(processes), self._link_bytes()
+        load, rounds, started = _load_seconds(), self._rounds(), time.monotonic()
         result = self.load(seconds, rate, window)
+        load = _load_seconds() - load
+        self.rounds_per_second = (self._rounds() - rounds) / (time.monotonic() - started)
         spent = {
             name: seconds - cpu[name]
             for name, seconds in cpu_seconds(processes).items()
             if name in cpu
-        }
+        } | {LOAD: load}
         return _phase(result, rate, spent, self._link_bytes() - sent_bytes)
+
+    def round_us(self) -> float:
+        """CPU time of a validator in a round while hardly anything is to be done."""
+        processes = {
+            name: process
+            for name, process in self._network.process_ids().items()
+            if name.startswith("validator")
+        }
+        cpu, rounds = cpu_seconds(processes), self._rounds()
+        self.load(TRICKLE_SECONDS, TRICKLE_PER_SECOND, 0)
+        made = self._rounds() - rounds
+        after = cpu_seconds(processes)
+        spent = sum(after[name] - cpu[name] for name in processes)
+        if made <= 0:
+            raise QnetError(Code.NOT_READY, "no rounds were made")
+        return 1e6 * spent / len(processes) / made
+
+    def _rounds(self) -> int:
+        return max((s.round for s in self._network.statuses() if s is not None), default=0)
 
     def _left(self) -> int:
         """How many may be sent: the first phase leaves some to the second."""
@@ -291,6 +356,12 @@ def _phase(result: LoadResult, rate: float, cpu: dict[str, float], link_bytes: i
         },
         bytes_per_transaction=round(link_bytes / executed_in_all, 1),
     )
+
+
+def _load_seconds() -> float:
+    """CPU time of this process and of those that it has waited for: what offers the load."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 class Progress:

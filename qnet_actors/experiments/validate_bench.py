@@ -125,7 +125,7 @@ def run_validate_bench(options: ValidateOptions, say: Say) -> ValidateResult:
     warm(lambda name, seconds: say(f"{name}: {seconds:.1f} s") if seconds > 1 else None)
     cores = sorted(os.sched_getaffinity(0))[: options.cores_max]
     say("making and signing the transactions")
-    plans = _plans(options, len(cores))
+    plans = shard_plans(options, len(cores))
     shares = []
     for count in sorted({1, len(cores)}):
         say(f"{count} shard{'s' if count > 1 else ''} on as many cores")
@@ -152,14 +152,16 @@ def run_validate_bench(options: ValidateOptions, say: Say) -> ValidateResult:
     )
 
 
-def _plans(options: ValidateOptions, shards: int) -> list[ShardPlan]:
+def shard_plans(
+    options: ValidateOptions, shards: int, rows: int = BATCH_TRANSACTIONS_MAX
+) -> list[ShardPlan]:
     """For each shard its own batches, by the validators 1 to 3 in turn, and submissions."""
     library = provider("auto")
     validators = [development_key(VALIDATOR, index, provider=library) for index in range(4)]
     genesis = development_genesis(validators, [])
     signer = DevelopmentSigner(ROLE, options.senders, library, genesis_is_dev=True)
     addresses = [key_id(SCHEME, key) for key in signer.public_keys]
-    per_shard = BATCHES_PER_SHARD * BATCH_TRANSACTIONS_MAX
+    per_shard = BATCHES_PER_SHARD * rows
     senders = np.arange(shards * per_shard) % options.senders
     bodies = [
         Body(
@@ -188,7 +190,7 @@ def _plans(options: ValidateOptions, shards: int) -> list[ShardPlan]:
         own = transactions[shard * per_shard : (shard + 1) * per_shard]
         batches = [
             build_batch(
-                own[number * BATCH_TRANSACTIONS_MAX : (number + 1) * BATCH_TRANSACTIONS_MAX],
+                own[number * rows : (number + 1) * rows],
                 chain_id=genesis.chain_id(),
                 epoch=0,
                 author=1 + number % (VALIDATORS - 1),
@@ -262,7 +264,7 @@ def _shard_process(plan: ShardPlan, barrier: Any, results: Any) -> None:
     kernel, reason = select_kernel(None, cache_mb=cache_mb_for(plan.senders))
     if kernel is None:
         raise QnetError(Code.PROVIDER_MISSING, reason)
-    bench = _ShardBench(plan, BatchVerifier(provider("openssl"), kernel=kernel))
+    bench = ShardBench(plan, BatchVerifier(provider("openssl"), kernel=kernel))
     work = {"held": bench.hold, "bare": bench.verify, "admitted": bench.admit}
     rates: dict[str, list[float]] = {name: [] for name in work}
     for call in work.values():
@@ -286,7 +288,7 @@ class _Reader:
         )
 
 
-class _ShardBench:
+class ShardBench:
     """What is measured of one shard, as transactions a second; each time of an empty shard."""
 
     def __init__(self, plan: ShardPlan, verifier: BatchVerifier) -> None:

@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from qnet_actors.ledger.blocks import Draft, identity_of, make_block
+    from qnet_actors.ledger.blocks import Draft, genesis_tip, identity_of, make_block
     from qnet_actors.ledger.core import LedgerCore
     from qnet_actors.ledger.duck_log import DuckLog
+    from qnet_actors.ledger.execute import open_batch
     from qnet_actors.ledger.executor import Executor
     from qnet_actors.ledger.groups import GroupExecution
     from qnet_actors.ledger.hand_offs import HandOffs
@@ -65,9 +66,11 @@ __all__ = [
     "committee_of",
     "SnapshotPlan",
     "SnapshotWrite",
+    "genesis_tip",
     "identity_of",
     "make_block",
     "offence_account",
+    "open_batch",
     "read_epoch",
     "recover",
     "validator_keys",
@@ -98,9 +101,11 @@ _MODULES: Final = {
     "committee_of": "registry",
     "SnapshotPlan": "plan",
     "SnapshotWrite": "writes",
+    "genesis_tip": "blocks",
     "identity_of": "blocks",
     "make_block": "blocks",
     "offence_account": "registry",
+    "open_batch": "execute",
     "read_epoch": "registry",
     "recover": "recovery",
     "validator_keys": "registry",

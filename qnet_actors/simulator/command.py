@@ -9,10 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from multiprocessing import get_context
+from pathlib import Path
 from typing import IO, Any, Final
 
+from qnet_actors.simulator.costs import read_costs
 from qnet_actors.simulator.faults import parse_faults
+from qnet_actors.simulator.prediction import Shape, predict
+from qnet_actors.simulator.regions import matrix_ms
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.rooms import RealRooms
 from qnet_actors.simulator.shrink import command_of, shrink
@@ -97,6 +102,41 @@ def run_sim(
         print(f"seed {result.seed}: {result.verdict}: {result.reason}", file=err)
         print(f"  replay: {command_of(result.seed, config)}", file=err)
     return 1 if failed else 0
+
+
+def run_prediction(
+    cost_file: Path,
+    *,
+    validators: int = 4,
+    regions: str = "",
+    cores: int | None = None,
+    shared: bool = False,
+    bandwidth_mbps: float = 1_000.0,
+    as_json: bool = False,
+    out: IO[str] | None = None,
+) -> None:
+    """Prints what a network would reach; without `cores` a machine has those that were measured.
+
+    Raises `QnetError(INVALID_PARAMETER)`.
+    """
+    if not 2 <= validators <= VALIDATORS_MAX:
+        raise QnetError(Code.INVALID_PARAMETER, f"validators are 2 to {VALIDATORS_MAX}")
+    out, costs = out or sys.stdout, read_costs(cost_file)
+    shape = Shape(
+        validators, cores or costs.cores, shared, bandwidth_mbps, matrix_ms(regions, validators)
+    )
+    found = predict(costs, shape)
+    if as_json:
+        print(json.dumps(asdict(found)), file=out)
+        return
+    stages = ", ".join(f"{stage} {share:.0%}" for stage, share in found.core_share.items())
+    print(
+        f"{found.throughput_per_second:.0f} transactions a second; {found.bottleneck}\n"
+        f"at half of that: p50 {found.latency_ms_p50:.0f} ms, p99 {found.latency_ms_p99:.0f} ms,"
+        f" {found.rounds_per_second:.1f} rounds a second\n"
+        f"cores at the limit: {stages}; bandwidth {found.bandwidth_share:.0%}",
+        file=out,
+    )
 
 
 def parse_episodes(places: str) -> tuple[int, ...]:

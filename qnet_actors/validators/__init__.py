@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qnet_actors.validators.checks import BlockRules, Received, Scope
     from qnet_actors.validators.core import ValidatorCore
     from qnet_actors.validators.evidence import EvidenceBook
     from qnet_actors.validators.follower import FollowerCore
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from qnet_actors.validators.status import ValidatorStatus
 
 _HOME = {
+    "BlockRules": "checks",
     "EvidenceBook": "evidence",
     "FollowerCore": "follower",
     "FileJournal": "journal",
     "Journalled": "journal",
     "MemoryJournal": "journal",
+    "Received": "checks",
     "Recovered": "recovery",
+    "Scope": "checks",
     "ValidatorCore": "core",
     "ValidatorStatus": "status",
     "recover": "recovery",
@@ -37,12 +41,15 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "BlockRules",
     "EvidenceBook",
     "FollowerCore",
     "FileJournal",
     "Journalled",
     "MemoryJournal",
+    "Received",
     "Recovered",
+    "Scope",
     "ValidatorCore",
     "ValidatorStatus",
     "recover",

@@ -74,13 +74,13 @@ def test_validate(small):
 
 
 def test_validate_refuses_a_batch_that_is_not_held(small):
-    plan = validate_bench._plans(ValidateOptions(senders=64), 1)[0]
+    plan = validate_bench.shard_plans(ValidateOptions(senders=64), 1)[0]
     spoilt = bytearray(plan.batches[1])
     spoilt[-1] ^= 1
     # The spoilt one decodes, and is refused for its root.
     broken = msgspec.structs.replace(plan, batches=[plan.batches[0]])
     verifier = BatchVerifier(provider("openssl"), kernel=MlDsaVerifier(cache_mb=4))
-    bench = validate_bench._ShardBench(broken, verifier)
+    bench = validate_bench.ShardBench(broken, verifier)
     assert bench.hold() > 0
     broken.batches.append(bytes(spoilt))
     with pytest.raises(QnetError, match="1 of 2 batches"):
