@@ -34,6 +34,12 @@ class _Identity(Struct, frozen=True):
     incarnation: Unsigned
 
 
+class _Version(msgspec.Struct, array_like=True):
+    """Of an identity, whatever comes after it."""
+
+    version: Unsigned
+
+
 class _Endpoints(Struct, frozen=True):
     endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=ENDPOINTS_MAX)]
 
@@ -42,6 +48,7 @@ class _Shards(Struct, frozen=True):
     count: Unsigned
 
 
+_VERSION: Final = msgspec.msgpack.Decoder(_Version)
 _IDENTITY: Final = Codec[_Identity](_Identity, 4_096)
 _SHARDS: Final = Codec[_Shards](_Shards, 64)
 _ENDPOINTS: Final = Codec[_Endpoints](_Endpoints, 256 * 1024)
@@ -71,9 +78,8 @@ class DataDirectory:
         file = self.path / "identity"
         incarnation = 1
         if file.exists():
+            _check_version(file)
             identity = _decode(_IDENTITY, file)
-            if identity.version != FORMAT_VERSION:
-                raise QnetError(Code.DATA_VERSION, f"{self.path} has format {identity.version}")
             if identity.chain_id != chain_id or identity.index != index:
                 raise QnetError(
                     Code.CONFIGURATION_INVALID,
@@ -150,6 +156,20 @@ def _locked(path: Path) -> int:
         os.close(lock)
         raise QnetError(Code.DATA_DIRECTORY_LOCKED, f"{path} is in use") from None
     return lock
+
+
+def _check_version(identity: Path) -> None:
+    """Raises `QnetError(DATA_VERSION)` where a directory's format is not the one known here."""
+    try:
+        version = _VERSION.decode(identity.read_bytes()).version
+    except msgspec.DecodeError as error:
+        raise QnetError(Code.DATA_CORRUPT, f"{identity.name}: {error}") from None
+    if version != FORMAT_VERSION:
+        raise QnetError(
+            Code.DATA_VERSION,
+            f"{identity.parent} has format {version}, this release knows {FORMAT_VERSION}; "
+            "start the release that wrote it",
+        )
 
 
 def _decode(codec: Codec[T], file: Path) -> T:

@@ -205,7 +205,7 @@ DESCRIPTIONS: Final = {
     Code.DEVELOPMENT_KEY_REFUSED: "Development keys are public; this network is not a dev one.",
     Code.DATA_DIRECTORY_LOCKED: "Another process uses this data directory; stop it first.",
     Code.DATA_CORRUPT: "Stored data failed its checks; resync this validator.",
-    Code.DATA_VERSION: "The stored data is of another format version; migrate it.",
+    Code.DATA_VERSION: "The stored data is of another format; start the release that wrote it.",
     Code.DIVERGED: "A quorum certified another block at a height executed here; resync.",
     Code.CONFIGURATION_INVALID: "The configuration is not valid; the detail names the field.",
     Code.PORT_IN_USE: "The port is taken; choose another or stop who holds it.",

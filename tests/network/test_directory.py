@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qnet_actors.network.directory import DataDirectory, Endpoint, set_ledger_aside
@@ -33,6 +34,17 @@ def test_the_directory_of_another_is_refused(tmp_path: Path, chain: bytes, index
         DataDirectory(tmp_path, chain, index)
     assert refused.value.code == Code.CONFIGURATION_INVALID
     DataDirectory(tmp_path, CHAIN, 1).close()
+
+
+@pytest.mark.parametrize("fields", [[2, b"of another kind"], [2], [0, CHAIN, 1, 1]])
+def test_another_format_is_refused_and_left_as_it_is(tmp_path: Path, fields: list[object]) -> None:
+    identity = tmp_path / "identity"
+    identity.write_bytes(msgspec.msgpack.encode(fields))
+    before = identity.read_bytes()
+    with pytest.raises(QnetError, match="start the release that wrote it") as refused:
+        DataDirectory(tmp_path, CHAIN, 1)
+    assert refused.value.code == Code.DATA_VERSION
+    assert identity.read_bytes() == before
 
 
 def test_endpoints_are_remembered(tmp_path: Path) -> None:
