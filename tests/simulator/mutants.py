@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +22,10 @@ from unittest.mock import patch
 import pytest
 
 from qnet_actors.ledger import LedgerCore
+from qnet_actors.ledger.registry import Registry
 from qnet_actors.network.effects import EffectQueue
 from qnet_actors.network.node import MEMPOOL, Node, RoomKey
+from qnet_actors.network.reporting import Reporter
 from qnet_actors.rooms import Core, Effect, Persist, Storage
 from qnet_actors.simulator.result import SimResult
 from qnet_actors.simulator.rooms import RealRooms
@@ -37,6 +39,7 @@ from qnet_actors.validators.patience import Patience
 from qnet_actors.validators.synchronizer import Synchronizer
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, dag_context
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CONFIG: Final = SimConfig(
@@ -289,6 +292,18 @@ def _no_lag() -> AbstractContextManager[Any]:
     return patch.object(LedgerQueue, "__init__", init)
 
 
+@contextmanager
+def _chainless() -> Iterator[None]:
+    """Blocks are signed, and proofs checked, with a context that names no chain."""
+    # Its code, since others have imported the function itself.
+    code = dag_context.__code__
+    dag_context.__code__ = (lambda chain_id: CONTEXT_DAG_BLOCK).__code__
+    try:
+        yield
+    finally:
+        dag_context.__code__ = code
+
+
 _FORKS: Final = frozenset({"commit_fork", "halt"})
 MUTANTS: Final = (
     Mutant("quorum", "a quorum is more than two thirds of the stake", _FORKS, change=low_quorum),
@@ -372,6 +387,26 @@ MUTANTS: Final = (
         test="tests/validators/test_outbox.py"
         "::test_commits_wait_until_the_one_a_lag_before_is_executed",
         patches=_no_lag,
+    ),
+    Mutant(
+        "possession",
+        "a validator key signs for who registers it",
+        test="tests/ledger/test_registry.py::test_nobody_registers_a_key_that_does_not_sign_for_it",
+        patches=lambda: patch.object(Registry, "_is_proved", lambda self, owner, action: True),
+    ),
+    Mutant(
+        "evidence-chain",
+        "what a key signed on another chain convicts nobody",
+        test="tests/ledger/test_registry.py"
+        "::test_what_a_key_signed_on_another_chain_convicts_nobody",
+        patches=_chainless,
+    ),
+    Mutant(
+        "reporting",
+        "the validators report an equivocator themselves",
+        test="tests/simulator/test_evidence.py"
+        "::test_an_equivocator_is_punished_and_leaves_without_a_client",
+        patches=lambda: patch.object(Reporter, "_is_own_turn", lambda self, author, turn: False),
     ),
 )
 
