@@ -34,7 +34,7 @@ from qnet_actors.gateway.queries import (
     VerifierQuery,
 )
 from qnet_actors.gateway.settings import Settings
-from qnet_actors.gateway.submission import Parsed, gas_price_of, parse_transaction
+from qnet_actors.gateway.submission import Parsed, parse_transaction, terms_of
 from qnet_actors.gateway.tracker import (
     EXECUTED,
     FINAL,
@@ -63,6 +63,9 @@ class Outcome(NamedTuple):
     id: bytes
     """Empty where it does not decode."""
     detail: str
+
+
+_BUSY: Final = Outcome(Code.BUSY, b"", Code.BUSY.description)
 
 
 class Network(NamedTuple):
@@ -118,14 +121,13 @@ class Gateway:
         caller will `wait` for each that is taken.  Should the validator that took it die before
         anyone else has it, it goes to another.
         """
-        refused_gas_price = self.upstreams.refused_gas_price
-        if refused_gas_price >= 0 and refused_gas_price >= max(map(gas_price_of, transactions)):
-            # Decoding what is refused anyway would take the time of what is not.
-            self.metrics.submitted(Code.BUSY.label, len(transactions))
-            return [Outcome(Code.BUSY, b"", Code.BUSY.description)] * len(transactions)
         outcomes: list[Outcome | None] = [None] * len(transactions)
+        for position in self._refused_for_load(transactions):
+            outcomes[position] = _BUSY
         parsed: dict[int, Parsed] = {}
         for position, data in enumerate(transactions):
+            if outcomes[position] is not None:
+                continue
             try:
                 item = parse_transaction(data)
                 if limited:
@@ -153,6 +155,20 @@ class Gateway:
         for outcome in done:
             self.metrics.submitted(outcome.code.label)
         return done
+
+    def _refused_for_load(self, transactions: Sequence[bytes]) -> list[int]:
+        """Which of them their home validators do not take now, at their price.
+
+        Decoding what is refused anyway would take the time of what is not.
+        """
+        if not any(each.live and each.refused_gas_price >= 0 for each in self.upstreams.all):
+            return []
+        refused = []
+        for position, data in enumerate(transactions):
+            sender, gas_price = terms_of(data)
+            if sender and self.upstreams.home(sender).refused_gas_price >= gas_price:
+                refused.append(position)
+        return refused
 
     def _check_sender(self, sender: bytes) -> None:
         verdict = self.limiter.senders.look(sender, 1, time.monotonic())

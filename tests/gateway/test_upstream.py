@@ -126,8 +126,11 @@ async def test_who_pays_more_than_what_was_refused_is_offered_to_a_busy_validato
         cheap = msgspec.msgpack.encode([alice.transfer(0, gas_price=price) for price in (6, 7)])
         assert (await w.submit(cheap)).status_code == 503
         assert len(w.backend.calls) == 1
-        assert (await w.submit(alice.transfer(0, gas_price=8))).status_code == 202
-        assert len(w.backend.calls) == 2
+        better = alice.transfer(0, gas_price=8)
+        mixed = msgspec.msgpack.encode([Wallet(1).transfer(0), better])
+        answer = (await w.submit(mixed)).json()
+        assert [result["code"] for result in answer["results"]] == ["busy", "success"]
+        assert w.backend.calls[1:] == [[better]]
 
 
 async def test_who_waits_and_pays_more_is_not_refused_with_the_others():
