@@ -68,6 +68,10 @@ class ExcessResult(msgspec.Struct, frozen=True, kw_only=True):
     """Before, at half of the maximum."""
     recovery_seconds: float
     """From the end of the overload until nothing is refused and latency is usual again."""
+    after_refused: list[int]
+    """Refused of what was offered after the overload, by half seconds,"""
+    after_ms_p50: list[float]
+    """and the median latency of the rest."""
     memory_bytes_before: int
     memory_bytes_early: int
     """Proportional set size of the network when a third of the overload is over,"""
@@ -152,6 +156,8 @@ def run_excess(options: ExcessOptions, directory: Path, say: Say) -> ExcessResul
         refusal_ms_p99=percentile(overload.refusal_ms, 0.99),
         normal_latency_ms_p50=round(percentile(usual, 0.50), 1),
         recovery_seconds=recovery_seconds(after, percentile(usual, 0.50)),
+        after_refused=[bucket.refused for bucket in after.buckets],
+        after_ms_p50=[percentile(bucket.latency_ms, 0.50) for bucket in after.buckets],
         memory_bytes_before=before[-1],
         memory_bytes_early=int(early),
         memory_bytes_late=int(late),

@@ -2,8 +2,8 @@
 
 What is refused is offered again after a tenth of a second, sooner than Retry-After asks, since
 not all clients are patient.  So the rate of offers is what a stretch says, whatever is refused, and
-a network that takes a third of them sees each transaction about three times.  A sender offers a
-nonce once the one before it is taken, as any client would: what is taken behind a gap cannot be
+a network that takes a third of them sees each transaction about three times.  A sender offers its
+next few nonces together, and others once those are taken: what is taken behind a gap cannot be
 executed.
 """
 
@@ -33,6 +33,8 @@ REQUEST_TRANSACTIONS: Final = 100
 REQUESTS_IN_FLIGHT_MAX: Final = 256
 """An open loop that has so many unanswered is held up, which `unoffered` counts."""
 OFFER_AGAIN_SECONDS: Final = 0.1
+SENDER_OFFERS_MAX: Final = 3
+"""Of one sender, offered and not taken yet: so the rate holds while answers take half a second."""
 LATER_MAX: Final = 50_000
 """Transactions read ahead of what their senders may offer."""
 PRIME_TRANSACTIONS: Final = 512
@@ -198,9 +200,9 @@ class _Generator:
             for number, signed in enumerate(read_signed(plan.folder, plan.count))
         )
         self._again: deque[tuple[float, _Offer]] = deque()
-        # Senders whose last offer is not taken yet, what they offer after it, and those of them
-        # that may go on.
-        self._blocked: set[int] = set()
+        # Senders with offers that are not taken yet and how many, what they offer after those, and
+        # which of them may go on.
+        self._blocked: dict[int, int] = {}
         self._later: dict[int, deque[_Offer]] = {}
         self._later_count = 0
         self._freed: deque[int] = deque()
@@ -263,21 +265,23 @@ class _Generator:
             else:
                 due = self._plan.window - len(self._open) - len(self._again)
             offers = self._due(due)
-            offered += max(0, due)
+            offered += max(0, due, len(offers))
             self._stretch.unoffered += max(0, due - len(offers))
             await self._offer(offers, bounded=True)
             await asyncio.sleep(max(0.0, TICK_SECONDS - (time.monotonic() - now)))
         self._stretch.seconds = time.monotonic() - begin
 
     def _due(self, count: int) -> list[_Offer]:
-        """At most `count`: what was refused a while ago, and what senders may go on with."""
+        """About `count`: what was refused a while ago, and what senders may go on with."""
         offers = self._due_again(count)
         while len(offers) < count:
             if self._freed:
                 sender = self._freed.popleft()
                 later = self._later[sender]
-                offers.append(later.popleft())
-                self._later_count -= 1
+                run = min(SENDER_OFFERS_MAX, len(later))
+                offers += [later.popleft() for _ in range(run)]
+                self._later_count -= run
+                self._blocked[sender] = run
                 if not later:
                     del self._later[sender]
             elif self._later_count > LATER_MAX:
@@ -291,7 +295,7 @@ class _Generator:
                 continue
             else:
                 offers.append(item)
-            self._blocked.add(sender)
+                self._blocked[sender] = 1
         return offers
 
     def _due_again(self, count: int) -> list[_Offer]:
@@ -306,7 +310,11 @@ class _Generator:
 
     def _taken(self, item: _Offer) -> None:
         sender = self._sender(item)
-        self._blocked.discard(sender)
+        left = self._blocked.get(sender, 0) - 1
+        if left > 0:
+            self._blocked[sender] = left
+            return
+        self._blocked.pop(sender, None)
         if sender in self._later:
             self._freed.append(sender)
 
