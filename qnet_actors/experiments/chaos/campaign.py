@@ -31,6 +31,9 @@ from qnet_actors.wire.codes import Code, QnetError
 SERVICE_TIMEOUT_SECONDS: Final = 60.0
 RECOVERY_TIMEOUT_SECONDS: Final = 60.0
 EXECUTION_TIMEOUT_SECONDS: Final = 30.0
+HEAL_AFTER_SECONDS: Final = 20.0
+"""What a dead validator had batched waits for it, and so does what its sender sends after that: a
+client may be served again only with the fault undone."""
 POLL_SECONDS: Final = 0.25
 CALM_SECONDS: Final = (1.0, 3.0)
 """Of undisturbed load before a fault: at least, at most."""
@@ -179,8 +182,9 @@ class _Campaign:
         begun = time.monotonic()
         injury = await SPLIT_FAULTS[kind](site)
         self._say(f"{kind}: {injury.what} ({len(acknowledged)} acknowledged before)")
-        first, every = await self._served(begun, kind)
+        served = await self._clients.served(begun, HEAL_AFTER_SECONDS)
         await injury.heal()
+        first, every = served or await self._served(begun, kind)
         recovered = await self._recovered(injury, begun)
         for index in injury.validators:
             self._ledgers.forget(index)
@@ -200,12 +204,13 @@ class _Campaign:
         )
 
     async def _served(self, since: float, what: str) -> tuple[float, float]:
-        served = await self._clients.served(since, SERVICE_TIMEOUT_SECONDS)
+        elapsed = time.monotonic() - since
+        served = await self._clients.served(since, elapsed + SERVICE_TIMEOUT_SECONDS)
         if served is None:
             raise QnetError(
                 Code.WAIT_TIMEOUT, f"no service after {what}; {await self._situation()}"
             )
-        return round(served[0], 2), round(served[1], 2)
+        return served
 
     async def _recovered(self, injury: Injury, begun: float) -> float:
         """Seconds until every validator is ready and as far as the others were at the beginning."""

@@ -119,7 +119,7 @@ class Clients:
             if served and first is None:
                 first = now - since
             if first is not None and served == len(self._progress):
-                return first, now - since
+                return round(first, 2), round(now - since, 2)
             await asyncio.sleep(POLL_SECONDS)
         return None
 

@@ -74,7 +74,7 @@ class Injury:
     """That must come back."""
     what: str = ""
     heal: Callable[[], Awaitable[None]] = _nothing
-    """Called once the others serve again."""
+    """Called once all clients are served again, or a while after the fault where some are not."""
 
 
 Fault = Callable[[Site], Awaitable[Injury]]
