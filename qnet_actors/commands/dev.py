@@ -50,6 +50,13 @@ def dev(
     join_ahead_blocks: Annotated[
         int, typer.Option(min=1, help="So far behind, a validator joins from a snapshot.")
     ] = 2_048,
+    retention: Annotated[
+        Literal["archive", "full", "light"],
+        typer.Option(help="Which blocks validators keep: all; or the newest, and headers."),
+    ] = "archive",
+    retention_blocks: Annotated[
+        int, typer.Option(min=0, help="How many they keep whole; 0: what is usual.")
+    ] = 0,
     once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,7 +72,10 @@ def dev(
 
         shape = Shape(profile, shards, partitions, executors)
         keep = KeepSettings(
-            snapshot_every_bytes=snapshot_every_bytes, join_ahead_blocks=join_ahead_blocks
+            snapshot_every_bytes=snapshot_every_bytes,
+            join_ahead_blocks=join_ahead_blocks,
+            retention=retention,
+            retention_blocks=retention_blocks,
         )
         directory = Path(temporary) if data is None else data
         with LocalNetwork(directory, validators, port, provider, say, shape, keep) as local:

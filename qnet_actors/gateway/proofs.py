@@ -80,7 +80,9 @@ def create_proof_router(gateway: Gateway) -> APIRouter:
     @router.get(
         "/tx/{id}/proof",
         summary="A final transaction, its receipt and the proof of both",
-        responses=answers({200: (TransactionProofView,)}, Code.INVALID_PARAMETER, Code.NOT_FOUND),
+        responses=answers(
+            {200: (TransactionProofView,)}, Code.INVALID_PARAMETER, Code.NOT_FOUND, Code.PRUNED
+        ),
     )
     async def transaction(
         id: TransactionId,  # noqa: A002 - the name in the path

@@ -266,7 +266,11 @@ def _add_transactions(router: APIRouter, gateway: Gateway) -> None:
         "/tx/{id}",
         summary="A transaction: status, block, receipt, body",
         responses=answers(
-            {200: (TransactionView,)}, Code.INVALID_PARAMETER, Code.NOT_FOUND, Code.WAIT_TIMEOUT
+            {200: (TransactionView,)},
+            Code.INVALID_PARAMETER,
+            Code.NOT_FOUND,
+            Code.PRUNED,
+            Code.WAIT_TIMEOUT,
         ),
     )
     async def transaction(
@@ -311,7 +315,7 @@ def _add_blocks(router: APIRouter, gateway: Gateway) -> None:
     @router.get(
         "/blocks/{block}",
         summary="A block by height, by hash, or the latest",
-        responses=answers({200: (BlockView,)}, Code.INVALID_PARAMETER, Code.NOT_FOUND),
+        responses=answers({200: (BlockView,)}, Code.INVALID_PARAMETER, Code.NOT_FOUND, Code.PRUNED),
     )
     async def block(
         block: Annotated[str, Path(description="A height, a hash, or `latest`.")],
@@ -343,7 +347,7 @@ def _add_accounts(router: APIRouter, gateway: Gateway) -> None:
     @router.get(
         "/accounts/{address}",
         summary="An account in the newest executed state, or as of a block",
-        responses=answers({200: (AccountView,)}, *refusals, Code.NOT_FOUND),
+        responses=answers({200: (AccountView,)}, *refusals, Code.NOT_FOUND, Code.PRUNED),
     )
     async def account(
         address: AddressText,

@@ -24,6 +24,8 @@ from qnet_actors.wire.limits import (
 T = TypeVar("T")
 ABSENT: Final = frozenset({Code.NODE_UNREACHABLE, Code.NOT_READY})
 """What makes a gateway turn to another validator: it does not answer, or has not started."""
+ELSEWHERE: Final = frozenset({Code.NOT_FOUND, Code.PRUNED})
+"""What one validator does not have, and another may."""
 logger: Final = logging.getLogger(__name__)
 
 
@@ -288,7 +290,8 @@ class Upstreams:
     async def query(self, request: Query, first: Upstream | None = None) -> Answer:
         """The answer of `first`, or of the next living one that has it.
 
-        NOT_FOUND and absence of one leave it to the next; raises the last refusal.
+        NOT_FOUND, PRUNED and absence of one leave it to the next; raises the last refusal, or that
+        it is pruned: whoever said so knew of it.
         """
         living = self.living()
         order: Iterable[Upstream] = living
@@ -299,8 +302,8 @@ class Upstreams:
             try:
                 return await upstream.call(upstream.backend.query(request))
             except QnetError as error:
-                if error.code == Code.NOT_FOUND:
-                    refusal = error
+                if error.code in ELSEWHERE:
+                    refusal = refusal if refusal.code is Code.PRUNED else error
                 elif error.code not in ABSENT:
                     raise
         raise refusal

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         read_epoch,
         validator_keys,
     )
+    from qnet_actors.ledger.retention import Retention, RetentionMode
     from qnet_actors.ledger.segment import LogOptions
     from qnet_actors.ledger.writes import (
         BlockLog,
@@ -62,6 +63,8 @@ __all__ = [
     "Place",
     "REGISTRY_HEAD",
     "Recovered",
+    "Retention",
+    "RetentionMode",
     "SnapshotSettings",
     "committee_of",
     "SnapshotPlan",
@@ -97,6 +100,8 @@ _MODULES: Final = {
     "Place": "writes",
     "REGISTRY_HEAD": "registry",
     "Recovered": "recovery",
+    "Retention": "retention",
+    "RetentionMode": "retention",
     "SnapshotSettings": "plan",
     "committee_of": "registry",
     "SnapshotPlan": "plan",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, Final
 
 from qnet_actors.ledger.index import Index, RecentIndex
+from qnet_actors.ledger.pruned import SUFFIX, PrunedSegment, write_pruned
+from qnet_actors.ledger.ranges import Ranges
 from qnet_actors.ledger.segment import (
     TABLES,
     LogOptions,
@@ -45,16 +46,8 @@ _OPEN_SEALED_MAX: Final = 2
 _CHUNK_RECORDS: Final = 256
 _CERTIFICATE_SEGMENTS: Final = 8
 # A `base` segment begins anew: what is before it does not reach up to it.
-_NAME: Final = re.compile(r"(blocks|base)-(\d{8})\.duckdb")
-
-
-@dataclass(slots=True)
-class _Range:
-    """A segment by its number in the order of writing, and the heights in it."""
-
-    sequence: int
-    first_height: int
-    last_height: int
+_NAME: Final = re.compile(r"(blocks|base)-(\d{8})\.(duckdb|headers)")
+logger: Final = logging.getLogger(__name__)
 
 
 class DuckLog:
@@ -63,7 +56,8 @@ class DuckLog:
     `write` belongs to one thread; everything else may be called from any.  A thread of its own
     makes the next segment ahead of its time and seals full ones, another writes snapshots; where
     that fails, the next `write` raises.  A writer that fills segments faster than they are sealed
-    waits for the sealing, so at most two full ones are in memory.
+    waits for the sealing, so at most two full ones are in memory.  What the retention does not keep
+    is pruned by the former, a segment at a time: see `prune`.
     """
 
     def __init__(self, directory: Path, chain_id: bytes, options: LogOptions | None = None) -> None:
@@ -80,7 +74,7 @@ class DuckLog:
         # Held for moments, around the tables that a write changes and a read looks into; taken
         # after `_files` where both are.
         self._tables = Lock()
-        self._open: OrderedDict[int, Segment] = OrderedDict()
+        self._open: OrderedDict[int, Segment | PrunedSegment] = OrderedDict()
         self._recent: dict[int, RecentIndex] = {}
         self._index = Index(directory / "index.duckdb", chain_id, self._options)
         self._snapshots = Snapshots(directory, chain_id, self._options)
@@ -91,15 +85,15 @@ class DuckLog:
         self._empty: bytes | None = None
         self._snapshotting: list[Future[None]] = []
         self._sealing: Future[None] | None = None
-        self._ranges: list[_Range] = []
-        self._bases: set[int] = set()
-        """The segments that begin anew."""
+        self._ranges = Ranges()
+        self._pruning = False
         self._certificate: Certificate | None = None
         self._current = self._open_all()
         self._next = self._background.submit(self._create, self._current[0] + 1)
-        self._last_height = self._ranges[-1].last_height if self._ranges else 0
+        self._last_height = self._ranges.last_height
         self._snapshots.settle_joins(self._last_height)
         self._closed = False
+        self.prune()
 
     # Writing
 
@@ -150,17 +144,11 @@ class DuckLog:
                 self._recent[sequence].add(block.record.header.height, ids)
             if blocks:
                 self._last_height = blocks[-1].record.header.height
-                self._extend(sequence, blocks[0].record.header.height, self._last_height)
+                self._ranges.extend(sequence, blocks[0].record.header.height, self._last_height)
             for certificate in certificates:
                 self._certificate = _newer(self._certificate, certificate)
         if segment.size_bytes >= self._options.segment_size_bytes:
             self._rotate()
-
-    def _extend(self, sequence: int, first_height: int, last_height: int) -> None:
-        if self._ranges and self._ranges[-1].sequence == sequence:
-            self._ranges[-1].last_height = last_height
-        else:
-            self._ranges.append(_Range(sequence, first_height, last_height))
 
     def _joined(self, write: JoinedWrite) -> None:
         """Goes on from the block of a snapshot that is fetched whole.
@@ -182,7 +170,7 @@ class DuckLog:
         segment.append([write.block], [write.certificate])
         segment.seal()
         segment.close()
-        self._bases.add(sequence)
+        self._ranges.bases.add(sequence)
         building.rename(self._path(sequence))
         sync(self._directory)
         ids = [receipt_id(receipt) for receipt in write.block.record.receipts]
@@ -190,14 +178,15 @@ class DuckLog:
             self._recent[sequence] = RecentIndex()
             self._recent[sequence].add(height, ids)
             self._last_height = height
-            self._extend(sequence, height, height)
+            self._ranges.extend(sequence, height, height)
             self._certificate = _newer(self._certificate, write.certificate)
         with self._files:
-            self._current = (sequence, self._segment(sequence))
+            self._current = (sequence, self._whole(sequence))
         self._current[1].measure()
         self._snapshots.settle_joins(height)
         self._next = self._background.submit(self._create, sequence + 1)
         self._sealing = self._background.submit(self._seal, full)
+        self.prune()
 
     def _rotate(self) -> None:
         """Goes on in the segment made ahead; the full one is sealed behind the writer's back."""
@@ -208,11 +197,12 @@ class DuckLog:
         # The next one first: it takes moments, and a writer that is fast waits for it.
         self._next = self._background.submit(self._create, sequence + 2)
         self._sealing = self._background.submit(self._seal, sequence)
+        self.prune()
 
     def _seal(self, sequence: int) -> None:
         """Checkpoints a full segment and indexes what is in it."""
         with self._files:
-            segment = self._segment(sequence)
+            segment = self._whole(sequence)
         with self._tables:
             recent = self._recent[sequence]
         segment.seal()
@@ -234,6 +224,66 @@ class DuckLog:
             self._snapshotting.remove(future)
             future.result()
 
+    def prune(self) -> None:
+        """Has pruned what the retention does not keep; returns at once.
+
+        One segment after the other, and whatever else waits comes in between.
+        """
+        with self._tables:
+            if not self._pruning and not self._closed:
+                self._pruning = True
+                self._background.submit(self._prune)
+
+    def _prune(self) -> None:
+        """Prunes the oldest segment that is whole, if that is due."""
+        more = False
+        try:
+            sequence = self._due()
+            if sequence is not None:
+                self._prune_one(sequence)
+                more = True
+        except QnetError as error:
+            # Nothing depends on it: the next segment that is full has it tried again.
+            logger.warning("blocks could not be pruned: %s", error)
+        with self._tables:
+            self._pruning = more and not self._closed
+            if self._pruning:
+                self._background.submit(self._prune)
+
+    def _due(self) -> int | None:
+        certificate = self._certificate
+        if certificate is None or self._closed:
+            return None
+        kept = self._options.retention.first_kept(
+            certificate.checkpoint.height, self._snapshots.heights()
+        )
+        with self._tables:
+            oldest = self._ranges.oldest_whole()
+            if oldest is None or oldest.last_height >= kept or oldest.sequence in self._recent:
+                return None
+            return oldest.sequence
+
+    def _prune_one(self, sequence: int) -> None:
+        """The headers' file is there, whole, before the blocks' goes; both count as pruned."""
+        with self._files:
+            fsync = self._options.fsync
+            write_pruned(
+                self._whole(sequence), self._headers_path(sequence), self._chain_id, fsync=fsync
+            )
+            self._open.pop(sequence).close()
+            with self._tables:
+                self._ranges.pruned.add(sequence)
+        self._remove_blocks(sequence)
+
+    def _remove_blocks(self, sequence: int) -> None:
+        """Removes what a pruned segment leaves behind; again is no harm."""
+        path = self._path(sequence)
+        with guarded("a pruned segment could not be removed"):
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + ".wal").unlink(missing_ok=True)
+        if self._options.retention.mode == "light":
+            self._index.forget(sequence)
+
     @property
     def sealing(self) -> bool:
         """Whether a full segment is being checkpointed now, behind the writer's back."""
@@ -248,10 +298,11 @@ class DuckLog:
 
     def first_height(self) -> int:
         with self._tables:
-            for part in reversed(self._ranges):
-                if part.sequence in self._bases:
-                    return part.first_height
-        return 1
+            return self._ranges.first_height()
+
+    def first_header_height(self) -> int:
+        with self._tables:
+            return self._ranges.first_header_height()
 
     def last_height(self) -> int:
         return self._last_height
@@ -289,9 +340,9 @@ class DuckLog:
     def certificate_within(self, first_height: int, last_height: int) -> Certificate | None:
         """See `BlockReader`; a certificate may stand in the segment after its block's."""
         with self._tables:
-            end = self._position(last_height) + 2
-            start = max(0, self._position(first_height), end - _CERTIFICATE_SEGMENTS)
-            sequences = [part.sequence for part in self._ranges[start:end]]
+            end = self._ranges.position(last_height) + 2
+            start = max(0, self._ranges.position(first_height), end - _CERTIFICATE_SEGMENTS)
+            sequences = self._ranges.sequences(start, end)
         best: Certificate | None = None
         for sequence in sequences:
             with self._files:
@@ -308,8 +359,7 @@ class DuckLog:
         if newest is None or newest.checkpoint.height < height:
             return None
         with self._tables:
-            start = max(0, self._position(height))
-            sequences = [part.sequence for part in self._ranges[start:]]
+            sequences = self._ranges.sequences(max(0, self._ranges.position(height)))
         for sequence in sequences[:_CERTIFICATE_SEGMENTS]:
             with self._files:
                 found = self._segment(sequence).certificate_from(height)
@@ -335,12 +385,14 @@ class DuckLog:
     def find_transaction(self, id_: bytes) -> Place | None:
         with self._tables:
             places = [place for recent in self._recent.values() for place in recent.find(id_)]
-        for place in (*places, *self._index.find(id_)):
+        places += self._index.find(id_)
+        for place in places:
             for data in self.records(place.height, 1, 0):
                 receipts = BLOCK_RECORD_CODEC.decode(data).receipts
                 if place.position < len(receipts) and receipt_id(receipts[place.position]) == id_:
                     return place
-        return None
+        with self._tables:
+            return next((place for place in places if self._ranges.is_pruned(place.height)), None)
 
     def snapshot_heights(self) -> list[int]:
         return self._snapshots.heights()
@@ -359,12 +411,16 @@ class DuckLog:
         for future in list(self._snapshotting):
             future.result()
         self._check_background()
+        # The thread takes one job after the other, and pruning is a chain of them.
+        while self._pruning:
+            self._background.submit(int).result()
 
     def close(self) -> None:
         """Waits for the background, and closes every file; what is durable stays so."""
         if self._closed:
             return
-        self._closed = True
+        with self._tables:
+            self._closed = True
         self._background.shutdown(wait=True)
         self._snapshot_thread.shutdown(wait=True)
         with self._files:
@@ -382,20 +438,32 @@ class DuckLog:
         A full segment that was not sealed when the process died is sealed now.
         """
         names = [n for path in self._directory.iterdir() if (n := _NAME.fullmatch(path.name))]
-        sequences = sorted(int(name[2]) for name in names)
-        self._bases = {int(name[2]) for name in names if name[1] == "base"}
+        sequences = sorted({int(name[2]) for name in names})
+        self._ranges = Ranges(
+            bases=(int(name[2]) for name in names if name[1] == "base"),
+            pruned=(int(name[2]) for name in names if name[3] == "headers"),
+        )
         if not sequences:
             return self._create(1)
         self._drop_unused(sequences)
         indexed = self._index.segments()
         for sequence in sequences:
             if sequence in indexed and sequence != sequences[-1]:
-                self._follow(sequence, *indexed[sequence])
+                self._ranges.follow(sequence, *indexed[sequence])
+                if sequence in self._ranges.pruned:
+                    self._remove_blocks(sequence)
+                continue
+            segment = self._segment(sequence)
+            if isinstance(segment, PrunedSegment):
+                # The index is made anew: where the transactions stood is not known any more.
+                heights = (segment.first_height, segment.last_height)
+                self._ranges.follow(sequence, *heights)
+                self._index.add(sequence, heights, segment.hashes(), RecentIndex())
+                self._remove_blocks(sequence)
                 continue
             self._recent[sequence] = RecentIndex()
-            segment = self._segment(sequence)
             if segment.first_height is not None and segment.last_height is not None:
-                self._follow(sequence, segment.first_height, segment.last_height)
+                self._ranges.follow(sequence, segment.first_height, segment.last_height)
                 self._remember(segment, self._recent[sequence])
             if sequence != sequences[-1]:
                 self._seal(sequence)
@@ -403,13 +471,13 @@ class DuckLog:
             self._certificate = self._segment(sequence).certificate_within(0, 2**63)
             if self._certificate is not None:
                 break
-        current = self._segment(sequences[-1])
+        current = self._whole(sequences[-1])
         current.measure()
         return sequences[-1], current
 
     def _drop_unused(self, sequences: list[int]) -> None:
         """Removes the segment that was made ahead and not written to."""
-        if len(sequences) > 1 and self._segment(sequences[-1]).unused:
+        if len(sequences) > 1 and self._whole(sequences[-1]).unused:
             self._discard(sequences.pop())
 
     def _discard(self, sequence: int) -> None:
@@ -422,18 +490,6 @@ class DuckLog:
         with guarded("an empty segment could not be removed"):
             path.unlink()
             path.with_name(path.name + ".wal").unlink(missing_ok=True)
-
-    def _follow(self, sequence: int, first_height: int, last_height: int) -> None:
-        """Notes a segment, which must go on where the one before ends, or begin anew above."""
-        expected = self._ranges[-1].last_height + 1 if self._ranges else 1
-        is_base = sequence in self._bases and first_height > expected
-        if first_height != expected and not is_base:
-            raise QnetError(
-                Code.DATA_CORRUPT,
-                f"segment {sequence} of the block log begins at {first_height}, {expected} was "
-                "due; resync this validator",
-            )
-        self._ranges.append(_Range(sequence, first_height, last_height))
 
     @staticmethod
     def _remember(segment: Segment, recent: RecentIndex) -> None:
@@ -455,25 +511,31 @@ class DuckLog:
         with self._tables:
             self._recent[sequence] = RecentIndex()
         with self._files:
-            return sequence, self._segment(sequence)
+            return sequence, self._whole(sequence)
 
-    def _at(self, height: int) -> Segment | None:
+    def _at(self, height: int) -> Segment | PrunedSegment | None:
         """The segment with a block; the caller holds `_files` while it reads."""
         with self._tables:
-            position = self._position(height)
-            if position < 0 or height > self._ranges[position].last_height:
-                return None
-            sequence = self._ranges[position].sequence
-        return self._segment(sequence)
+            part = self._ranges.at(height)
+        return None if part is None else self._segment(part.sequence)
 
-    def _position(self, height: int) -> int:
-        return bisect_right(self._ranges, height, key=lambda part: part.first_height) - 1
+    def _whole(self, sequence: int) -> Segment:
+        """A segment that has its blocks; raises `QnetError(DATA_CORRUPT)` for one that has not."""
+        segment = self._segment(sequence)
+        if isinstance(segment, PrunedSegment):
+            raise QnetError(
+                Code.DATA_CORRUPT, f"{segment.path} is where blocks are due; resync this validator"
+            )
+        return segment
 
-    def _segment(self, sequence: int) -> Segment:
+    def _segment(self, sequence: int) -> Segment | PrunedSegment:
         """An open segment; sealed ones are opened as they are needed, two at a time."""
         segment = self._open.get(sequence)
         if segment is None:
-            segment = Segment(self._path(sequence), self._chain_id, self._options)
+            if sequence in self._ranges.pruned:
+                segment = PrunedSegment(self._headers_path(sequence), self._chain_id)
+            else:
+                segment = Segment(self._path(sequence), self._chain_id, self._options)
             self._open[sequence] = segment
             self._close_sealed()
         self._open.move_to_end(sequence)
@@ -487,8 +549,11 @@ class DuckLog:
             self._open.pop(sequence).close()
 
     def _path(self, sequence: int) -> Path:
-        kind = "base" if sequence in self._bases else "blocks"
+        kind = "base" if sequence in self._ranges.bases else "blocks"
         return self._directory / f"{kind}-{sequence:08d}.duckdb"
+
+    def _headers_path(self, sequence: int) -> Path:
+        return self._path(sequence).with_suffix(SUFFIX)
 
 
 def _newer(one: Certificate | None, other: Certificate | None) -> Certificate | None:

@@ -150,13 +150,16 @@ class History:
         return answer
 
     def account(self, address: bytes, height: int) -> FoundAccount:
-        """An account as of a block; raises `QnetError(NOT_FOUND)` where that is not known."""
+        """An account as of a block.
+
+        Raises `QnetError`: NOT_FOUND where that is not known, PRUNED where it is not any more.
+        """
         with self._reading():
             first = self.first_height
             if not first or height > self._height:
                 raise QnetError(Code.NOT_FOUND, f"the history has come to height {self._height}")
             if height < first and first > 1:
-                raise QnetError(Code.NOT_FOUND, f"the history kept here begins at height {first}")
+                raise QnetError(Code.PRUNED, f"the history kept here begins at height {first}")
             for number, part in enumerate(self._parts_down(height)):
                 if number == PARTS_READ_MAX:
                     raise QnetError(Code.NOT_FOUND, "it changed too long before to be found")
@@ -166,7 +169,7 @@ class History:
                     return FoundAccount(height, nonce, balance, key_id)
         if first > 1:
             raise QnetError(
-                Code.NOT_FOUND, f"it last changed before height {first}, where the history begins"
+                Code.PRUNED, f"it last changed before height {first}, where the history begins"
             )
         return FoundAccount(height, 0, self._genesis_balance(address), ZERO_DIGEST)
 
@@ -255,15 +258,17 @@ class History:
         last = self._log.last_height()
         first = self._height + 1
         if not self._firsts:
-            first = self._there(max(self._begin, last - self._blocks_max + 1), last)
+            first = self._there(max(self._begin, last - self._blocks_max + 1))
         if first > last:
             return False
         records = self._log.records(first, _CHUNK_RECORDS, _CHUNK_BYTES)
         with self._files:
             if not records:
-                # The validator joined anew, and the log goes on above: what was before a gap says
-                # nothing about what is behind it.
-                self._begin = self._there(first, last)
+                # The validator joined anew, and the log goes on above, or it was pruned: what was
+                # before a gap says nothing about what is behind it.
+                self._begin = self._there(first)
+                if self._begin == first:
+                    raise QnetError(Code.DATA_CORRUPT, f"the log lacks block {first}")
                 self._clear()
                 return True
             if not self._firsts:
@@ -278,14 +283,9 @@ class History:
             self._forget()
         return True
 
-    def _there(self, low: int, high: int) -> int:
-        """A height from `low` on whose block is in the log: `low`, or one right behind a gap."""
-        if low > high or self._log.headers(low, 1):
-            return low
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._log.headers(middle, 1) else (middle + 1, high)
-        return low
+    def _there(self, height: int) -> int:
+        """A height from which on no block lacks in the log."""
+        return max(height, self._log.first_height())
 
     def _forget(self) -> None:
         """Removes files whose blocks are all past the retention."""

@@ -146,6 +146,13 @@ class Index:
                 cursor.close()
         self._runs = {**self._runs, sequence: Run(path)}
 
+    def forget(self, sequence: int) -> None:
+        """Where the transactions of a segment stood is not kept any more; again is no harm."""
+        if self._runs[sequence].count:
+            path = self._run_path(sequence)
+            write_run(path, *RecentIndex().columns(), fsync=self._options.fsync)
+            self._runs = {**self._runs, sequence: Run(path)}
+
     def find(self, id_: bytes) -> list[Place]:
         """Where transactions with this prefix stand."""
         prefix = prefixes_of([id_])[0]

@@ -125,6 +125,9 @@ class MemoryLog:
     def first_height(self) -> int:
         return self._held().base + 1
 
+    def first_header_height(self) -> int:
+        return self.first_height()
+
     def last_height(self) -> int:
         return self._held().last_height
 

@@ -68,9 +68,18 @@ class LedgerQueries:
         return self._log.last_height()
 
     def block(self, selector: int | bytes | None) -> BlockRecord | None:
-        """A block by height or hash, or the latest; None where there is none."""
+        """A block by height or hash, or the latest; None where there is none.
+
+        Raises `QnetError(PRUNED)` where it is below those that are kept.
+        """
         height = self._height(selector)
         records = self._log.records(height, 1, 0) if height else []
+        if height and not records:
+            first = self._log.first_height()
+            if height < first:
+                raise QnetError(
+                    Code.PRUNED, f"blocks are kept here from height {first} on, not {height}"
+                )
         return BLOCK_RECORD_CODEC.decode(records[0]) if records else None
 
     def header(self, selector: int | bytes | None) -> BlockHeader | None:
@@ -83,12 +92,15 @@ class LedgerQueries:
         """(header, block hash) by falling height from just below `before`, or from the latest."""
         end = self._log.last_height() + 1 if before is None else before
         end = min(end, self._log.last_height() + 1)
-        first = max(self._log.first_height(), end - min(count_max, PAGE_BLOCKS_MAX))
+        first = max(self._log.first_header_height(), end - min(count_max, PAGE_BLOCKS_MAX))
         headers = self._log.headers(first, max(0, end - first))
         return [(BLOCK_HEADER_CODEC.decode(h), hash32(BLOCK, h)) for h in reversed(headers)]
 
     def transaction(self, id_: bytes) -> FoundTransaction | None:
-        """An included transaction by its id; None where it is in no durable block."""
+        """An included transaction by its id; None where it is in no durable block.
+
+        Raises `QnetError(PRUNED)` where its block is not kept any more.
+        """
         place = self._log.find_transaction(id_)
         record = self.block(place.height) if place else None
         if place is None or record is None:
@@ -104,7 +116,8 @@ class LedgerQueries:
     def proved_transaction(self, id_: bytes) -> ProvedTransaction | None:
         """An included transaction with its proof; None where it is in no durable block.
 
-        Raises `QnetError(NOT_FOUND)` where no certificate covers its block yet.
+        Raises `QnetError`: NOT_FOUND where no certificate covers its block yet, PRUNED where its
+        block is not kept any more.
         """
         place = self._log.find_transaction(id_)
         record = self.block(place.height) if place else None

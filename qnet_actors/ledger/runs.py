@@ -58,6 +58,7 @@ class Run:
         count = int.from_bytes(head[8:], "little")
         if head[:8] != _MAGIC or size != _HEADER_BYTES + _ROW_BYTES * count:
             raise QnetError(Code.DATA_CORRUPT, f"{path} is damaged")
+        self.count: Final = count
         body = data[_HEADER_BYTES:]
         self._prefixes: npt.NDArray[np.uint64] = body[: 8 * count].view("<u8")
         self._heights: npt.NDArray[np.uint64] = body[8 * count : 16 * count].view("<u8")

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import duckdb
 
+from qnet_actors.ledger.retention import ARCHIVE, Retention
 from qnet_actors.ledger.writes import BlockWrite
 from qnet_actors.wire.blocks import CERTIFICATE_CODEC, Certificate
 from qnet_actors.wire.codec import encode
@@ -53,6 +54,7 @@ class LogOptions:
     segment_size_bytes: int = 16 * 1024 * 1024
     section_accounts_max: int = SNAPSHOT_SECTION_ACCOUNTS_MAX
     """Of snapshots."""
+    retention: Retention = ARCHIVE
 
 
 def connect(path: Path, options: LogOptions, *, read_only: bool = False) -> Any:

@@ -131,7 +131,13 @@ class BlockQueries(Protocol):
     """Reads of the block log for gateways; they may wait for a disk and run off the event loop."""
 
     def first_height(self) -> int:
-        """From here to the last height no block lacks: 1, or the block that was joined at."""
+        """From here to the last height no block lacks: 1, or the block that was joined at.
+
+        What is below may be pruned.
+        """
+
+    def first_header_height(self) -> int:
+        """From here to the last height no header lacks."""
 
     def last_height(self) -> int:
         """The height of the last durable block; 0: none."""
@@ -151,7 +157,10 @@ class BlockQueries(Protocol):
         """The height of a block by its hash."""
 
     def find_transaction(self, id_: bytes) -> Place | None:
-        """Where an included transaction stands."""
+        """Where an included transaction stands.
+
+        In a block that is pruned it is known by the first bytes of its id alone.
+        """
 
 
 class BlockReader(Protocol):

@@ -54,7 +54,7 @@ from qnet_actors.gateway.queries import (
     VerifierQuery,
 )
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
-from qnet_actors.ledger import BlockQueries, HandOffs, History, LedgerQueries
+from qnet_actors.ledger import BlockQueries, HandOffs, History, LedgerQueries, LogOptions
 from qnet_actors.light import Account, AccountProof, ProvedAccount
 from qnet_actors.network.compose import Validator
 from qnet_actors.network.settings import HostSettings
@@ -142,7 +142,15 @@ def open_history(genesis: Genesis, settings: HostSettings, log: BlockQueries) ->
     """The history that a validator keeps, which fills from now on; reads the log."""
     if not settings.history_blocks:
         return None
-    history = History(settings.directory / "history", genesis, log, settings.history_blocks)
+    # Where blocks are pruned, what a power failure took could not be derived again.
+    durable = settings.keep.retention != "archive" and genesis.parameters.power_durability
+    history = History(
+        settings.directory / "history",
+        genesis,
+        log,
+        settings.history_blocks,
+        options=LogOptions(fsync=durable),
+    )
     history.poke()
     return history
 

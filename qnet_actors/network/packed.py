@@ -65,7 +65,7 @@ class PackedRooms:
 
     def _open_log(self) -> DuckLog:
         power = self._genesis.parameters.power_durability
-        options = LogOptions(fsync=power)
+        options = LogOptions(fsync=power, retention=self._settings.keep.blocks)
         return DuckLog(self._settings.directory / "ledger", self._genesis.chain_id(), options)
 
     async def _begin_epoch(self, log: DuckLog, carried: Recovered[State] | None) -> Standing:

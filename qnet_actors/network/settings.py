@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from qnet_actors.ledger import SnapshotSettings
+from qnet_actors.ledger import Retention, RetentionMode, SnapshotSettings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import SHARDS_MAX
@@ -27,6 +27,16 @@ class KeepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """After so many bytes of blocks a snapshot of the state is made."""
     join_ahead_blocks: Annotated[int, msgspec.Meta(ge=1)] = 2_048
     """So far behind, it takes over a snapshot of its peers in the place of blocks."""
+    retention: RetentionMode = "archive"
+    """`archive` keeps all blocks.  `full` keeps the newest whole, and of the others the headers and
+    where transactions stood.  `light` keeps the newest whole, and of the others the headers."""
+    retention_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many are kept whole; 0: what is usual for the mode."""
+
+    @property
+    def blocks(self) -> Retention:
+        """What the block log is told."""
+        return Retention(self.retention, self.retention_blocks)
 
     @property
     def snapshots(self) -> SnapshotSettings:

@@ -83,6 +83,7 @@ class Code(IntEnum):
     NOT_READY = 406
     METHOD_NOT_ALLOWED = 407
     REQUEST_TIMEOUT = 408
+    PRUNED = 409
     INTERNAL = 499
 
     # The node and its keys.
@@ -131,6 +132,7 @@ _HTTP_STATUS: Final = {
     Code.NOT_READY: 503,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.REQUEST_TIMEOUT: 408,
+    Code.PRUNED: 410,
     Code.INTERNAL: 500,
 }
 
@@ -197,6 +199,7 @@ DESCRIPTIONS: Final = {
     Code.NOT_READY: "The node has not finished starting; try again.",
     Code.METHOD_NOT_ALLOWED: "The resource does not take this method.",
     Code.REQUEST_TIMEOUT: "The body did not arrive in time; send it again without pauses.",
+    Code.PRUNED: "It was here, and is not kept any more; ask a validator that keeps all blocks.",
     Code.INTERNAL: "A fault of the node, which has been logged; the request may be repeated.",
     Code.BAD_PASSPHRASE: "The passphrase does not open the keystore.",
     Code.KEYSTORE_MALFORMED: "The file is not a keystore that this version reads.",

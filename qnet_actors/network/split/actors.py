@@ -103,7 +103,8 @@ class Ledger:
         """Recovers; returns the index of the last commit executed."""
         genesis, power = self._genesis, self._genesis.parameters.power_durability
         path = self._settings.directory / "ledger"
-        self._log = DuckLog(path, genesis.chain_id(), LogOptions(fsync=power))
+        options = LogOptions(fsync=power, retention=self._settings.keep.blocks)
+        self._log = DuckLog(path, genesis.chain_id(), options)
         self._reads = LogServer(self._log)
         self._room = LedgerRoom(
             genesis,

@@ -194,6 +194,10 @@ class RemoteLog:
         height: int = self._ask("first_height")
         return height
 
+    def first_header_height(self) -> int:
+        height: int = self._ask("first_header_height")
+        return height
+
     def last_height(self) -> int:
         height: int = self._ask("last_height")
         return height
@@ -234,6 +238,7 @@ class _Call(msgspec.Struct, frozen=True):
 _CALL: Final[msgspec.msgpack.Decoder[_Call]] = msgspec.msgpack.Decoder(_Call)
 _RESULTS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
     "first_height": msgspec.msgpack.Decoder(int),
+    "first_header_height": msgspec.msgpack.Decoder(int),
     "last_height": msgspec.msgpack.Decoder(int),
     "records": msgspec.msgpack.Decoder(list[bytes]),
     "newest_certificate": msgspec.msgpack.Decoder(Certificate | None),
