@@ -155,6 +155,25 @@ def test_one_that_lags_does_not_slow_the_others(spread_ms: int) -> None:
     assert rounds[1] >= 0.9 * rounds[0]
 
 
+@pytest.mark.parametrize("stopped_ms", [1_500, 4_000, 9_000])
+def test_a_process_that_stood_still_takes_part_again(stopped_ms: int) -> None:
+    made = world(stopped_ms)
+    made.start()
+    made.load(50, 600)
+    made.run(3_000)
+    stopped, *rest = reversed(made.validators)
+    stopped.stopped_until_ms = made.now_ms + stopped_ms
+    before = [validator.executed for validator in rest]
+    made.run(stopped_ms)
+    after = [validator.executed for validator in rest]
+    # Each of the others waits for it once or twice, and three leaders of four are here.
+    assert min(b - a for a, b in zip(before, after, strict=True)) >= stopped_ms / 50 * 0.6
+    made.run(300)
+    signed = len(stopped.signed)
+    assert_goes_on(made)
+    assert len(stopped.signed) > signed + 40
+
+
 def test_three_go_on_without_the_fourth() -> None:
     made = world()
     made.start()

@@ -53,6 +53,8 @@ class Validator:
         self.journal = MemoryJournal()
         self.life = 0
         self.alive = False
+        self.stopped_until_ms = 0
+        """Until then the process stands still: what comes waits and is taken in order."""
         self.halted: str | None = None
         self.core: ValidatorCore
         self.commits: dict[int, Commit] = {}
@@ -252,12 +254,16 @@ class World:
         """Calls in `delay_ms`, unless `owner` has died or been restarted by then."""
         life = owner.life
         self._count += 1
+        number = self._count
 
         def run() -> None:
             if owner.alive and owner.life == life:
-                call(*args)
+                if owner.stopped_until_ms > self.now_ms:
+                    heapq.heappush(self._events, (owner.stopped_until_ms, number, run))
+                else:
+                    call(*args)
 
-        heapq.heappush(self._events, (self.now_ms + delay_ms, self._count, run))
+        heapq.heappush(self._events, (self.now_ms + delay_ms, number, run))
 
     def transmit(self, sender: Validator, receiver: Validator, message: Message) -> None:
         if self.rng.random() < self.loss or self.cut(sender.index, receiver.index):
@@ -292,9 +298,12 @@ class World:
             0, number, hash32(BLOCK, b"batch", bytes([author]), number.to_bytes(8, "big"))
         )
         for validator in self.validators:
-            if validator.alive:
-                own = validator.index == author
-                validator.event(BatchReady(ref) if own else BatchesHeld((ref.digest,)))
+            own = validator.index == author
+            event = BatchReady(ref) if own else BatchesHeld((ref.digest,))
+            if validator.stopped_until_ms > self.now_ms:
+                self.later(validator, 0, validator.event, event)
+            elif validator.alive:
+                validator.event(event)
         return ref
 
     def checkpoint(self, commit: Commit) -> Checkpoint:
