@@ -119,6 +119,9 @@ def turnover(
     provider: Annotated[
         Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
     ] = "auto",
+    profile: Annotated[
+        Literal["packed", "split"], typer.Option(help="A process a validator, or one a room.")
+    ] = "packed",
     as_json: JsonOption = False,
 ) -> None:
     """Let validators join a network of four under load, and leave it again.
@@ -128,7 +131,9 @@ def turnover(
     with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-turnover-") as directory:
         from qnet_actors.experiments.turnover import TurnoverOptions, run_turnover
 
-        options = TurnoverOptions(joiners=joiners, seconds=seconds, provider=provider)
+        options = TurnoverOptions(
+            joiners=joiners, seconds=seconds, provider=provider, profile=profile
+        )
         result = run_turnover(options, Path(directory), say)
         emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
         if not result.good:

@@ -26,7 +26,7 @@ from qnet_actors.network.development import (
     development_keys,
 )
 from qnet_actors.network.launch import Network, agreed_root
-from qnet_actors.network.settings import NetworkSettings
+from qnet_actors.network.settings import NetworkSettings, Profile
 from qnet_actors.wire.blocks import BlockHeader
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Parameters
@@ -50,6 +50,7 @@ class TurnoverOptions(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 40.0
     """Transactions a second of all clients together."""
     provider: ProviderName = "auto"
+    profile: Profile = "packed"
 
 
 class TurnoverResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ def run_turnover(options: TurnoverOptions, directory: Path, say: Say) -> Turnove
         validators=options.validators,
         joiners=options.joiners,
         provider=options.provider,
+        profile=options.profile,
         gateway_port=0,
     )
     signers = [Signer(key, library) for key in accounts]

@@ -14,13 +14,12 @@ from qnet_actors.ledger import (
     LedgerCore,
     Recovered,
     SnapshotSettings,
-    committee_of,
-    read_epoch,
 )
 from qnet_actors.ledger import recover as recover_ledger
 from qnet_actors.mempool import BatchStore, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
 from qnet_actors.network.node import LEDGER, REPORTER, VALIDATOR, Node, RoomKey
+from qnet_actors.network.present import present_of
 from qnet_actors.network.reporting import Reporter
 from qnet_actors.rooms import Core, Room, Storage
 from qnet_actors.state import State
@@ -98,14 +97,8 @@ def compose(
     """
     recovered = carried or recover_ledger(stores.log, genesis)
     state, tip = recovered.state, recovered.tip
-    epoch = read_epoch(state)
-    number = epoch.number
-    certified = 0 if recovered.certificate is None else recovered.certificate.checkpoint.height
-    if number and tip.commit_index == epoch.first_commit and certified < tip.height:
-        # The last block of the epoch is executed, and not final yet: its committee goes on.
-        number -= 1
-    committee = committee_of(state, genesis, number)
-    own = index_in(committee, signer.public_key)
+    present = present_of(recovered, genesis)
+    committee, own = present.committee, present.place_of(signer.public_key)
     ledger = LedgerCore(
         genesis=genesis,
         committee=committee,
@@ -118,7 +111,6 @@ def compose(
         follower = FollowerCore(range(len(committee)))
         rooms: dict[RoomKey, Core] = {VALIDATOR: follower, LEDGER: ledger}
         return Validator(Node(rooms), committee, None, (), follower, ledger, state, stores)
-    previous = committee_of(state, genesis, number - 1) if number == epoch.number > 0 else None
     holdings = Holdings(stores.batches, stores.batches.load(), mempool)
     mempool_shards = tuple(
         MempoolShard(
@@ -132,11 +124,10 @@ def compose(
             shard_count=shards,
             height=tip.height,
             settings=mempool,
-            previous=previous,
+            previous=present.previous,
         )
         for shard in range(shards)
     )
-    last = recovered.commits[-1] if recovered.commits else None
     journal = stores.journal.journalled
     consensus = ValidatorCore(
         genesis=genesis,
@@ -144,9 +135,9 @@ def compose(
         own=own,
         signer=signer,
         verifier=verifier,
-        recovered=recover_validator(journal, genesis, committee, own, verifier, last),
+        recovered=recover_validator(journal, genesis, committee, own, verifier, present.last),
         executed_index=tip.commit_index,
-        epoch_end=epoch.last_commit,
+        epoch_end=present.epoch_end,
     )
     rooms = {RoomKey(Room.MEMPOOL, shard): core for shard, core in enumerate(mempool_shards)}
     rooms[VALIDATOR] = consensus
@@ -164,9 +155,3 @@ def compose(
         )
     node = Node(rooms, leftovers=lambda: [shard.leftovers() for shard in mempool_shards])
     return Validator(node, committee, own, mempool_shards, consensus, ledger, state, stores)
-
-
-def index_in(committee: Committee, public_key: bytes) -> int | None:
-    """The index of a validator's key; None where it is not of the committee."""
-    keys = [member.public_key for member in committee.members]
-    return keys.index(public_key) if public_key in keys else None

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from qnet_actors.gateway import (
@@ -31,6 +31,7 @@ from qnet_actors.rooms import (
     SubmitResult,
 )
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,25 @@ class Desk:
             return await answer
         finally:
             self._submissions.pop(request, None)
+
+    async def submit_to_next(
+        self,
+        transactions: list[bytes],
+        ready: Callable[[], Awaitable[Callable[[Submit], None]]],
+    ) -> list[Result]:
+        """The same; where the epoch ends meanwhile, the mempool of the next one answers.
+
+        `ready` waits until there is a mempool, and gives what hands over to it.
+        """
+        again = False
+        while True:
+            hand_over = await ready()
+            try:
+                results = await self.submit(transactions, hand_over)
+            except EpochOverError:
+                again = True
+                continue
+            return [_taken(result) for result in results] if again else results
 
     async def query(self, request: Query) -> Answer:
         """See `gateway.backend.Backend`."""
@@ -151,3 +171,16 @@ class Desk:
         self._events.append(event)
         if self.answers is not None:
             self.answers.note(event)
+
+
+def _taken(result: Result) -> Result:
+    """What the mempool before had taken over already is no duplicate of its sender's making."""
+    code, id_, detail = result
+    return (Code.SUCCESS, id_, "") if code == Code.DUPLICATE else (code, id_, detail)
+
+
+def parts_of(shards: Iterable[Sequence[bytes]]) -> Iterator[tuple[bytes, ...]]:
+    """What shards left over, in parts that may be submitted."""
+    for transactions in shards:
+        for at in range(0, len(transactions), SUBMISSION_TRANSACTIONS_MAX):
+            yield tuple(transactions[at : at + SUBMISSION_TRANSACTIONS_MAX])

@@ -93,7 +93,9 @@ class ValidatorHost:
             )
         from qnet_actors.network.split.rooms import SplitRooms
 
-        return SplitRooms(self._genesis, self._settings, self._desk, self._on_stop)
+        return SplitRooms(
+            self._genesis, self._settings, self._desk, self._on_stop, self._on_standing
+        )
 
     async def start(self) -> Endpoint:
         """Opens, recovers and listens.

@@ -25,7 +25,7 @@ from qnet_actors.gateway.queries import (
 from qnet_actors.network.actor import ValidatorHostActor
 from qnet_actors.network.directory import Endpoint
 from qnet_actors.network.placement import Placement, alive_nodes, pinned, place
-from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape, check_split
+from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, check_genesis
@@ -63,8 +63,6 @@ class Network:
         """Raises `QnetError` where genesis or settings are not valid, or a port is taken."""
         check_genesis(genesis)
         check_shape(settings)
-        if settings.profile == "split":
-            check_split(genesis)
         if len(genesis.members) != settings.validators:
             raise QnetError(
                 Code.CONFIGURATION_INVALID,
@@ -143,9 +141,7 @@ class Network:
                 Code.CONFIGURATION_INVALID,
                 f"{index} validators run, and no more joiners were provided for",
             )
-        if self._placed is not None:
-            raise QnetError(Code.CONFIGURATION_INVALID, "split validators know no epochs")
-        host = self._start_host(index, encode(self.genesis), None)
+        host = self._start_host(index, encode(self.genesis), self._placed)
         self._hosts.append(host)
         self._endpoints += self._get([host.start.remote()])
         self._get([host.connect.remote(list(self._endpoints))])
@@ -154,10 +150,7 @@ class Network:
     def _placement(self) -> Placement | None:
         """Where each validator goes if they are split; None: they are packed."""
         settings = self.settings
-        # `auto` never takes a shape that `check_split` refuses.
-        if settings.profile == "packed" or (
-            settings.profile == "auto" and self.genesis.parameters.epoch_commits_min
-        ):
+        if settings.profile == "packed":
             return None
         machines = [(node["NodeID"], node["Resources"].get("CPU", 0.0)) for node in alive_nodes()]
         placement = place(machines, settings.validators)
@@ -182,7 +175,8 @@ class Network:
                 executors=self.settings.executors,
                 executor_rows_min=self.settings.executor_rows_min,
             )
-            options["scheduling_strategy"] = pinned(placement, index)
+            if index < self.settings.validators:
+                options["scheduling_strategy"] = pinned(placement, index)
         actor = ValidatorHostActor.options(
             name=validator_name(index), num_cpus=0, max_restarts=-1, max_task_retries=0, **options
         )

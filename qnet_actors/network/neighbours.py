@@ -84,8 +84,8 @@ class Neighbours:
         """
         if not isinstance(message, PeerStatus) or message.epoch <= self._epochs.get(number, -1):
             return False
-        known, self._epochs[number] = number in self._epochs, message.epoch
-        return known and message.epoch == self._epoch
+        self._epochs[number] = message.epoch
+        return message.epoch == self._epoch
 
     def send(self, peer: int, message: Message) -> bool:
         """See `driver.Peers`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from qnet_actors.links import PeerKey
 from qnet_actors.mempool import FileBatchStore
 from qnet_actors.network.answers import Sources, packed_sources
 from qnet_actors.network.compose import Stores, Validator, compose
-from qnet_actors.network.desk import Desk, EpochOverError
+from qnet_actors.network.desk import Desk, parts_of
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.node import LEDGER
@@ -25,7 +25,6 @@ from qnet_actors.state import State
 from qnet_actors.validators import FileJournal
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 from qnet_actors.wire.messages import Message
 
 logger = logging.getLogger(__name__)
@@ -119,19 +118,11 @@ class PackedRooms:
         self._running().on_up(peer)
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
-        """Where the epoch ends meanwhile, the mempool of the next one answers."""
-        again = False
-        while True:
-            await self._renewed.wait()
-            driver = self._running()
-            try:
-                results = await self._desk.submit(
-                    transactions, partial(driver.handle, Room.MEMPOOL)
-                )
-            except EpochOverError:
-                again = True
-                continue
-            return [_taken(result) for result in results] if again else results
+        return await self._desk.submit_to_next(transactions, self._mempool)
+
+    async def _mempool(self) -> Callable[[Submit], None]:
+        await self._renewed.wait()
+        return partial(self._running().handle, Room.MEMPOOL)
 
     async def receive(self, frame: Any) -> None:
         raise TypeError("a packed validator has no other process")
@@ -202,21 +193,9 @@ class PackedRooms:
         for name in peers.up:
             running.on_up(name)
         if standing.own is not None:
-            for part in _parts(old.node.leftovers()):
+            for part in parts_of(old.node.leftovers()):
                 running.handle(Room.MEMPOOL, Submit(0, part))
 
 
 def _keys(state: State, genesis: Genesis) -> tuple[PeerKey, ...]:
     return tuple(PeerKey(*key) for key in validator_keys(state, genesis))
-
-
-def _parts(shards: list[list[bytes]]) -> Iterator[tuple[bytes, ...]]:
-    for transactions in shards:
-        for at in range(0, len(transactions), SUBMISSION_TRANSACTIONS_MAX):
-            yield tuple(transactions[at : at + SUBMISSION_TRANSACTIONS_MAX])
-
-
-def _taken(result: Result) -> Result:
-    """What the mempool before had taken over already is no duplicate of its sender's making."""
-    code, id_, detail = result
-    return (Code.SUCCESS, id_, "") if code == Code.DUPLICATE else (code, id_, detail)

@@ -9,7 +9,6 @@ import msgspec
 
 from qnet_actors.ledger import Retention, RetentionMode, SnapshotSettings
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import SHARDS_MAX
 
 LOOPBACK: Final = "127.0.0.1"
@@ -111,14 +110,4 @@ def check_shape(settings: NetworkSettings) -> None:
         raise QnetError(
             Code.CONFIGURATION_INVALID,
             f"{settings.partitions} state partitions; a power of two to 64",
-        )
-
-
-def check_split(genesis: Genesis) -> None:
-    """Raises `QnetError(CONFIGURATION_INVALID)` where no split validator can run this network."""
-    if genesis.parameters.epoch_commits_min:
-        raise QnetError(
-            Code.CONFIGURATION_INVALID,
-            "the rooms of a split validator know the committee of the genesis only: set "
-            "epoch_commits_min to 0 in the genesis, or use the packed profile",
         )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from qnet_actors.network import launch
 from qnet_actors.network.directory import DataDirectory
-from qnet_actors.network.launch import Network
 from qnet_actors.network.placement import place
-from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape
+from qnet_actors.network.settings import NetworkSettings, check_shape
 from qnet_actors.network.split.lock import hold
-from qnet_actors.network.split.rooms import SplitRooms, sender_shard
+from qnet_actors.network.split.rooms import sender_shard
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.genesis import Genesis, Parameters
 from tests.ledger.world import a_genesis, a_transaction, address
 
 
@@ -49,34 +45,6 @@ def test_shapes_that_cannot_be(shape):
     with pytest.raises(QnetError) as caught:
         check_shape(NetworkSettings(directory=Path("data"), **shape))
     assert caught.value.code == Code.CONFIGURATION_INVALID
-
-
-@pytest.fixture
-def epochs() -> Genesis:
-    """A network whose epochs end."""
-    return a_genesis(parameters=Parameters(epoch_commits_min=1_000))
-
-
-def test_split_validators_are_refused_where_epochs_end(epochs, tmp_path):
-    settings = NetworkSettings(directory=tmp_path, profile="split", gateway_port=0)
-    Network(a_genesis(), settings, print)
-    with pytest.raises(QnetError, match="epoch_commits_min to 0") as caught:
-        Network(epochs, settings, print)
-    assert caught.value.code == Code.CONFIGURATION_INVALID
-
-
-def test_the_rooms_of_a_split_validator_refuse_it_too(epochs, tmp_path):
-    settings = HostSettings(index=0, directory=tmp_path, split=True)
-    with pytest.raises(QnetError, match="epoch_commits_min to 0"):
-        SplitRooms(epochs, settings, cast("Any", None), print)
-
-
-def test_left_to_itself_such_a_network_is_packed(epochs, tmp_path, monkeypatch):
-    roomy = [{"NodeID": "a", "Resources": {"CPU": 64.0}}]
-    monkeypatch.setattr(launch, "alive_nodes", lambda: roomy)
-    settings = NetworkSettings(directory=tmp_path, profile="auto", gateway_port=0)
-    assert Network(a_genesis(), settings, print)._placement() is not None
-    assert Network(epochs, settings, print)._placement() is None
 
 
 def test_the_number_of_shards_stays(tmp_path):

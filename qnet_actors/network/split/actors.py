@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import ray
@@ -18,6 +18,7 @@ from qnet_actors.crypto import choose
 from qnet_actors.ledger import DuckLog, Executor, LogOptions
 from qnet_actors.mempool import FileBatchStore
 from qnet_actors.network.node import RoomKey
+from qnet_actors.network.present import Present
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.network.split.calls import (
     Courier,
@@ -66,6 +67,14 @@ class Accounts(Struct, frozen=True):
     accounts: WriteSet
 
 
+class Opened(NamedTuple):
+    """What the ledger tells of the epoch that it stands in."""
+
+    present: Present
+    keys: tuple[tuple[int, bytes], ...]
+    """See `LedgerRoom.keys`."""
+
+
 _ACCOUNTS: Final = Codec[Accounts](Accounts, 2**32)
 
 
@@ -88,24 +97,31 @@ class Server:
 class Ledger:
     """The ledger with its block log."""
 
-    def __init__(self, genesis: bytes, settings: HostSettings, incarnation: int) -> None:
+    def __init__(self, genesis: bytes, settings: HostSettings) -> None:
         self._genesis = GENESIS_CODEC.decode(genesis)
         self._settings = settings
         self._lock = hold(settings.directory / "ledger.lock")
-        self._receiver = Receiver(incarnation)
-        self._courier = Courier(LEDGER_NAME, incarnation)
+        self._receiver = Receiver(0)
+        self._courier: Courier | None = None
         self._encoder = EventEncoder()
         self._room: LedgerRoom | None = None
         self._log: DuckLog | None = None
         self._reads: LogServer | None = None
 
-    def open(self, partitions: list[Any], executors: list[Any]) -> int:
-        """Recovers; returns the index of the last commit executed."""
-        genesis, power = self._genesis, self._genesis.parameters.power_durability
-        path = self._settings.directory / "ledger"
-        options = LogOptions(fsync=power, retention=self._settings.keep.blocks)
-        self._log = DuckLog(path, genesis.chain_id(), options)
-        self._reads = LogServer(self._log)
+    def open(
+        self, incarnation: int, partitions: list[Any], executors: list[Any], public_key: bytes
+    ) -> Opened:
+        """Recovers, or goes on with what the epoch before has left after `end_epoch`."""
+        genesis = self._genesis
+        if self._log is None:
+            path = self._settings.directory / "ledger"
+            power = genesis.parameters.power_durability
+            options = LogOptions(fsync=power, retention=self._settings.keep.blocks)
+            self._log = DuckLog(path, genesis.chain_id(), options)
+            self._reads = LogServer(self._log)
+        carried = None if self._room is None else self._room.handed_over()
+        self._receiver = Receiver(incarnation)
+        self._courier = Courier(LEDGER_NAME, incarnation)
         self._room = LedgerRoom(
             genesis,
             choose(self._settings.provider).verifier,
@@ -116,8 +132,16 @@ class Ledger:
             self._forward,
             rows_min=self._settings.executor_rows_min,
             snapshots=self._settings.keep.snapshots,
+            carried=carried,
+            public_key=public_key,
         )
-        return self._room.tip.commit_index
+        return Opened(self._room.present, self._room.keys)
+
+    def end_epoch(self) -> None:
+        """Says nothing more; `open` comes next.  What still comes in concerns nobody."""
+        if self._courier is not None:
+            self._courier.close()
+            self._courier = None
 
     def accounts(self) -> Any:
         """All accounts, for the copies of the shards; asked before `begin`."""
@@ -127,6 +151,8 @@ class Ledger:
 
     def begin(self, receivers: dict[str, Any]) -> None:
         """Starts, now that all the others are open."""
+        if self._courier is None:
+            raise RuntimeError("open comes first")
         self._courier.connect(receivers)
         self._opened().start()
 
@@ -160,36 +186,39 @@ class Ledger:
         return self._room
 
     def _forward(self, key: RoomKey, event: Any) -> None:
-        self._courier.put(receiver_of(key), self._encoder.encode(key, event))
+        if self._courier is not None:
+            self._courier.put(receiver_of(key), self._encoder.encode(key, event))
 
 
 class Shard:
     """A mempool shard with its batch store."""
 
-    def __init__(
-        self, genesis: bytes, settings: HostSettings, incarnation: int, shard: int
-    ) -> None:
+    def __init__(self, genesis: bytes, settings: HostSettings, shard: int) -> None:
         self._genesis = GENESIS_CODEC.decode(genesis)
         self._settings = settings
-        self._incarnation = incarnation
+        self._incarnation = 0
         self._shard = shard
-        self._receiver = Receiver(incarnation)
+        self._receiver = Receiver(0)
+        self._lock: int | None = None
         self._encoder = EventEncoder()
         self._channels: dict[str, Channel] = {}
         self._room: ShardRoom | None = None
         self._begun = asyncio.Event()
 
-    async def open(self, accounts: list[Any]) -> None:
-        """Recovers, with the accounts as the ledger has them."""
+    async def open(self, incarnation: int, accounts: list[Any], present: Present, own: int) -> None:
+        """Recovers, with the accounts as the ledger has them, for the epoch that it stands in."""
+        self._incarnation, self._receiver = incarnation, Receiver(incarnation)
         frame = _ACCOUNTS.decode(memoryview(await accounts[0]))
         path = batches_path(self._settings.directory, self._shard)
-        self._lock = await asyncio.to_thread(hold, path.with_name(f"{path.name}.lock"))
+        if self._lock is None:
+            self._lock = await asyncio.to_thread(hold, path.with_name(f"{path.name}.lock"))
         power = self._genesis.parameters.power_durability
         choice = await asyncio.to_thread(choose, self._settings.provider)
         store = await asyncio.to_thread(FileBatchStore, path, power=power)
         self._room = ShardRoom(
             self._genesis,
-            self._settings.index,
+            present,
+            own,
             self._shard,
             self._settings.shards,
             choice.verifier,
@@ -197,6 +226,14 @@ class Shard:
             AccountReplica(frame.height, frame.accounts),
             self._forward,
         )
+
+    async def end_epoch(self) -> list[bytes]:
+        """Closes what the epoch had, and returns what no batch holds; `open` comes next."""
+        self._begun.clear()
+        await self.close()
+        leftovers = [] if self._room is None else self._room.leftovers()
+        self._channels, self._room = {}, None
+        return leftovers
 
     async def begin(self, receivers: dict[str, Any]) -> None:
         """Starts, now that all the others are open."""

@@ -99,6 +99,18 @@ class Courier:
 
         asyncio.run_coroutine_threadsafe(open_(), self._loop).result()
 
+    def close(self) -> None:
+        """Ends its channels and its thread; what is queued is dropped."""
+
+        async def close_() -> None:
+            for channel in self._channels.values():
+                await channel.close()
+
+        asyncio.run_coroutine_threadsafe(close_(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
     def put(self, receiver: str, item: bytes) -> None:
         """Queues an item; a queue that is over its bounds ends the process."""
         self._loop.call_soon_threadsafe(self._put, receiver, item)

@@ -59,6 +59,21 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochOver:
+    """The ledger's epoch is over, and durable: all rooms are to be made anew."""
+
+    number: int
+    """Of the epoch that begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The ledger's word on who may link: (scheme, public key) of each."""
+
+    keys: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Bare:
     """A batch as execution needs it, without the witnesses, which are most of its bytes."""
 
@@ -84,6 +99,8 @@ class _Item(Struct, frozen=True):
 _TYPES: Final[tuple[type, ...]] = (
     SendToPeers,
     Stopped,
+    EpochOver,
+    Registered,
     _BareBodies,
     BatchReady,
     BatchesDropped,

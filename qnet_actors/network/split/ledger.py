@@ -16,8 +16,10 @@ from qnet_actors.ledger import (
     GroupExecution,
     LedgerCore,
     Place,
+    Recovered,
     SnapshotSettings,
     recover,
+    validator_keys,
 )
 from qnet_actors.network.driver import Clock
 from qnet_actors.network.node import (
@@ -34,8 +36,9 @@ from qnet_actors.network.node import (
     Stop,
     Write,
 )
+from qnet_actors.network.present import present_of
 from qnet_actors.network.split.bodies import BodiesRouter
-from qnet_actors.network.split.events import SendToPeers, Stopped
+from qnet_actors.network.split.events import EpochOver, Registered, SendToPeers, Stopped
 from qnet_actors.rooms import BlockExecuted, Bodies, BodiesWanted, CommitReady, Joined, Room
 from qnet_actors.state import PartitionedState, Port
 from qnet_actors.wire.blocks import Certificate
@@ -66,15 +69,27 @@ class LedgerRoom:
         *,
         rows_min: int,
         snapshots: SnapshotSettings | None = None,
+        carried: Recovered[PartitionedState] | None = None,
+        public_key: bytes | None = None,
     ) -> None:
-        """Recovers; raises `QnetError` where the log does not hold up."""
-        recovered = recover(log, genesis, lambda: PartitionedState(partitions))
+        """Recovers, unless `carried` is what the room of the epoch before handed over.
+
+        `public_key`: the validator's; who is not of the committee has no shards.
+
+        Raises `QnetError` where the log does not hold up.
+        """
+        recovered = carried or recover(log, genesis, lambda: PartitionedState(partitions))
         self.state: Final = recovered.state
-        self.tip: Final = recovered.tip
-        """Where it stood when it was opened."""
-        core = LedgerCore(
+        self.present: Final = present_of(recovered, genesis)
+        """The epoch, and where it stood when it was opened."""
+        self.keys = validator_keys(self.state, genesis)
+        """(scheme, public key) of all who may link."""
+        self._genesis: Final = genesis
+        if public_key is not None and self.present.place_of(public_key) is None:
+            shards = 0
+        self._core: Final = LedgerCore(
             genesis=genesis,
-            committee=genesis.committee(),
+            committee=self.present.committee,
             verifier=verifier,
             recovered=recovered,
             log=log,
@@ -82,11 +97,15 @@ class LedgerRoom:
             run=GroupExecution(executors, rows_min),
         )
         remote = [VALIDATOR, *(RoomKey(Room.MEMPOOL, shard) for shard in range(shards))]
-        self._node = Node({LEDGER: core}, remote)
+        self._node = Node({LEDGER: self._core}, remote)
         self._log = log
         self._forward = forward
         self._bodies = BodiesRouter(shards)
         self._clock = Clock()
+
+    def handed_over(self) -> Recovered[PartitionedState] | None:
+        """See `LedgerCore.handed_over`."""
+        return self._core.handed_over(self.state)
 
     def start(self) -> None:
         self._carry_out(lambda: self._node.start(self._clock.now_ms()))
@@ -142,16 +161,27 @@ class LedgerRoom:
                     self._forward(VALIDATOR, SendToPeers(message, peers))
                 case Deliver(event=event):
                     self._forward(GATEWAY, event)
+                    if isinstance(event, BlockExecuted) and event.record.checkpoint is not None:
+                        self._look_for_keys()
                 case Forward(key=key, event=event):
                     self._pass_on(key, event)
                 case Stop(reason=reason):
                     self._forward(VALIDATOR, Stopped(reason))
                     return
                 case Reopen(epoch=epoch):
-                    self._forward(VALIDATOR, Stopped(f"epoch {epoch} begins: start it again"))
+                    self._forward(VALIDATOR, EpochOver(epoch))
                     return
                 case _:
                     assert_never(action)
+
+    def _look_for_keys(self) -> None:
+        """Who is registered now, once a checkpoint."""
+        if not self._genesis.parameters.epoch_commits_min:
+            return
+        keys = validator_keys(self.state, self._genesis)
+        if keys != self.keys:
+            self.keys = keys
+            self._forward(VALIDATOR, Registered(keys))
 
     def _pass_on(self, key: RoomKey, event: Any) -> None:
         if isinstance(event, BodiesWanted):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -22,15 +23,17 @@ from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import PeerKey
 from qnet_actors.mempool import shard_of
 from qnet_actors.network.answers import Proof, Sources
-from qnet_actors.network.desk import Desk
+from qnet_actors.network.desk import Desk, parts_of
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.node import LEDGER, VALIDATOR, AskedBatches, Node, RoomKey
-from qnet_actors.network.settings import HostSettings, check_split
+from qnet_actors.network.present import Present
+from qnet_actors.network.settings import HostSettings
 from qnet_actors.network.split.actors import (
     LEDGER_NAME,
     VALIDATOR_NAME,
     LedgerActor,
+    Opened,
     ServerActor,
     ShardActor,
     receiver_of,
@@ -38,11 +41,18 @@ from qnet_actors.network.split.actors import (
 )
 from qnet_actors.network.split.calls import RayPort, caller, die, received_async
 from qnet_actors.network.split.channel import Channel, Receiver
-from qnet_actors.network.split.events import EventEncoder, SendToPeers, Stopped, decode_event
+from qnet_actors.network.split.events import (
+    EpochOver,
+    EventEncoder,
+    Registered,
+    SendToPeers,
+    Stopped,
+    decode_event,
+)
 from qnet_actors.network.split.ledger import PortFault, RemoteLog
-from qnet_actors.rooms import Room
+from qnet_actors.rooms import Room, Submit
 from qnet_actors.state import PartitionedProofs
-from qnet_actors.validators import FileJournal, ValidatorCore
+from qnet_actors.validators import FileJournal, FollowerCore, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -51,6 +61,7 @@ from qnet_actors.wire.messages import BatchRequest, Message
 
 logger = logging.getLogger(__name__)
 
+_EPOCH_BITS: Final = 32
 PING_SECONDS: Final = 1.0
 PING_TIMEOUT_SECONDS: Final = 60.0
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
@@ -68,56 +79,48 @@ class SplitRooms:
         settings: HostSettings,
         desk: Desk,
         on_stop: Callable[[str], None],
+        on_standing: Callable[[Standing], None],
     ) -> None:
-        """Raises `QnetError(CONFIGURATION_INVALID)` where the genesis lets epochs end."""
-        check_split(genesis)
+        """`on_standing`: the next epoch begins, or who may link has changed."""
         self._index: Final = settings.index
         self._genesis: Final = genesis
-        self._committee: Final = genesis.committee()
         self._settings: Final = settings
         self._desk: Final = desk
         self._on_stop = on_stop
+        self._on_standing = on_standing
         self._asked: Final = AskedBatches()
         self._encoder: Final = EventEncoder()
-        self._incarnation = 0
+        self._era = 0
+        """Counts incarnations, and the epochs of each: of which one a frame is."""
+        self._crypto: tuple[Signer, BatchVerifier] | None = None
+        self._standing: Standing | None = None
         self._ledger: Any = None
         self._shards: list[Any] = []
+        """Those of the committee; who is not of it has none, though their processes run."""
+        self._shard_handles: list[Any] = []
         self._partitions: list[Any] = []
+        self._executors: list[Any] = []
         self._children: dict[str, Any] = {}
         self._channels: dict[str, Channel] = {}
         self._receiver: Receiver | None = None
         self._driver: Driver | None = None
-        self._consensus: ValidatorCore | None = None
+        self._consensus: ValidatorCore | FollowerCore | None = None
         self._peers: Neighbours | None = None
         self._begun: Final = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._pool_transactions = 0
 
     async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
         """Raises RayError where a process does not start."""
-        self._incarnation = incarnation
-        self._receiver = Receiver(incarnation)
-        self._ledger, commit_index = await self._open_rooms(incarnation)
-        consensus, journal = await asyncio.to_thread(
-            self._open_consensus, signer, verifier, commit_index
-        )
-        shards = range(self._settings.shards)
-        remote = [LEDGER, *(RoomKey(Room.MEMPOOL, shard) for shard in shards)]
-        driver = Driver(
-            Node({VALIDATOR: consensus}, remote, self._asked),
-            {VALIDATOR: journal},
-            self._desk.on_event,
-            self._on_stop,
-            self._forward,
-        )
-        self._driver, self._consensus = driver, consensus
-        committee = self._committee
-        keys = tuple(PeerKey(member.scheme, member.public_key) for member in committee.members)
-        return Standing(committee, self._index, keys)
+        self._crypto = signer, verifier
+        self._era = incarnation << _EPOCH_BITS
+        self._start_rooms(incarnation)
+        return await self._begin_epoch(signer, verifier)
 
-    async def _open_rooms(self, incarnation: int) -> tuple[Any, int]:
-        """Starts the other processes; returns the ledger and the last commit that it executed."""
+    def _start_rooms(self, incarnation: int) -> None:
+        """Starts the other processes."""
         genesis, settings = encode(self._genesis), self._settings
         prefix = f"validator-{settings.index}.{incarnation}"
 
@@ -127,43 +130,71 @@ class SplitRooms:
             self._children[name] = child
             return child
 
-        self._partitions = partitions = [
+        self._partitions = [
             start(ServerActor, f"partition-{n}", "partition") for n in range(settings.partitions)
         ]
         # A single executor in another process would only add a call: the ledger is it.
         count = settings.executors if settings.executors > 1 else 0
-        executors = [start(ServerActor, f"executor-{n}", "executor") for n in range(count)]
-        ledger = start(LedgerActor, LEDGER_NAME, genesis, settings, incarnation)
-        self._shards = [
-            start(ShardActor, shard_name(n), genesis, settings, incarnation, n)
-            for n in range(settings.shards)
+        self._executors = [start(ServerActor, f"executor-{n}", "executor") for n in range(count)]
+        self._ledger = start(LedgerActor, LEDGER_NAME, genesis, settings)
+        self._shard_handles = [
+            start(ShardActor, shard_name(n), genesis, settings, n) for n in range(settings.shards)
         ]
-        commit_index: int = await ledger.open.remote(partitions, executors)
-        accounts = ledger.accounts.remote()
-        await asyncio.gather(*(shard.open.remote([accounts]) for shard in self._shards))
-        return ledger, commit_index
+
+    async def _begin_epoch(self, signer: Signer, verifier: BatchVerifier) -> Standing:
+        """Opens the rooms for the epoch that the ledger stands in; nothing runs yet."""
+        ledger, era = self._ledger, self._era
+        self._receiver = Receiver(era)
+        opened: Opened = await ledger.open.remote(
+            era, self._partitions, self._executors, signer.public_key
+        )
+        present = opened.present
+        own = present.place_of(signer.public_key)
+        self._shards = [] if own is None else self._shard_handles
+        if own is not None:
+            accounts = ledger.accounts.remote()
+            await asyncio.gather(
+                *(shard.open.remote(era, [accounts], present, own) for shard in self._shards)
+            )
+        consensus, journal = await asyncio.to_thread(
+            self._open_consensus, signer, verifier, present, own
+        )
+        remote = [LEDGER, *(RoomKey(Room.MEMPOOL, shard) for shard in range(len(self._shards)))]
+        self._driver = Driver(
+            Node({VALIDATOR: consensus}, remote, self._asked),
+            {VALIDATOR: journal},
+            self._desk.on_event,
+            self._on_stop,
+            self._forward,
+        )
+        self._consensus = consensus
+        self._standing = Standing(present.committee, own, _keys(opened.keys))
+        return self._standing
 
     def _open_consensus(
-        self, signer: Signer, verifier: BatchVerifier, commit_index: int
-    ) -> tuple[ValidatorCore, FileJournal]:
-        genesis, committee = self._genesis, self._committee
+        self, signer: Signer, verifier: BatchVerifier, present: Present, own: int | None
+    ) -> tuple[ValidatorCore | FollowerCore, FileJournal]:
+        genesis, committee = self._genesis, present.committee
         journal = FileJournal(self._settings.directory / "journal", sync=True)
+        if own is None:
+            return FollowerCore(range(len(committee))), journal
         consensus = ValidatorCore(
             genesis=genesis,
             committee=committee,
-            own=self._index,
+            own=own,
             signer=signer,
             verifier=verifier,
             recovered=recover_validator(
-                journal.journalled, genesis, committee, self._index, verifier
+                journal.journalled, genesis, committee, own, verifier, present.last
             ),
-            executed_index=commit_index,
+            executed_index=present.commit_index,
+            epoch_end=present.epoch_end,
         )
         return consensus, journal
 
     def sources(self) -> Sources:
-        ledger, consensus = self._ledger, self._consensus
-        if consensus is None:
+        ledger, consensus, standing = self._ledger, self._consensus, self._standing
+        if consensus is None or standing is None:
             raise QnetError(Code.NOT_READY)
 
         def read(frame: bytes) -> bytes:
@@ -180,10 +211,12 @@ class SplitRooms:
 
         log = RemoteLog(read)
         return Sources(
-            committee=self._committee,
-            own=self._index,
+            committee=standing.committee,
+            own=standing.own,
             status=lambda: consensus.status,
-            equivocations=consensus.evidence.equivocations,
+            equivocations=(
+                consensus.evidence.equivocations if isinstance(consensus, ValidatorCore) else tuple
+            ),
             log=log,
             ledger=LedgerQueries(log),
             account=self._account,
@@ -194,7 +227,7 @@ class SplitRooms:
     async def begin(self, peers: Neighbours) -> None:
         """Ledger, shards, consensus: each holds what comes early until it has begun itself."""
         self._peers = peers
-        ledger, incarnation = self._ledger, self._incarnation
+        ledger, era = self._ledger, self._era
         me = ray.get_runtime_context().current_actor
         shards = {shard_name(n): handle for n, handle in enumerate(self._shards)}
         await ledger.begin.remote({VALIDATOR_NAME: me, **shards})
@@ -203,7 +236,7 @@ class SplitRooms:
         for name, handle in {LEDGER_NAME: ledger, **shards}.items():
             self._channels[name] = Channel(
                 f"{VALIDATOR_NAME}>{name}",
-                incarnation,
+                era,
                 caller(handle),
                 self._fault,
                 self._ledger_answered if name == LEDGER_NAME else None,
@@ -211,12 +244,12 @@ class SplitRooms:
         if self._driver is not None:
             self._driver.start(peers)
         self._begun.set()
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`."""
-        if not self._begun.is_set():
-            raise QnetError(Code.NOT_READY)
+        await self._begun.wait()
         parts: dict[int, list[int]] = {}
         for position, data in enumerate(transactions):
             parts.setdefault(sender_shard(data, len(self._shards)), []).append(position)
@@ -224,9 +257,8 @@ class SplitRooms:
             raise QnetError(Code.BUSY)
         answers = await asyncio.gather(
             *(
-                self._desk.submit(
-                    [transactions[at] for at in positions],
-                    partial(self._forward, RoomKey(Room.MEMPOOL, shard)),
+                self._desk.submit_to_next(
+                    [transactions[at] for at in positions], partial(self._mempool, shard)
                 )
                 for shard, positions in parts.items()
             )
@@ -235,6 +267,12 @@ class SplitRooms:
         for positions, answer in zip(parts.values(), answers, strict=True):
             results.update(zip(positions, answer, strict=True))
         return [results[at] for at in range(len(transactions))]
+
+    async def _mempool(self, shard: int) -> Callable[[Submit], None]:
+        await self._begun.wait()
+        if not self._shards:
+            raise QnetError(Code.NOT_READY, "it is not of the committee")
+        return partial(self._forward, RoomKey(Room.MEMPOOL, shard))
 
     async def receive(self, frame: Any) -> None:
         """Takes a frame of events from another process of this validator."""
@@ -247,13 +285,58 @@ class SplitRooms:
                 self._send(key.shard, event)
             elif isinstance(event, Stopped):
                 self._driver.halt(event.reason)
+            elif isinstance(event, EpochOver):
+                self._begun.clear()
+                self._renewal = asyncio.get_running_loop().create_task(self._renew())
+            elif isinstance(event, Registered):
+                self._registered(event)
             elif key.room == Room.GATEWAY:
                 self._desk.on_event(event)
             else:
                 self._driver.handle(Room.VALIDATOR, event)
 
+    def _registered(self, event: Registered) -> None:
+        if self._standing is not None:
+            self._standing = replace(self._standing, keys=_keys(event.keys))
+            self._on_standing(self._standing)
+
+    async def _renew(self) -> None:
+        """From one epoch to the next: the processes stay, and their rooms are made anew."""
+        try:
+            await self._end_epoch()
+        except Exception as error:  # noqa: BLE001 - handed on
+            self._fault(f"the next epoch does not begin: {type(error).__name__}: {error}")
+
+    async def _end_epoch(self) -> None:
+        driver, peers, crypto = self._driver, self._peers, self._crypto
+        if driver is None or peers is None or crypto is None:
+            raise RuntimeError("an epoch ended that did not begin")
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close()
+        await driver.close()
+        # All have stopped speaking before any hears of the next epoch.
+        await self._ledger.end_epoch.remote()
+        leftovers = await asyncio.gather(*(shard.end_epoch.remote() for shard in self._shards))
+        self._era += 1
+        standing = await self._begin_epoch(*crypto)
+        self._on_standing(standing)
+        await self.begin(peers)
+        self._desk.renew()
+        for name in peers.up:
+            self.on_up(name)
+        if standing.own is not None:
+            for shard, transactions in enumerate(leftovers):
+                for part in parts_of([transactions]):
+                    self._forward(RoomKey(Room.MEMPOOL, shard), Submit(0, part))
+
     async def close(self) -> None:
         """Ends the other processes too; safe to call twice."""
+        if self._renewal is not None:
+            await asyncio.gather(self._renewal, return_exceptions=True)
         if self._driver is not None:
             await self._driver.close()
         await self._end_rooms()
@@ -333,6 +416,8 @@ class SplitRooms:
 
     async def _account(self, address: bytes) -> AccountAnswer:
         """From the shard whose transactions the account's are: it knows the next nonce."""
+        if not self._shards:
+            raise QnetError(Code.NOT_READY, "it is not of the committee")
         shard = self._shards[shard_of(address, len(self._shards))]
         height, nonce, balance, key_id, next_nonce = await shard.account.remote(address)
         return AccountAnswer(height, balance, nonce, next_nonce, key_id)
@@ -341,6 +426,10 @@ class SplitRooms:
         """Part of the validator is gone: all of it starts again."""
         if self._desk.stopped is None:
             die(f"validator {self._index}: {reason}")
+
+
+def _keys(keys: Iterable[tuple[int, bytes]]) -> tuple[PeerKey, ...]:
+    return tuple(PeerKey(*key) for key in keys)
 
 
 def sender_shard(transaction: bytes, shards: int) -> int:

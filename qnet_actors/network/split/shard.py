@@ -11,6 +11,7 @@ import numpy.typing as npt
 from qnet_actors.mempool import BatchStore, Holdings, MempoolShard
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.node import LEDGER, VALIDATOR, Node, RoomKey
+from qnet_actors.network.present import Present
 from qnet_actors.network.split.events import SendToPeers, Stopped
 from qnet_actors.rooms import AccountColumns, BlockExecuted, Room
 from qnet_actors.state import AccountReplica
@@ -30,7 +31,8 @@ class ShardRoom:
     def __init__(
         self,
         genesis: Genesis,
-        index: int,
+        present: Present,
+        own: int,
         shard: int,
         shards: int,
         verifier: Any,
@@ -38,6 +40,7 @@ class ShardRoom:
         accounts: AccountReplica,
         forward: Callable[[RoomKey, Any], None],
     ) -> None:
+        """`own`: the validator's place in the committee."""
         self._key: Final = RoomKey(Room.MEMPOOL, shard)
         # Tells the validator which shard a message to peers is from.
         self._here: Final = RoomKey(Room.VALIDATOR, shard)
@@ -45,14 +48,15 @@ class ShardRoom:
         self._forward = forward
         self._core = MempoolShard(
             genesis=genesis,
-            committee=genesis.committee(),
-            own_index=index,
+            committee=present.committee,
+            own_index=own,
             holdings=Holdings(store, store.load()),
             verifier=verifier,
             reader=accounts,
             shard=shard,
             shard_count=shards,
             height=accounts.height,
+            previous=present.previous,
         )
         others = (RoomKey(Room.MEMPOOL, other) for other in range(shards) if other != shard)
         self._driver = Driver(
@@ -86,6 +90,10 @@ class ShardRoom:
     def next_nonce(self, address: bytes, nonce: int) -> int:
         """See `MempoolShard.next_nonce`."""
         return self._core.next_nonce(address, nonce)
+
+    def leftovers(self) -> list[bytes]:
+        """See `MempoolShard.leftovers`."""
+        return self._core.leftovers()
 
     @property
     def pool_transactions(self) -> int:
