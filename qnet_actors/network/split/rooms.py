@@ -250,6 +250,8 @@ class SplitRooms:
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`."""
         await self._begun.wait()
+        if not self._shards:
+            raise QnetError(Code.NOT_READY, "it is not of the committee")
         parts: dict[int, list[int]] = {}
         for position, data in enumerate(transactions):
             parts.setdefault(sender_shard(data, len(self._shards)), []).append(position)
@@ -311,13 +313,14 @@ class SplitRooms:
         driver, peers, crypto = self._driver, self._peers, self._crypto
         if driver is None or peers is None or crypto is None:
             raise RuntimeError("an epoch ended that did not begin")
+        # First consensus, which speaks to the others through the channels.
+        await driver.close()
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            await channel.close()
-        await driver.close()
         # All have stopped speaking before any hears of the next epoch.
         await self._ledger.end_epoch.remote()
         leftovers = await asyncio.gather(*(shard.end_epoch.remote() for shard in self._shards))
@@ -381,7 +384,8 @@ class SplitRooms:
         return self._calm(busy) if busy else None
 
     def on_up(self, peer: int) -> None:
-        if self._driver is not None:
+        # Who comes up before the rooms have begun is told of as they begin.
+        if self._driver is not None and self._begun.is_set():
             self._driver.on_up(peer)
 
     async def _calm(self, channels: list[Channel]) -> None:
