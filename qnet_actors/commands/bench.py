@@ -218,6 +218,20 @@ def state(
         emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
 
 
+@app.command("execute")
+def execute(
+    accounts: Annotated[int, typer.Option(min=16, max=1_000_000)] = 10_000,
+    blocks: Annotated[int, typer.Option(min=1, help="Of 4,000 transfers.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the execution of transfers among many accounts, a few, and to one alone."""
+    with reported(as_json):
+        from qnet_actors.experiments.execute_bench import ExecuteOptions, run_execute_bench
+
+        result = run_execute_bench(ExecuteOptions(accounts=accounts, blocks=blocks), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+
+
 def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
     latency, half = result.latency_ms, result.half_load
     yield "executed a second", f"{result.executed_per_second:.0f}"
