@@ -1,6 +1,6 @@
 """`qnet bench execute`: transfers a second that blocks execute, by who pays whom.
 
-Each shape runs through the ledger's `execute` and the state, in memory.  The first block of each is
+Each shape runs through the ledger's `execute_block` and the state, in memory.  The first block of each is
 also executed by the plain reference, and everything that comes of it must be the same.
 """
 
@@ -17,9 +17,7 @@ import numpy.typing as npt
 
 from qnet_actors.experiments.state_cases import addresses_of
 from qnet_actors.kernels.cache import warm
-from qnet_actors.ledger import open_batch
-from qnet_actors.ledger.execute import OpenBatch, execute
-from qnet_actors.ledger.reference import execute_reference
+from qnet_actors.ledger import OpenBatch, execute_block, execute_reference, open_batch
 from qnet_actors.state import State
 from qnet_actors.wire.batches import BATCH_VERSION, build_batch
 from qnet_actors.wire.blocks import WriteSet
@@ -151,7 +149,7 @@ def _measured(options: ExecuteOptions, shape: Shape) -> ShapeResult:
     changed = 0
     started = time.perf_counter()
     for height, batches in enumerate(opened, 1):
-        outcome = execute(height, batches, rewards, state)
+        outcome = execute_block(height, batches, rewards, state)
         if len(outcome.ids) != size or outcome.failed_count:
             raise QnetError(Code.INTERNAL, f"not all transfers of block {height} were executed")
         changed += len(outcome.write_set.nonces) // 8
@@ -189,7 +187,7 @@ def _compare(
         (reward, bodies[number * options.rows : (number + 1) * options.rows])
         for number, reward in enumerate(rewards)
     ]
-    expected: Any = execute(1, batches, rewards, state_of(options.accounts))
+    expected: Any = execute_block(1, batches, rewards, state_of(options.accounts))
     state = state_of(options.accounts)
     started = time.perf_counter()
     found = execute_reference(1, parts, state)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.blocks import Draft, genesis_tip, identity_of, make_block
     from qnet_actors.ledger.core import LedgerCore
     from qnet_actors.ledger.duck_log import DuckLog
-    from qnet_actors.ledger.execute import open_batch
+    from qnet_actors.ledger.execute import OpenBatch, open_batch
+    from qnet_actors.ledger.execute import execute as execute_block
     from qnet_actors.ledger.executor import Executor
     from qnet_actors.ledger.groups import GroupExecution
     from qnet_actors.ledger.hand_offs import HandOffs
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
+    from qnet_actors.ledger.reference import execute_reference
     from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
     from qnet_actors.ledger.registry import (
         committee_of,
@@ -73,6 +75,9 @@ __all__ = [
     "identity_of",
     "make_block",
     "offence_account",
+    "OpenBatch",
+    "execute_block",
+    "execute_reference",
     "open_batch",
     "read_epoch",
     "recover",
@@ -110,6 +115,10 @@ _MODULES: Final = {
     "identity_of": "blocks",
     "make_block": "blocks",
     "offence_account": "registry",
+    # Not by its own name, which is its module's.
+    "execute_block": "execute:execute",
+    "execute_reference": "reference",
+    "OpenBatch": "execute",
     "open_batch": "execute",
     "read_epoch": "registry",
     "recover": "recovery",
@@ -120,4 +129,5 @@ _MODULES: Final = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module, _, attribute = _MODULES[name].partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), attribute or name)

@@ -8,7 +8,7 @@ import pytest
 
 from qnet_actors.experiments import execute_bench
 from qnet_actors.experiments.execute_bench import ExecuteOptions, pairs_of, run_execute_bench
-from qnet_actors.ledger.reference import execute_reference
+from qnet_actors.ledger import execute_reference
 from qnet_actors.wire.codes import QnetError
 
 SMALL = ExecuteOptions(accounts=50, blocks=2, batches=2, rows=40)
