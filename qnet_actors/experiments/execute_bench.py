@@ -1,7 +1,7 @@
 """`qnet bench execute`: transfers a second that blocks execute, by who pays whom.
 
-Each shape runs through the ledger's `execute_block` and the state, in memory.  The first block of each is
-also executed by the plain reference, and everything that comes of it must be the same.
+Each shape runs through the ledger's `execute_block` and the state, in memory.  The first block of
+each is also executed by the plain reference, and everything that comes of it must be the same.
 """
 
 from __future__ import annotations
