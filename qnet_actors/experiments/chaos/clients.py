@@ -82,6 +82,8 @@ class Clients:
         self._signers = list(signers)
         self._interval = len(signers) / rate
         self._progress = [_Progress() for _ in signers]
+        # The time that was last asked from, and how long the first client took from it.
+        self._first = (0.0, 0.0)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
 
@@ -110,16 +112,15 @@ class Clients:
         A client is served once a transaction that it first offered after `since` is acknowledged.
         None where not all are in time.
         """
-        first = None
         while (now := time.monotonic()) < since + timeout_seconds:
             for task in self._tasks:
                 if task.done():
                     task.result()
             served = sum(progress.begun > since for progress in self._progress)
-            if served and first is None:
-                first = now - since
-            if first is not None and served == len(self._progress):
-                return round(first, 2), round(now - since, 2)
+            if served and self._first[0] != since:
+                self._first = since, now - since
+            if served == len(self._progress):
+                return round(self._first[1], 2), round(now - since, 2)
             await asyncio.sleep(POLL_SECONDS)
         return None
 
