@@ -39,6 +39,8 @@ class Status(msgspec.Struct, frozen=True):
     pool_transactions: int
     gas_price_min: int
     sync: Sync = Sync("following")
+    disk_low: bool = False
+    """Whether the validator takes no transactions for want of room on its disk."""
 
 
 class Validator(msgspec.Struct, frozen=True):

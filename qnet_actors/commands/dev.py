@@ -57,6 +57,9 @@ def dev(
     retention_blocks: Annotated[
         int, typer.Option(min=0, help="How many they keep whole; 0: what is usual.")
     ] = 0,
+    disk_free_bytes_min: Annotated[
+        int, typer.Option(min=0, help="With less room on the disk no transactions are taken.")
+    ] = 512 * 1024 * 1024,
     once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,6 +79,7 @@ def dev(
             join_ahead_blocks=join_ahead_blocks,
             retention=retention,
             retention_blocks=retention_blocks,
+            disk_free_bytes_min=disk_free_bytes_min,
         )
         directory = Path(temporary) if data is None else data
         with LocalNetwork(directory, validators, port, provider, say, shape, keep) as local:

@@ -22,7 +22,6 @@ from qnet_actors.gateway.history import create_history_router
 from qnet_actors.gateway.openapi import docs_page, openapi_document
 from qnet_actors.gateway.problems import problem_response
 from qnet_actors.gateway.proofs import create_proof_router
-from qnet_actors.gateway.queries import StatusAnswer, StatusQuery
 from qnet_actors.gateway.routes import create_router, json_response
 from qnet_actors.gateway.service import Gateway
 from qnet_actors.gateway.settings import Settings, check_settings
@@ -98,10 +97,7 @@ def _add_operations(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> Response:
-        answer = await gateway.ask(StatusQuery(), StatusAnswer)
-        if not answer.ready:
-            raise QnetError(Code.NOT_READY, f"validator {answer.index} is still catching up")
-        return json_response({"status": "ready", "height": str(answer.height)})
+        return json_response({"status": "ready", "height": str(await gateway.ready_height())})
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -195,6 +195,8 @@ class StatusAnswer(Struct, frozen=True, tag=1):
     gas_price_min: Unsigned
     """The lowest gas price that the pool takes now: 1 unless it is full."""
     sync: SyncInfo = SyncInfo("following")
+    disk_low: bool = False
+    """Whether it takes no transactions for want of room on its disk."""
 
 
 class ValidatorInfo(Struct, frozen=True):

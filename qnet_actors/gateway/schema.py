@@ -41,6 +41,8 @@ class StatusView(View, frozen=True):
     pool_transactions: str
     gas_price_min: str
     sync: SyncView
+    disk_low: bool
+    """Whether the validator takes no transactions for want of room on its disk."""
 
 
 class ValidatorView(View, frozen=True):

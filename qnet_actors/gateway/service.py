@@ -44,7 +44,7 @@ from qnet_actors.gateway.tracker import (
     Tracked,
     Tracker,
 )
-from qnet_actors.gateway.upstream import ABSENT, Upstream, Upstreams
+from qnet_actors.gateway.upstream import UNTAKEN, Upstream, Upstreams
 from qnet_actors.gateway.views import Views
 from qnet_actors.gateway.waits import Waits, reached
 from qnet_actors.wire.codes import Code, QnetError
@@ -198,7 +198,7 @@ class Gateway:
         logger.info("%d of %d transactions of a dead validator moved", taken, len(parsed))
 
     async def _deliver(self, parsed: dict[int, Parsed]) -> dict[int, Outcome]:
-        """Sends each to its home, and what a dead one did not take to the next that lives."""
+        """Sends each to its home, and what that did not take to the next that does."""
         outcomes: dict[int, Outcome] = {}
         left = dict(parsed)
         for attempt in range(len(self.upstreams.all)):
@@ -220,7 +220,7 @@ class Gateway:
             left = {at: item for at, item in left.items() if at not in outcomes}
             if not left:
                 return outcomes
-        return outcomes | _all(left, QnetError(Code.NOT_READY, "no validator answers; try again"))
+        return outcomes | _all(left, self.upstreams.refusal())
 
     async def _deliver_group(
         self, home: Upstream, items: dict[int, Parsed], again: bool
@@ -232,7 +232,7 @@ class Gateway:
                 max(item.gas_price for item in items.values()),
             )
         except QnetError as error:
-            if error.code in ABSENT:
+            if error.code in UNTAKEN:
                 return {}
             return _all(items, error)
         outcomes: dict[int, Outcome] = {}
@@ -255,6 +255,28 @@ class Gateway:
                 answer.chain_id, answer.development, Views(development=answer.development)
             )
         return self._network
+
+    async def ready_height(self) -> int:
+        """The height of the first living validator that takes transactions.
+
+        Raises `QnetError`: NOT_READY, or DISK_FULL where that is all that is in the way.
+        """
+        refusal = QnetError(Code.NOT_READY, "no validator of this gateway answers; try again")
+        for upstream in self.upstreams.living():
+            try:
+                answer = await upstream.call(upstream.backend.query(StatusQuery()))
+            except QnetError as error:
+                refusal = error
+                continue
+            if not isinstance(answer, StatusAnswer):
+                raise QnetError(Code.INTERNAL, "a status query was answered by something else")
+            if answer.ready and not answer.disk_low:
+                return answer.height
+            code, what = Code.NOT_READY, "is still catching up"
+            if answer.disk_low:
+                code, what = Code.DISK_FULL, "has no room on its disk"
+            refusal = QnetError(code, f"validator {answer.index} {what}")
+        raise refusal
 
     async def ask(self, query: Query, expected: type[T], first: Upstream | None = None) -> T:
         """The answer of a living validator, `first` before the others; raises `QnetError`."""

@@ -22,6 +22,8 @@ from qnet_actors.wire.limits import (
 )
 
 T = TypeVar("T")
+UNTAKEN: Final = frozenset({Code.NODE_UNREACHABLE, Code.NOT_READY, Code.DISK_FULL})
+"""What makes a gateway offer a transaction to another validator."""
 ABSENT: Final = frozenset({Code.NODE_UNREACHABLE, Code.NOT_READY})
 """What makes a gateway turn to another validator: it does not answer, or has not started."""
 ELSEWHERE: Final = frozenset({Code.NOT_FOUND, Code.PRUNED})
@@ -62,6 +64,8 @@ class Upstream:
         self._busy_until_s = 0.0
         self._busy_gas_price = -1
         """What its last call paid at the most, if it refused all of that for load; else -1."""
+        self._room_at_s = 0.0
+        """When it may have room on its disk again."""
         self._waiting: deque[_Entry] = deque()
         self._waiting_count = 0
         self._waiting_bytes = 0
@@ -78,6 +82,11 @@ class Upstream:
         if self._silent:
             return False
         return self._failures == 0 or time.monotonic() >= self._retry_at_s
+
+    @property
+    def takes(self) -> bool:
+        """Whether it is offered transactions: it lives, and its disk has room as far as known."""
+        return self.live and time.monotonic() >= self._room_at_s
 
     @property
     def retry_in_s(self) -> float:
@@ -181,6 +190,8 @@ class Upstream:
         try:
             results = await self.call(self.backend.submit(transactions))
         except QnetError as error:
+            if error.code is Code.DISK_FULL:
+                self._room_at_s = time.monotonic() + self._settings.retry_last_ms / 1_000
             for entry in entries:
                 _fail(entry, error)
             return
@@ -265,14 +276,24 @@ class Upstreams:
     def home(self, sender: bytes) -> Upstream:
         """The validator that a sender's transactions go to.
 
-        By hash over all; where that one is dead, by the rest of the hash over the living, so a
-        death moves its own senders alone.  Raises `QnetError(NOT_READY)` where none lives.
+        By hash over all; where that one is dead or its disk has no room, by the rest of the hash
+        over those that take some, so a death moves its own senders alone.  Raises `QnetError`:
+        NOT_READY where none lives, DISK_FULL where none has room.
         """
         position, turn = home(sender, len(self.all))
-        if self.all[position].live:
+        if self.all[position].takes:
             return self.all[position]
-        living = self.living()
-        return living[turn % len(living)]
+        taking = [upstream for upstream in self.living() if upstream.takes]
+        if not taking:
+            raise self.refusal()
+        return taking[turn % len(taking)]
+
+    def refusal(self) -> QnetError:
+        """Why nobody took a transaction."""
+        living = [upstream for upstream in self.all if upstream.live]
+        if living and not any(upstream.takes for upstream in living):
+            return QnetError(Code.DISK_FULL, "no validator of this gateway has room on its disk")
+        return QnetError(Code.NOT_READY, "no validator answers; try again")
 
     def living(self) -> list[Upstream]:
         """Those that answer, the furthest ahead first; raises `QnetError(NOT_READY)` for none."""

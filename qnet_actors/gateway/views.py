@@ -135,6 +135,7 @@ def status_view(answer: StatusAnswer) -> StatusView:
         sync=SyncView(
             answer.sync.phase, str(answer.sync.height), answer.sync.parts, answer.sync.parts_total
         ),
+        disk_low=answer.disk_low,
     )
 
 

@@ -201,15 +201,21 @@ class Answers:
         self._tracker.received(ids, _now_ms())
 
     async def answer(
-        self, request: Query, *, ready: bool, joining: JoinProgress | None = None
+        self,
+        request: Query,
+        *,
+        ready: bool,
+        joining: JoinProgress | None = None,
+        disk_low: bool = False,
     ) -> Answer:
-        """The answer of the same name; raises `QnetError`: NOT_FOUND, or BUSY.
+        """The answer of the same name; raises `QnetError`: NOT_FOUND, PRUNED, or BUSY.
 
-        `joining`: how much is here of the snapshot that is being fetched.
+        `joining`: how much is here of the snapshot that is being fetched.  `disk_low`: whether
+        nothing is taken for want of room.
         """
         match request:
             case StatusQuery():
-                return self._status(ready, joining)
+                return self._status(ready, joining, disk_low)
             case ValidatorsQuery():
                 return self._validators()
             case AccountQuery(address=address, height=None):
@@ -241,7 +247,7 @@ class Answers:
             case VerifierQuery():
                 return self._verifier()
 
-    def _status(self, ready: bool, joining: JoinProgress | None) -> StatusAnswer:
+    def _status(self, ready: bool, joining: JoinProgress | None, disk_low: bool) -> StatusAnswer:
         consensus, latest, own = self._sources.status(), self._latest, self._sources.own
         sync = SyncInfo("blocks" if consensus.catching_up else "following")
         if joining is not None:
@@ -263,6 +269,7 @@ class Answers:
             pool_transactions=self._sources.pool_transactions(),
             gas_price_min=1,
             sync=sync,
+            disk_low=disk_low,
         )
 
     def _validators(self) -> ValidatorsAnswer:

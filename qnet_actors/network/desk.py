@@ -58,6 +58,8 @@ class Desk:
         """Why the validator stopped; None where it did not."""
         self.joining: JoinProgress | None = None
         """How much of a snapshot is here; None: none is being fetched."""
+        self.disk_low = False
+        """Whether it takes no work for want of room on its disk."""
 
     async def submit(
         self, transactions: list[bytes], hand_over: Callable[[Submit], None]
@@ -101,7 +103,12 @@ class Desk:
         """See `gateway.backend.Backend`."""
         if self.answers is None:
             raise QnetError(Code.NOT_READY)
-        return await self.answers.answer(request, ready=self.stopped is None, joining=self.joining)
+        return await self.answers.answer(
+            request,
+            ready=self.stopped is None,
+            joining=self.joining,
+            disk_low=self.disk_low,
+        )
 
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
         """See `gateway.backend.Backend`."""

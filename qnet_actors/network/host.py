@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from qnet_actors.crypto import BatchVerifier, Choice, KeyPair, Signer, choose
@@ -15,6 +17,7 @@ from qnet_actors.network.answers import Answers, Sources, open_history
 from qnet_actors.network.budget import PeerBudgets
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
+from qnet_actors.network.disk import LOOK_SECONDS, DiskWatch, FileSystem
 from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.packed import PackedRooms
 from qnet_actors.network.settings import HostSettings
@@ -46,6 +49,9 @@ class Rooms(Protocol):
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`."""
 
+    def prune(self) -> None:
+        """Has pruned what need not be kept, in the background."""
+
     async def receive(self, frame: Any) -> None:
         """Takes a frame of another process of the validator."""
 
@@ -63,7 +69,14 @@ class ValidatorHost:
     which the directory remembers, so that a later start needs nobody to say it again.
     """
 
-    def __init__(self, genesis: Genesis, key: KeyPair, settings: HostSettings) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        key: KeyPair,
+        settings: HostSettings,
+        statvfs: Callable[[Path], FileSystem] = os.statvfs,
+    ) -> None:
+        """Raises `QnetError(CONFIGURATION_INVALID)` where genesis, key and settings do not fit."""
         check_genesis(genesis)
         members = genesis.members
         if settings.index < len(members) and members[settings.index].public_key != key.public_key:
@@ -85,6 +98,10 @@ class ValidatorHost:
         self._neighbours: Neighbours | None = None
         self._history: History | None = None
         self._ready = asyncio.Event()
+        self._disk: Final = DiskWatch(
+            settings.directory, settings.keep.disk_free_bytes_min, statvfs
+        )
+        self._watching: asyncio.Task[None] | None = None
 
     def _make_rooms(self) -> Rooms:
         if not self._settings.split:
@@ -133,6 +150,7 @@ class ValidatorHost:
         host, port = await links.start(settings.link_host, port)
         neighbours.find_at({e.key_id: (e.host, e.port) for e in known.values()})
         self._watch_ready()
+        self._watching = asyncio.get_running_loop().create_task(self._watch_disk())
         return Endpoint(roster.own_id, host, port)
 
     def _open_answers(self, sources: Sources, choice: Choice) -> Answers:
@@ -164,8 +182,10 @@ class ValidatorHost:
 
         Raises `QnetError(NOT_READY)` while no batch of this validator could come to a quorum, so
         that gateways turn to another: what it took would wait here, and its clients with it.
+        Raises `QnetError(DISK_FULL)` while there is too little room, for the same reason.
         """
         self._desk.check_running()
+        self._disk.check()
         neighbours, sources = self._neighbours, self._sources
         if neighbours is None or sources is None:
             raise QnetError(Code.NOT_READY)
@@ -221,6 +241,8 @@ class ValidatorHost:
     async def stop(self) -> None:
         """Closes links, rooms and the directory; safe to call twice."""
         self._ended("asked to stop")
+        if self._watching is not None:
+            self._watching.cancel()
         if self._links is not None:
             await self._links.close()
         if self._history is not None:
@@ -275,6 +297,23 @@ class ValidatorHost:
             self._ready.set()
             return
         asyncio.get_running_loop().call_later(0.25, self._watch_ready)
+
+    async def _watch_disk(self) -> None:
+        """Looks once a second how much room there is, as long as the validator runs."""
+        while self._desk.stopped is None:
+            try:
+                turned = await asyncio.to_thread(self._disk.look)
+            except OSError as error:
+                # What cannot be written stops the validator by itself.
+                logger.warning("validator %d: no word of its disk: %s", self.index, error)
+                return
+            if turned:
+                self._desk.disk_low = self._disk.low
+                state = "runs low; no work is taken" if self._disk.low else "has room again"
+                logger.warning("validator %d: the disk %s", self.index, state)
+            if self._disk.low:
+                self._rooms.prune()
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _on_stop(self, reason: str) -> None:
         """A room says that the validator must not go on: it stays down, and says why."""

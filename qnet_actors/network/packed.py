@@ -51,6 +51,7 @@ class PackedRooms:
         self._keys: tuple[PeerKey, ...] = ()
         self._crypto: tuple[Signer, BatchVerifier] | None = None
         self._validator: Validator | None = None
+        self._log: DuckLog | None = None
         self._driver: Driver | None = None
         self._peers: Neighbours | None = None
         self._renewal: asyncio.Task[None] | None = None
@@ -65,7 +66,9 @@ class PackedRooms:
     def _open_log(self) -> DuckLog:
         power = self._genesis.parameters.power_durability
         options = LogOptions(fsync=power, retention=self._settings.keep.blocks)
-        return DuckLog(self._settings.directory / "ledger", self._genesis.chain_id(), options)
+        path = self._settings.directory / "ledger"
+        self._log = DuckLog(path, self._genesis.chain_id(), options)
+        return self._log
 
     async def _begin_epoch(self, log: DuckLog, carried: Recovered[State] | None) -> Standing:
         """Makes the rooms anew from storage, and what drives them; nothing runs yet."""
@@ -123,6 +126,10 @@ class PackedRooms:
     async def _mempool(self) -> Callable[[Submit], None]:
         await self._renewed.wait()
         return partial(self._running().handle, Room.MEMPOOL)
+
+    def prune(self) -> None:
+        if self._log is not None:
+            self._log.prune()
 
     async def receive(self, frame: Any) -> None:
         raise TypeError("a packed validator has no other process")

@@ -31,6 +31,8 @@ class KeepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     where transactions stood.  `light` keeps the newest whole, and of the others the headers."""
     retention_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many are kept whole; 0: what is usual for the mode."""
+    disk_free_bytes_min: Annotated[int, msgspec.Meta(ge=0)] = 512 * 1024 * 1024
+    """With less room on its disk a validator takes no transactions; 0: it is not looked."""
 
     @property
     def blocks(self) -> Retention:

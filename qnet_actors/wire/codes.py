@@ -134,6 +134,7 @@ _HTTP_STATUS: Final = {
     Code.REQUEST_TIMEOUT: 408,
     Code.PRUNED: 410,
     Code.INTERNAL: 500,
+    Code.DISK_FULL: 503,
 }
 
 DESCRIPTIONS: Final = {
@@ -212,7 +213,8 @@ DESCRIPTIONS: Final = {
     Code.DIVERGED: "A quorum certified another block at a height executed here; resync.",
     Code.CONFIGURATION_INVALID: "The configuration is not valid; the detail names the field.",
     Code.PORT_IN_USE: "The port is taken; choose another or stop who holds it.",
-    Code.DISK_FULL: "The disk is full or past its watermark; free space and start again.",
+    Code.DISK_FULL: "The disk is full or below its watermark; free space. A validator that stopped "
+    "is to be started again, one that only takes no more goes on by itself.",
     Code.NODE_UNREACHABLE: "No gateway answers at this address; is the network running?",
 }
 

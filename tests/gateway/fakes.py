@@ -229,6 +229,7 @@ class FakeBackend:
         """Submissions wait for it."""
         self.fault: QnetError | Exception | None = None
         self.ready = True
+        self.disk_low = False
         self.evidence: tuple[EvidenceInfo, ...] = ()
         self.verifier = VerifierAnswer("fake", compiled=False)
         self.busy = False
@@ -240,6 +241,8 @@ class FakeBackend:
         if self.gate is not None:
             await self.gate.wait()
         self._fail()
+        if self.disk_low:
+            raise QnetError(Code.DISK_FULL)
         if self.busy:
             return [(int(Code.BUSY), b"", "")] * len(transactions)
         results = [self._admit(data) for data in transactions]
@@ -407,6 +410,7 @@ class FakeBackend:
             final_height=self.ledger.final_height,
             pool_transactions=len(self.pool),
             gas_price_min=1,
+            disk_low=self.disk_low,
         )
 
     def _account(self, address: bytes) -> AccountAnswer:

@@ -14,6 +14,7 @@ from qnet_actors.gateway.upstream import Upstreams, home
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import HOME, hash32
 from tests.gateway.fakes import FakeBackend, Wallet, World, id_of, make_backends, world
+from tests.gateway.test_submit import check_problem
 
 DEAD = QnetError(Code.NODE_UNREACHABLE, "gone")
 # A death lasts longer than a test.
@@ -403,3 +404,38 @@ async def test_a_fault_in_one_event_costs_nobody_the_events_behind_it(fault, cap
         text = (await w.http.get("/metrics")).text
         assert "qnet_gateway_events_failed_total 1.0" in text
     assert "was passed over" in caplog.text
+
+
+async def test_a_validator_without_room_is_passed_over():
+    async with world(2, settings=SLOW_RETRY) as w:
+        full, other = w.backends
+        full.disk_low = True
+        wallets = range(12)
+        assert full in homes(w, 12)
+        answers = [await w.submit(Wallet(seed).transfer(0)) for seed in wallets]
+        assert [answer.status_code for answer in answers] == [202] * 12
+        assert len(other.pool) == 12
+        # It was asked once, and not again for every transaction.
+        assert len(full.calls) == 1
+        assert (await w.http.get("/readyz")).status_code == 200
+        assert (await w.http.get("/api/v1/status")).status_code == 200
+
+
+async def test_where_nobody_has_room_the_refusal_says_so():
+    async with world(2, settings=SLOW_RETRY) as w:
+        for backend in w.backends:
+            backend.disk_low = True
+        for nonce in range(2):
+            check_problem(await w.submit(Wallet(0).transfer(nonce)), Code.DISK_FULL)
+        check_problem(await w.http.get("/readyz"), Code.DISK_FULL)
+        assert (await w.http.get("/api/v1/status")).json()["disk_low"]
+
+
+async def test_a_validator_with_room_again_is_offered_transactions():
+    async with world(settings=Settings(retry_first_ms=1, retry_last_ms=1)) as w:
+        w.backend.disk_low = True
+        check_problem(await w.submit(Wallet(0).transfer(0)), Code.DISK_FULL)
+        w.backend.disk_low = False
+        while (await w.submit(Wallet(0).transfer(0))).status_code != 202:
+            await w.settle()
+        assert (await w.http.get("/readyz")).status_code == 200

@@ -164,6 +164,11 @@ class Ledger:
         except PortFault as fault:
             die(f"a partition or executor is gone: {fault}")
 
+    def prune(self) -> None:
+        """Has pruned what need not be kept, in the background."""
+        if self._log is not None:
+            self._log.prune()
+
     def read(self, frame: bytes) -> Any:
         """A read of the block log, as frames."""
         if self._reads is None:

@@ -276,6 +276,10 @@ class SplitRooms:
             raise QnetError(Code.NOT_READY, "it is not of the committee")
         return partial(self._forward, RoomKey(Room.MEMPOOL, shard))
 
+    def prune(self) -> None:
+        if self._ledger is not None:
+            self._ledger.prune.remote()
+
     async def receive(self, frame: Any) -> None:
         """Takes a frame of events from another process of this validator."""
         await self._begun.wait()
