@@ -315,6 +315,7 @@ async def test_openapi_names_every_route_code_and_object():
             "GET /api/v1/status",
             "GET /api/v1/validators",
             "GET /api/v1/checkpoints/latest",
+            "GET /api/v1/epochs/{epoch}/hand-off",
             "GET /api/v1/evidence",
             "GET /api/v1/fees",
         }
