@@ -1,7 +1,9 @@
-"""Transactions that requests wait for, as long as only one validator has them.
+"""Transactions that requests waited for, until they are executed.
 
-A pool is lost with its validator, and whoever waits for what was in it would wait in vain.  The
-gateway still has the bytes, so it gives them to the validator that its senders turn to next.
+A pool is lost with its validator, and whoever waits for what was in it would wait in vain.  What
+is batched is not lost, but its author alone offers it to consensus, and what its sender sends next
+waits for it.  The gateway still has the bytes, so it gives them to the validator that its senders
+turn to next.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from qnet_actors.gateway.submission import Parsed
 
 
 class Held:
-    """Bounded by count and bytes: past either, a request waits without this help."""
+    """Bounded by count and bytes: past either, the oldest are without this help."""
 
     def __init__(self, count_max: int, size_bytes_max: int) -> None:
         self._count_max = count_max
@@ -26,12 +28,11 @@ class Held:
     def add(self, items: Iterable[Parsed]) -> None:
         """Before they are offered, since a validator may die before it answers."""
         for item in items:
-            size_bytes = self._size_bytes + len(item.data)
-            if len(self._items) >= self._count_max or size_bytes > self._size_bytes_max:
-                return
             if item.id not in self._items:
                 self._items[item.id] = (item, None)
-                self._size_bytes = size_bytes
+                self._size_bytes += len(item.data)
+            while len(self._items) > self._count_max or self._size_bytes > self._size_bytes_max:
+                self.drop(next(iter(self._items)))
 
     def took(self, item: Parsed, by: object) -> None:
         """The pool of validator `by` has it."""
@@ -39,7 +40,7 @@ class Held:
             self._items[item.id] = (item, by)
 
     def drop(self, transaction_id: bytes) -> None:
-        """Nobody waits for it any more."""
+        """Nobody needs it any more."""
         found = self._items.pop(transaction_id, None)
         if found is not None:
             self._size_bytes -= len(found[0].data)

@@ -36,11 +36,13 @@ from qnet_actors.gateway.queries import (
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.submission import Parsed, parse_transaction, terms_of
 from qnet_actors.gateway.tracker import (
+    BATCHED,
     EXECUTED,
     FINAL,
     RECEIVED,
     REFUSALS,
     STAGES,
+    Change,
     Tracked,
     Tracker,
 )
@@ -53,6 +55,7 @@ from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 T = TypeVar("T", bound=Answer)
 VERIFIERS_EVERY_S: Final = 1.0
 KNOWN: Final = REFUSALS | STAGES.keys()
+UNEXECUTED: Final = frozenset({RECEIVED, BATCHED})
 logger: Final = logging.getLogger(__name__)
 
 
@@ -119,7 +122,7 @@ class Gateway:
 
         `limited` says whether the limit of a sender holds for whoever submits; `hold`, that the
         caller will `wait` for each that is taken.  Should the validator that took it die before
-        anyone else has it, it goes to another.
+        it is executed, it goes to another.
         """
         outcomes: list[Outcome | None] = [None] * len(transactions)
         for position in self._refused_for_load(transactions):
@@ -179,11 +182,11 @@ class Gateway:
             )
 
     def _move(self, dead: Upstream) -> None:
-        """Gives what only a dead validator had, and somebody waits for, to others."""
+        """Gives what a dead validator had, and somebody counts on, to others."""
         left = []
         for item in self._held.of(dead):
             tracked = self.tracker.status(item.id)
-            if tracked is not None and tracked.status == RECEIVED:
+            if tracked is not None and tracked.status in UNEXECUTED:
                 left.append(item)
         for start in range(0, len(left), SUBMISSION_TRANSACTIONS_MAX):
             part = dict(enumerate(left[start : start + SUBMISSION_TRANSACTIONS_MAX]))
@@ -193,15 +196,23 @@ class Gateway:
 
     async def _deliver_again(self, parsed: dict[int, Parsed]) -> None:
         # A refusal is not told: the first validator may come back with it, and who waits sees that.
-        outcomes = await self._deliver(parsed)
-        taken = sum(outcome.code == Code.SUCCESS for outcome in outcomes.values())
+        outcomes = await self._deliver(parsed, again=True)
+        refused = [each.id for each in outcomes.values() if each.code != Code.SUCCESS]
+        for transaction_id in refused:
+            self._held.drop(transaction_id)
+        taken = len(parsed) - len(refused)
         logger.info("%d of %d transactions of a dead validator moved", taken, len(parsed))
 
-    async def _deliver(self, parsed: dict[int, Parsed]) -> dict[int, Outcome]:
-        """Sends each to its home, and what that did not take to the next that does."""
+    async def _deliver(
+        self, parsed: dict[int, Parsed], *, again: bool = False
+    ) -> dict[int, Outcome]:
+        """Sends each to its home, and what that did not take to the next that does.
+
+        `again`: one of the validators may have them already.
+        """
         outcomes: dict[int, Outcome] = {}
         left = dict(parsed)
-        for attempt in range(len(self.upstreams.all)):
+        for _ in range(len(self.upstreams.all)):
             groups: dict[int, tuple[Upstream, list[int]]] = {}
             try:
                 for position, item in left.items():
@@ -211,7 +222,7 @@ class Gateway:
                 return outcomes | _all(left, error)
             answers = await asyncio.gather(
                 *(
-                    self._deliver_group(home, {at: left[at] for at in positions}, attempt > 0)
+                    self._deliver_group(home, {at: left[at] for at in positions}, again)
                     for home, positions in groups.values()
                 )
             )
@@ -220,6 +231,7 @@ class Gateway:
             left = {at: item for at, item in left.items() if at not in outcomes}
             if not left:
                 return outcomes
+            again = True
         return outcomes | _all(left, self.upstreams.refusal())
 
     async def _deliver_group(
@@ -353,7 +365,10 @@ class Gateway:
         try:
             return await self._wait(transaction_id, target, deadline_s)
         finally:
-            self._held.drop(transaction_id)
+            tracked = self.tracker.status(transaction_id)
+            # What was told to be batched is counted on, whether or not somebody waits for more.
+            if tracked is None or tracked.status != BATCHED:
+                self._held.drop(transaction_id)
 
     async def _wait(self, transaction_id: bytes, target: str, deadline_s: float) -> Tracked:
         loop = asyncio.get_running_loop()
@@ -367,9 +382,13 @@ class Gateway:
                 known = await self.follow(transaction_id)
             elif reached(tracked, target):
                 return tracked
+            elif (woken := await self.waits.wait(transaction_id, target, left_s)) is not None:
+                known = woken
+            elif loop.time() < deadline_s:
+                known = await self._look_up(transaction_id)
             else:
-                woken = await self.waits.wait(transaction_id, target, left_s)
-                known = woken or await self._look_up(transaction_id)
+                # Whoever were asked now may be the one that this waited for in vain.
+                known = self.tracker.status(transaction_id) or tracked
         return known
 
     async def follow(self, transaction_id: bytes) -> Tracked:
@@ -401,13 +420,9 @@ class Gateway:
 
     async def _follow(self, upstream: Upstream) -> None:
         cursor = 0
-        poll_ms = self.settings.poll_timeout_ms
         while True:
             try:
-                cursor, encoded = await upstream.call(
-                    upstream.backend.poll(cursor, poll_ms),
-                    poll_ms + self.settings.call_timeout_ms,
-                )
+                cursor, encoded = await upstream.poll(cursor)
             except QnetError:
                 await asyncio.sleep(max(upstream.retry_in_s, self.settings.retry_first_ms / 1_000))
             except Exception:
@@ -440,10 +455,17 @@ class Gateway:
                 return
             self.hub.checkpoint(event)
         changes = self.tracker.apply(event, _now_ms())
+        self._release(changes)
         self.waits.resolve(changes)
         self.hub.changes(changes)
         self.metrics.height.set(self.tracker.height)
         self.metrics.final_height.set(self.tracker.final_height)
+
+    def _release(self, changes: Sequence[Change]) -> None:
+        if len(self._held):
+            for transaction_id, tracked in changes:
+                if tracked.status not in UNEXECUTED:
+                    self._held.drop(transaction_id)
 
     def _missed(self) -> None:
         """Something was not heard of: whoever waits asks again, subscribers are told."""

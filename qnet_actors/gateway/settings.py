@@ -62,8 +62,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retry_first_ms: Milliseconds = 100
     """Back-off before a dead validator is tried again; it doubles up to the next."""
     retry_last_ms: Milliseconds = 5_000
-    poll_timeout_ms: Milliseconds = 2_000
+    poll_timeout_ms: Milliseconds = 500
     """How long a validator without events keeps a poll; one held for dead is heard of by then."""
+    silence_timeout_ms: Milliseconds = 1_000
+    """So much later a poll is given up, and with it whatever else the validator was asked."""
 
     waits_max: Positive = 20_000
     """Transactions that are waited for at one time."""

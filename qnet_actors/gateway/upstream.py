@@ -60,6 +60,10 @@ class Upstream:
         self._failures = 0
         self._silent = False
         """It let a call time out, and has not answered any since."""
+        self._followed = False
+        """It answered its last poll."""
+        self._limits: set[asyncio.Timeout] = set()
+        """Of the calls under way."""
         self._retry_at_s = 0.0
         self._busy_until_s = 0.0
         self._busy_gas_price = -1
@@ -108,14 +112,17 @@ class Upstream:
 
         Raises `QnetError`: NODE_UNREACHABLE after a time-out, or what the backend raised.
         """
-        seconds = (timeout_ms or self._settings.call_timeout_ms) / 1_000
+        limit = asyncio.timeout((timeout_ms or self._settings.call_timeout_ms) / 1_000)
+        self._limits.add(limit)
         try:
-            async with asyncio.timeout(seconds):
+            async with limit:
                 answer = await request
         except TimeoutError:
-            self._failed(silent=True)
+            # What was given up with a poll is the same silence, and makes no back-off longer.
+            if limit in self._limits:
+                self._failed(silent=True)
             raise QnetError(
-                Code.NODE_UNREACHABLE, f"validator {self._label} did not answer in {seconds} s"
+                Code.NODE_UNREACHABLE, f"validator {self._label} does not answer"
             ) from None
         except QnetError as error:
             if error.code in ABSENT:
@@ -123,7 +130,32 @@ class Upstream:
             else:
                 self._answered()
             raise
+        finally:
+            self._limits.discard(limit)
         self._answered()
+        return answer
+
+    async def poll(self, after: int) -> tuple[int, list[bytes]]:
+        """Its events after a cursor, or none after a while: see `events.EventLog`.
+
+        A validator that lives says so twice a second at the least, whatever else it has to do.
+        One that stands still keeps its connections, so its silence is all there is to go by: what
+        it was asked meanwhile is not waited for any longer.  Raises as `call`.
+        """
+        settings = self._settings
+        # Nobody waits for one that is not heard of; a late answer is worth more than a new poll.
+        patience_ms = settings.silence_timeout_ms if self._followed else settings.call_timeout_ms
+        self._followed = False
+        try:
+            answer = await self.call(
+                self.backend.poll(after, settings.poll_timeout_ms),
+                settings.poll_timeout_ms + patience_ms,
+            )
+        except QnetError:
+            if self._silent:
+                self._give_up()
+            raise
+        self._followed = True
         return answer
 
     async def submit(self, transactions: list[bytes], gas_price: int) -> list[Result]:
@@ -246,6 +278,13 @@ class Upstream:
         if first:
             self.on_down(self)
 
+    def _give_up(self) -> None:
+        """Ends the calls under way, as if each had timed out."""
+        limits, self._limits = self._limits, set()
+        for limit in limits:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
+
     def _answered(self) -> None:
         if self._failures:
             logger.info("validator %s answers again", self._label)
@@ -283,7 +322,8 @@ class Upstreams:
         position, turn = home(sender, len(self.all))
         if self.all[position].takes:
             return self.all[position]
-        taking = [upstream for upstream in self.living() if upstream.takes]
+        # In one order for all its transactions: the next ones wait for those before.
+        taking = [upstream for upstream in self.all if upstream.takes]
         if not taking:
             raise self.refusal()
         return taking[turn % len(taking)]

@@ -227,6 +227,8 @@ class FakeBackend:
         self.calls: list[list[bytes]] = []
         self.gate: asyncio.Event | None = None
         """Submissions wait for it."""
+        self.stopped: asyncio.Event | None = None
+        """Nothing is answered before it; the connections stand."""
         self.fault: QnetError | Exception | None = None
         self.ready = True
         self.disk_low = False
@@ -240,7 +242,7 @@ class FakeBackend:
         self.calls.append(transactions)
         if self.gate is not None:
             await self.gate.wait()
-        self._fail()
+        await self._fail()
         if self.disk_low:
             raise QnetError(Code.DISK_FULL)
         if self.busy:
@@ -252,11 +254,11 @@ class FakeBackend:
 
     async def query(self, request: Query) -> Answer:
         self.queries += 1
-        self._fail()
+        await self._fail()
         return self._answer(request)
 
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
-        self._fail()
+        await self._fail()
         return await self.log.poll(after, timeout_ms)
 
     def tell(self, event: Event) -> None:
@@ -295,7 +297,9 @@ class FakeBackend:
             self.execute()
             self.certify()
 
-    def _fail(self) -> None:
+    async def _fail(self) -> None:
+        if self.stopped is not None:
+            await self.stopped.wait()
         if self.fault is not None:
             raise self.fault
 

@@ -26,15 +26,20 @@ def test_what_a_validator_took_is_told_in_order_until_nobody_waits() -> None:
     assert held.of(other) == [items[0], items[3]]
 
 
-def test_past_a_bound_nothing_more_is_held() -> None:
-    held = Held(2, 1_000)
-    held.add([item(1), item(2), item(3)])
-    assert len(held) == 2
-    held.took(item(3), held)
-    assert held.of(held) == []
+def test_past_a_bound_the_oldest_are_held_no_more() -> None:
+    held, one = Held(2, 1_000), object()
+    items = [item(n) for n in range(5)]
+    held.add(items[1:4])
+    for each in items:
+        held.took(each, one)
+    assert held.of(one) == items[2:4]
     held = Held(10, 25)
-    held.add([item(1), item(1), item(2), item(3)])
+    held.add([items[1], items[1], items[2], items[3]])
     assert len(held) == 2
-    held.drop(item(1).id)
-    held.add([item(4)])
-    assert len(held) == 2
+    held.drop(items[2].id)
+    held.add([items[4]])
+    for each in items:
+        held.took(each, one)
+    assert held.of(one) == items[3:]
+    held.add([item(5, size_bytes=26)])
+    assert len(held) == 0

@@ -209,20 +209,118 @@ def home_of(w: World, wallet: Wallet) -> FakeBackend:
     return w.backends[home(wallet.address, len(w.backends))[0]]
 
 
-async def test_what_is_batched_stays_where_it_is():
+@pytest.mark.parametrize("wait", ["batched", "executed"])
+async def test_what_is_batched_moves_on_too_until_it_is_executed(wait):
     async with world(3, settings=SLOW_RETRY) as w:
-        data = Wallet(0).transfer(0)
+        alice = Wallet(0)
         dead = homes(w, 1)[0]
-        waiting = asyncio.create_task(w.submit(data, wait="executed", timeout_ms=30_000))
+        done, data = alice.transfer(0), alice.transfer(1)
+        executed = asyncio.create_task(w.submit(done, wait="executed"))
+        await w.settle()
+        dead.execute()
+        assert (await executed).json()["status"] == "executed"
+        waiting = asyncio.create_task(w.submit(data, wait=wait, timeout_ms=30_000))
         await w.settle()
         dead.batch()
         await w.settle()
+        assert waiting.done() == (wait == "batched")
         dead.fault = DEAD
-        await w.submit(Wallet(0).transfer(1))
+        # The next one would wait for the one before, which the dead validator alone offers.
+        assert (await w.submit(alice.transfer(2))).status_code == 202
         await w.settle()
-        assert not any(id_of(data) in b.pool for b in w.backends if b is not dead)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        (heir,) = [b for b in w.backends if b is not dead and b.pool]
+        assert heir.pool.keys() == {id_of(data), id_of(alice.transfer(2))}
+        heir.execute()
+        await w.settle()
+        assert (await waiting).status_code == 200
+        assert len(w.gateway._held) == 0
+
+
+async def test_all_that_a_sender_sends_goes_to_one_heir_whoever_is_ahead():
+    async with world(4, settings=SLOW_RETRY) as w:
+        dead = homes(w, 1)[0]
+        dead.fault = DEAD
+        for nonce, upstream in enumerate(w.gateway.upstreams.all):
+            upstream.height = 10 + nonce
+            assert (await w.submit(Wallet(0).transfer(nonce))).status_code == 202
+        assert sorted(len(b.pool) for b in w.backends) == [0, 0, 0, 4]
+
+
+# A call to a validator that stands still would outlast the test.
+QUICK_TO_HEAR = Settings(
+    call_timeout_ms=60_000,
+    poll_timeout_ms=1,
+    silence_timeout_ms=20,
+    retry_first_ms=1,
+    retry_last_ms=1,
+)
+
+
+async def test_what_a_validator_that_stands_still_was_offered_is_given_to_another():
+    async with world(2, settings=QUICK_TO_HEAR) as w:
+        stopped = homes(w, 1)[0]
+        (other,) = [b for b in w.backends if b is not stopped]
+        await w.settle()
+        stopped.stopped = asyncio.Event()
+        data = [Wallet(0).transfer(nonce) for nonce in range(3)]
+        tasks = [asyncio.create_task(w.submit(each)) for each in data]
+        assert [(await task).status_code for task in tasks] == [202] * 3
+        assert other.pool.keys() == {id_of(each) for each in data}
+        assert stopped.calls
+        # All that was given up at one time is one silence.
+        assert next(u for u in w.gateway.upstreams.all if u.backend is stopped)._failures == 1
+
+
+async def test_what_a_validator_that_stands_still_was_asked_another_answers():
+    async with world(2, settings=QUICK_TO_HEAR) as w:
+        stopped = w.backends[0]
+        await w.settle()
+        stopped.stopped = asyncio.Event()
+        assert (await w.http.get("/api/v1/status")).json()["validator"] == 1
+        assert stopped.queries == 1
+
+
+async def test_a_validator_that_goes_on_is_home_again_by_its_late_answer():
+    async with world(2, settings=QUICK_TO_HEAR) as w:
+        stopped = homes(w, 1)[0]
+        upstream = next(u for u in w.gateway.upstreams.all if u.backend is stopped)
+        await w.settle()
+        stopped.stopped = asyncio.Event()
+        assert (await w.submit(Wallet(0).transfer(0))).status_code == 202
+        assert not upstream.live
+        stopped.stopped.set()
+        while not upstream.live:
+            await w.settle()
+        stopped.stopped = None
+        assert (await w.submit(Wallet(0).transfer(1))).status_code == 202
+        assert id_of(Wallet(0).transfer(1)) in stopped.pool
+
+
+async def test_a_wait_whose_time_is_over_asks_nobody():
+    async with world(2) as w:
+        data = Wallet(0).transfer(0)
+        waiting = asyncio.create_task(w.submit(data, wait="executed", timeout_ms=50))
+        await w.settle()
+        queries = [backend.queries for backend in w.backends]
+        check_problem(await waiting, Code.WAIT_TIMEOUT)
+        assert [backend.queries for backend in w.backends] == queries
+
+
+async def test_a_validator_without_events_says_so_and_is_no_silent_one(monkeypatch):
+    settings = Settings(poll_timeout_ms=1, silence_timeout_ms=1_000, call_timeout_ms=60_000)
+    async with world(1, settings=settings) as w:
+        upstream = w.gateway.upstreams.all[0]
+        polls = []
+        poll = w.backend.poll
+
+        async def counted(after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
+            polls.append(timeout_ms)
+            return await poll(after, timeout_ms)
+
+        monkeypatch.setattr(w.backend, "poll", counted)
+        while len(polls) < 3:
+            await w.settle()
+        assert upstream.live
 
 
 async def test_senders_go_to_their_home_and_stay_there():
