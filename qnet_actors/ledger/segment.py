@@ -115,7 +115,11 @@ def check_meta(connection: Any, path: Path, chain_id: bytes) -> None:
     with guarded(f"{path} could not be read", Code.DATA_CORRUPT):
         row = connection.execute("SELECT version, chain_id FROM meta").fetchone()
     if row is None or row[0] != FORMAT_VERSION:
-        raise QnetError(Code.DATA_VERSION, f"{path} has format {row and row[0]}")
+        raise QnetError(
+            Code.DATA_VERSION,
+            f"{path} has format {row and row[0]}, this release knows {FORMAT_VERSION}; start the "
+            "release that wrote it",
+        )
     if row[1] != chain_id:
         raise QnetError(Code.WRONG_CHAIN, f"{path} belongs to another network")
 

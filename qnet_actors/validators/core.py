@@ -37,7 +37,7 @@ from qnet_actors.validators.custody import Custody
 from qnet_actors.validators.dag import Dag
 from qnet_actors.validators.evidence import EvidenceBook
 from qnet_actors.validators.intake import Intake
-from qnet_actors.validators.journal import (
+from qnet_actors.validators.journal_entries import (
     JOURNAL_VERSION,
     PendingCommit,
     RoundMinEntry,

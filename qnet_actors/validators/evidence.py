@@ -8,7 +8,7 @@ from typing import Final
 
 from qnet_actors.rooms import Effect, Persist, Run, ToPeers
 from qnet_actors.validators.checks import BlockRules
-from qnet_actors.validators.journal import EvidenceEntry
+from qnet_actors.validators.journal_entries import EvidenceEntry
 from qnet_actors.wire.dag import DagBlock
 from qnet_actors.wire.evidence import Equivocation, equivocation_of
 from qnet_actors.wire.limits import MESSAGE_EQUIVOCATIONS_MAX

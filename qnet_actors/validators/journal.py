@@ -18,19 +18,18 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
-
-from qnet_actors.wire.batches import BatchRef
-from qnet_actors.wire.codec import U16, Codec, Digest, Struct, Unsigned, encode
+from qnet_actors.validators.journal_entries import (
+    FRAME_SIZE_BYTES_MAX,
+    BlockEntry,
+    Entry,
+    SnapshotEntry,
+    decode_entries,
+)
+from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.dag import BlockRef, Commit
-from qnet_actors.wire.evidence import Equivocation
-from qnet_actors.wire.limits import DAG_BLOCK_SIZE_BYTES_MAX
 
-JOURNAL_VERSION: Final = 2
-FRAME_SIZE_BYTES_MAX: Final = 1 << 30
 FRAME_BLOCKS_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of blocks in one frame; what is more goes into the next."""
 
@@ -41,56 +40,6 @@ _HEADER: Final = struct.Struct("<4sII")
 _HEADER_BYTES: Final = _HEADER.size + 4
 _PREFIX: Final = "journal-"
 _SUFFIX: Final = ".seg"
-
-
-class BlockEntry(Struct, frozen=True, tag=1):
-    """An admitted block, in its canonical bytes."""
-
-    block: Annotated[bytes, msgspec.Meta(max_length=DAG_BLOCK_SIZE_BYTES_MAX)]
-
-
-class PendingCommit(Struct, frozen=True):
-    """A commit that the ledger had not executed, with its batches as (author, ref)."""
-
-    commit: Commit
-    batches: tuple[tuple[U16, BatchRef], ...]
-
-
-class SnapshotEntry(Struct, frozen=True, tag=2):
-    """All that is needed to go on, but for what comes after it in the journal.
-
-    First of all that is the admitted blocks above gc_round, ancestors first, in the same write.
-    """
-
-    version: Unsigned
-    chain_id: Digest
-    epoch: Unsigned
-    author: U16
-    own: BlockRef
-    """The author's last own block; of round 0 where there is none."""
-    round_min: Unsigned
-    """Nothing may be signed below."""
-    executed_index: Unsigned
-    commits: tuple[Commit, ...]
-    """The last ones, oldest first, back to gc_round."""
-    pending: tuple[PendingCommit, ...]
-    evidence: tuple[Equivocation, ...]
-
-
-class RoundMinEntry(Struct, frozen=True, tag=3):
-    """Memory was lost: nothing may be signed below this round."""
-
-    round_min: Unsigned
-
-
-class EvidenceEntry(Struct, frozen=True, tag=4):
-    """A checked proof of an equivocation."""
-
-    equivocation: Equivocation
-
-
-Entry = BlockEntry | SnapshotEntry | RoundMinEntry | EvidenceEntry
-_ENTRIES: Final = Codec[tuple[Entry, ...]](tuple[Entry, ...], FRAME_SIZE_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,13 +242,13 @@ def read_frames(data: bytes) -> tuple[Journalled, int]:
                 raise QnetError(Code.DATA_CORRUPT, f"the journal is damaged at byte {at}")
             break
         try:
-            decoded = _ENTRIES.decode(payload)
+            decoded = decode_entries(payload)
         except QnetError as error:
+            if error.code == Code.DATA_VERSION:
+                raise
             raise QnetError(Code.DATA_CORRUPT, f"journal frame at byte {at}: {error}") from None
         for entry in decoded:
             if isinstance(entry, SnapshotEntry):
-                if entry.version != JOURNAL_VERSION:
-                    raise QnetError(Code.DATA_VERSION, f"journal version {entry.version}")
                 snapshot, entries = entry, []
             elif snapshot is None:
                 raise QnetError(Code.DATA_CORRUPT, "the journal does not begin with a snapshot")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from qnet_actors.rooms import Persist
-from qnet_actors.validators.journal import BlockEntry, SnapshotEntry
+from qnet_actors.validators.journal_entries import BlockEntry, SnapshotEntry
 from qnet_actors.wire.dag import DagBlock
 
 SEGMENT_BYTES_MIN: Final = 128 * 1024

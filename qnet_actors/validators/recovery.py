@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from qnet_actors.validators.checks import BlockRules
-from qnet_actors.validators.journal import (
+from qnet_actors.validators.journal import Journalled
+from qnet_actors.validators.journal_entries import (
     JOURNAL_VERSION,
     BlockEntry,
     EvidenceEntry,
-    Journalled,
     PendingCommit,
     RoundMinEntry,
     SnapshotEntry,

@@ -28,7 +28,8 @@ from qnet_actors.mempool.frames import FrameFile
 from qnet_actors.mempool.segments import FileBatchStore
 from qnet_actors.mempool.validity import Refused, open_batch
 from qnet_actors.validators.checks import BlockRules
-from qnet_actors.validators.journal import BlockEntry, frame, read_frames
+from qnet_actors.validators.journal import frame, read_frames
+from qnet_actors.validators.journal_entries import BlockEntry
 from qnet_actors.validators.recovery import first_snapshot
 from qnet_actors.wire import blocks, genesis, messages, transactions
 from qnet_actors.wire.address import decode_address, encode_address

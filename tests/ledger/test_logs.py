@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from qnet_actors.ledger import DuckLog, LogOptions, MemoryLog, recover
@@ -310,6 +311,17 @@ def test_a_damaged_segment_is_refused_with_advice(tmp_path):
     with pytest.raises(QnetError, match="resync") as caught:
         DuckLog(tmp_path, CHAIN_ID, SMALL)
     assert caught.value.code is Code.DATA_CORRUPT
+
+
+def test_a_log_of_another_format_is_refused(tmp_path):
+    DuckLog(tmp_path, CHAIN_ID, SMALL).close()
+    path = min(tmp_path.glob("blocks-*.duckdb"))
+    connection = duckdb.connect(str(path))
+    connection.execute("UPDATE meta SET version = 2")
+    connection.close()
+    with pytest.raises(QnetError, match="start the release that wrote it") as caught:
+        DuckLog(tmp_path, CHAIN_ID, SMALL)
+    assert caught.value.code is Code.DATA_VERSION
 
 
 def test_another_networks_log_is_refused(tmp_path):

@@ -30,7 +30,8 @@ from qnet_actors.rooms import (
 )
 from qnet_actors.validators import Recovered, ValidatorCore, recover
 from qnet_actors.validators.catching_up import CATCH_UP_MS
-from qnet_actors.validators.journal import BlockEntry, MemoryJournal, SnapshotEntry
+from qnet_actors.validators.journal import MemoryJournal
+from qnet_actors.validators.journal_entries import BlockEntry, SnapshotEntry
 from qnet_actors.validators.journal_writer import SEGMENT_BYTES_MIN
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.dag import DagBlock, decode_dag_block

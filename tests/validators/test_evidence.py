@@ -15,7 +15,8 @@ from qnet_actors.validators.evidence import (
     TELLS_MAX,
     EvidenceBook,
 )
-from qnet_actors.validators.journal import EvidenceEntry, MemoryJournal
+from qnet_actors.validators.journal import MemoryJournal
+from qnet_actors.validators.journal_entries import EvidenceEntry
 from qnet_actors.validators.recovery import recover
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.evidence import Equivocation, check_equivocation, equivocation_of

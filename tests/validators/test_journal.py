@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qnet_actors.validators.journal import (
-    JOURNAL_VERSION,
-    BlockEntry,
-    Entry,
-    FileJournal,
-    MemoryJournal,
-    RoundMinEntry,
-    frame,
-    read_frames,
-)
+from qnet_actors.validators.journal import FileJournal, MemoryJournal, frame, read_frames
+from qnet_actors.validators.journal_entries import BlockEntry, Entry, RoundMinEntry
 from qnet_actors.validators.recovery import first_snapshot, recover
 from qnet_actors.wire.batches import BatchRef
 from qnet_actors.wire.codes import Code, QnetError
@@ -182,13 +174,6 @@ def test_a_damaged_segment_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
 def test_a_segment_without_its_snapshot_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal-0000000003.seg").write_bytes(frame(ENTRIES[:1]))
     with refused(Code.DATA_CORRUPT):
-        FileJournal(tmp_path)
-
-
-def test_another_version_is_named(tmp_path: Path) -> None:
-    future = msgspec.structs.replace(SNAPSHOT, version=JOURNAL_VERSION + 1)
-    (tmp_path / "journal-0000000001.seg").write_bytes(frame([future]))
-    with refused(Code.DATA_VERSION):
         FileJournal(tmp_path)
 
 
