@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qnet_actors.mempool.entries import Entry
     from qnet_actors.mempool.holdings import Holdings
     from qnet_actors.mempool.metrics import MempoolMetrics
     from qnet_actors.mempool.routing import shard_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BatchStore": "store",
+    "Entry": "entries",
     "FileBatchStore": "segments",
     "Holdings": "holdings",
     "MemoryBatchStore": "store",
@@ -44,6 +46,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "BatchStore",
+    "Entry",
     "FileBatchStore",
     "Holdings",
     "MemoryBatchStore",

@@ -286,7 +286,7 @@ class Admission:
                     ended.setdefault(Code.EVICTED.label, []).append(evicted.id)
         for row, entry in enumerate(entries):
             if entry.brings_key and (row not in others or others[row].code == success):
-                self._learn(entry)
+                self.learn(entry)
         effects: list[Effect] = []
         for status, gone in ended.items():
             self._metrics.transactions_dropped[status] += len(gone)
@@ -304,7 +304,7 @@ class Admission:
                 columns.ends[slot] = 0
         return done
 
-    def _learn(self, entry: Entry) -> None:
+    def learn(self, entry: Entry) -> None:
         """Keeps the key that a transaction in the pool brought."""
         held = self._keys.get(entry.key_id)
         if held is None or held.public_key is not entry.public_key:

@@ -9,7 +9,7 @@ from qnet_actors.mempool.admission import Admission
 from qnet_actors.mempool.backlog import Backlog
 from qnet_actors.mempool.batcher import Batcher, assemble
 from qnet_actors.mempool.dissemination import Dissemination
-from qnet_actors.mempool.entries import PENDING, entries_of_batch
+from qnet_actors.mempool.entries import PENDING, Entry, entries_of_batch
 from qnet_actors.mempool.execution import Execution
 from qnet_actors.mempool.fetching import Fetching
 from qnet_actors.mempool.holdings import Holdings
@@ -38,6 +38,7 @@ from qnet_actors.rooms import (
     PeerUp,
     Persist,
     Room,
+    StatusChanged,
     Submit,
     ToRoom,
 )
@@ -152,6 +153,8 @@ class MempoolShard:
         self._bodies_look_ms = 0
         self._prune_ms = 0
         self._started = False
+        self._lost: dict[str, list[bytes]] = {}
+        """What the pool could not take over, by status, until the first tick says so."""
         self._sequence = 0
         self._previous = previous
         self._recover(shard_count)
@@ -179,8 +182,7 @@ class MempoolShard:
         done = [b for b in mine if b.executed and b.header.author == self._own_index]
         done.sort(key=lambda b: b.executed or (0, 0))
         # What a block excluded was pooled again, and the pool did not outlive the restart.
-        for batch in done[-EXECUTED_REREAD_MAX:]:
-            self._pool_leftovers(batch.digest)
+        self._pool_leftovers(done[-EXECUTED_REREAD_MAX:])
 
     def _take_over(self, held: Sequence[RecoveredBatch], previous: Committee) -> None:
         """Pools what the epoch before left in batches, for no block names those any more.
@@ -195,23 +197,50 @@ class MempoolShard:
             for author, member in enumerate(previous.members)
             if member.public_key == own_key or member.public_key not in present
         }
-        for batch in held:
-            header = batch.header
-            if batch.executed or header.epoch != previous.epoch or header.author not in mine:
-                continue
-            self._pool_leftovers(batch.digest)
+        promised = [
+            batch
+            for batch in held
+            if not batch.executed
+            and batch.header.epoch == previous.epoch
+            and batch.header.author in mine
+        ]
+        self._pool_leftovers(promised)
 
-    def _pool_leftovers(self, digest: bytes) -> None:
-        """Pools the transactions of a held batch that are not executed, as if they were new."""
-        stored = self._holdings.store.get(digest)
-        if stored is None:
+    def _pool_leftovers(self, batches: Sequence[RecoveredBatch]) -> None:
+        """Pools the transactions of held batches that are not executed, as if they were new."""
+        entries: list[Entry] = []
+        for batch in batches:
+            stored = self._holdings.store.get(batch.digest)
+            if stored is not None:
+                entries += entries_of_batch(stored, expand(stored))
+        for entry in entries:
+            entry.brings_key = bool(entry.public_key)
+        self.take_over(entries)
+
+    def take_over(self, entries: Sequence[Entry]) -> None:
+        """Pools verified entries as if they were new, such as the `leftovers` of the epoch before.
+
+        They were promised already, so it does not count how much the shard may take on; the pool's
+        own bounds hold, and whoever falls to them is told at the first tick.
+        """
+        if not entries:
             return
-        entries = sorted(entries_of_batch(stored, expand(stored)), key=lambda e: e.nonce)
-        accounts = self._admission.accounts(entries)
-        for entry, account in zip(entries, accounts, strict=True):
-            if entry.nonce >= account.nonce:
-                entry.state, entry.batch, entry.brings_key = PENDING, b"", bool(entry.public_key)
-                self._pool.add(entry, account)
+        entries = sorted(entries, key=lambda entry: entry.nonce)
+        for entry, account in zip(entries, self._admission.accounts(entries), strict=True):
+            if entry.nonce < account.nonce:
+                continue
+            entry.state, entry.batch, entry.seen = PENDING, b"", False
+            entry.ticket = entry.rank = entry.order = entry.restores = 0
+            added = self._pool.add(entry, account)
+            if added.code == Code.SUCCESS and entry.brings_key:
+                self._admission.learn(entry)
+            gone = list(added.evicted)
+            if added.code not in (Code.SUCCESS, Code.DUPLICATE):
+                gone.append(entry)
+            if gone:
+                self._lost.setdefault(Code.EVICTED.label, []).extend(e.id for e in gone)
+            if added.replaced is not None:
+                self._lost.setdefault(Code.REPLACED.label, []).append(added.replaced.id)
 
     def _adopt(self, batch: Batch) -> None:
         entries = entries_of_batch(batch, expand(batch))
@@ -380,6 +409,10 @@ class MempoolShard:
             self._retention.started(now_ms)
             self._prune_ms = now_ms + _PRUNE_MS
         effects: list[Effect] = []
+        for status, ids in self._lost.items():
+            self.metrics.transactions_dropped[status] += len(ids)
+            effects.append(ToRoom(Room.GATEWAY, StatusChanged(status, tuple(ids))))
+        self._lost.clear()
         effects += self._inbox.tick(now_ms)
         effects += self._seal(now_ms)
         effects += self._dissemination.push(now_ms)
@@ -434,9 +467,9 @@ class MempoolShard:
         """The first nonce that neither the account, which is at `nonce`, nor this pool has used."""
         return self._pool.end_of(sender, nonce)
 
-    def leftovers(self) -> list[bytes]:
-        """Canonical transactions that no batch of this shard holds, for whoever comes after it."""
-        return [entry.data for entry in self._pool.unbatched()]
+    def leftovers(self) -> list[Entry]:
+        """What no batch of this shard holds, for whoever comes after it: see `take_over`."""
+        return self._pool.unbatched()
 
     def wake_ms(self) -> int | None:
         """When `tick` is wanted next."""

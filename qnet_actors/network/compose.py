@@ -6,6 +6,7 @@ way of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from qnet_actors.ledger import (
     SnapshotSettings,
 )
 from qnet_actors.ledger import recover as recover_ledger
-from qnet_actors.mempool import BatchStore, Holdings, MempoolSettings, MempoolShard
+from qnet_actors.mempool import BatchStore, Entry, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
 from qnet_actors.network.node import LEDGER, REPORTER, VALIDATOR, Node, RoomKey
 from qnet_actors.network.present import present_of
@@ -153,5 +154,10 @@ def compose(
             evidence=consensus.evidence.equivocations,
             shard_count=shards,
         )
-    node = Node(rooms, leftovers=lambda: [shard.leftovers() for shard in mempool_shards])
+
+    def take_over(leftovers: Sequence[Sequence[Entry]]) -> None:
+        for core, entries in zip(mempool_shards, leftovers, strict=True):
+            core.take_over(entries)
+
+    node = Node(rooms, (), None, lambda: [core.leftovers() for core in mempool_shards], take_over)
     return Validator(node, committee, own, mempool_shards, consensus, ledger, state, stores)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from qnet_actors.gateway import (
@@ -31,7 +31,6 @@ from qnet_actors.rooms import (
     SubmitResult,
 )
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 
 logger = logging.getLogger(__name__)
 
@@ -184,10 +183,3 @@ def _taken(result: Result) -> Result:
     """What the mempool before had taken over already is no duplicate of its sender's making."""
     code, id_, detail = result
     return (Code.SUCCESS, id_, "") if code == Code.DUPLICATE else (code, id_, detail)
-
-
-def parts_of(shards: Iterable[Sequence[bytes]]) -> Iterator[tuple[bytes, ...]]:
-    """What shards left over, in parts that may be submitted."""
-    for transactions in shards:
-        for at in range(0, len(transactions), SUBMISSION_TRANSACTIONS_MAX):
-            yield tuple(transactions[at : at + SUBMISSION_TRANSACTIONS_MAX])

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from qnet_actors.mempool import Entry
 from qnet_actors.network.effects import EffectQueue
 from qnet_actors.rooms import (
     BatchesDropped,
@@ -146,10 +147,13 @@ class Node:
         rooms: Mapping[RoomKey, Core],
         remote: Collection[RoomKey] = (),
         asked: AskedBatches | None = None,
-        leftovers: Callable[[], list[list[bytes]]] = list,
+        leftovers: Callable[[], list[list[Entry]]] = list,
+        take_over: Callable[[Sequence[Sequence[Entry]]], None] | None = None,
     ) -> None:
-        """`leftovers`: transactions that wait in its mempool shards, for the epoch that follows."""
+        """`leftovers`: what waits in each of its mempool shards, for the epoch that follows, whose
+        node is to `take_over` that before it starts."""
         self.leftovers: Final = leftovers
+        self._take_over: Final = take_over
         self.rooms: Final = dict(rooms)
         self._remote: Final = frozenset(remote)
         self._keys: Final = (*rooms, *remote)
@@ -165,6 +169,11 @@ class Node:
         # A room's `wake_ms` changes by what the room takes in, so it is asked once after that.
         self._wakes: dict[RoomKey, int | None] = {}
         self._soonest: int | None = None
+
+    def take_over(self, leftovers: Sequence[Sequence[Entry]]) -> None:
+        """Takes what waited in the mempool shards of the epoch before; comes before `start`."""
+        if self._take_over is not None:
+            self._take_over(leftovers)
 
     def start(self, now_ms: int) -> list[Action]:
         """The first call: every room does what is due at once."""

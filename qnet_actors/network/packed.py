@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -12,10 +12,10 @@ from qnet_actors.crypto import BatchVerifier, Signer
 from qnet_actors.gateway import Result
 from qnet_actors.ledger import DuckLog, HandOffs, LogOptions, Recovered, validator_keys
 from qnet_actors.links import PeerKey
-from qnet_actors.mempool import FileBatchStore
+from qnet_actors.mempool import Entry, FileBatchStore
 from qnet_actors.network.answers import Sources, packed_sources
 from qnet_actors.network.compose import Stores, Validator, compose
-from qnet_actors.network.desk import Desk, parts_of
+from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.node import LEDGER
@@ -61,7 +61,7 @@ class PackedRooms:
     async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
         log = await asyncio.to_thread(self._open_log)
         self._crypto = signer, verifier
-        return await self._begin_epoch(log, None)
+        return await self._begin_epoch(log, None, ())
 
     def _open_log(self) -> DuckLog:
         power = self._genesis.parameters.power_durability
@@ -70,19 +70,29 @@ class PackedRooms:
         self._log = DuckLog(path, self._genesis.chain_id(), options)
         return self._log
 
-    async def _begin_epoch(self, log: DuckLog, carried: Recovered[State] | None) -> Standing:
+    async def _begin_epoch(
+        self,
+        log: DuckLog,
+        carried: Recovered[State] | None,
+        leftovers: Sequence[Sequence[Entry]],
+    ) -> Standing:
         """Makes the rooms anew from storage, and what drives them; nothing runs yet."""
-        validator = await asyncio.to_thread(self._compose, log, carried)
+        validator, keys = await asyncio.to_thread(self._compose, log, carried, leftovers)
         # A follower has no mempool shards, and what it holds of batches is not written to.
         storages = validator.stores.by_room(len(validator.shards) or 1)
         driver = Driver(
             validator.node, storages, self._on_event, self._on_stop, on_reopen=self._on_reopen
         )
         self._validator, self._driver = validator, driver
-        self._keys = _keys(validator.state, self._genesis)
-        return Standing(validator.committee, validator.own, self._keys)
+        self._keys = keys
+        return Standing(validator.committee, validator.own, keys)
 
-    def _compose(self, log: DuckLog, carried: Recovered[State] | None) -> Validator:
+    def _compose(
+        self,
+        log: DuckLog,
+        carried: Recovered[State] | None,
+        leftovers: Sequence[Sequence[Entry]],
+    ) -> tuple[Validator, tuple[PeerKey, ...]]:
         if self._crypto is None:
             raise QnetError(Code.NOT_READY)
         path = self._settings.directory
@@ -101,8 +111,9 @@ class PackedRooms:
             snapshots=self._settings.keep.snapshots,
             carried=carried,
         )
+        validator.node.take_over(leftovers)
         self._hand_offs.keep(log, validator.state, self._genesis)
-        return validator
+        return validator, _keys(validator.state, self._genesis)
 
     def sources(self) -> Sources:
         if self._validator is None:
@@ -125,6 +136,8 @@ class PackedRooms:
 
     async def _mempool(self) -> Callable[[Submit], None]:
         await self._renewed.wait()
+        if self._validator is not None and self._validator.own is None:
+            raise QnetError(Code.NOT_READY, "it is not of the committee")
         return partial(self._running().handle, Room.MEMPOOL)
 
     def prune(self) -> None:
@@ -180,17 +193,21 @@ class PackedRooms:
             raise RuntimeError("an epoch ended that did not begin")
         try:
             await driver.close(keep=(LEDGER,))
-            log = old.stores.log
-            if not isinstance(log, DuckLog):
-                raise TypeError("the log of a packed validator is on disk")
-            standing = await self._begin_epoch(log, old.ledger.handed_over(old.state))
+            await self._begin_next(old, peers)
         except Exception as error:
             logger.exception("the next epoch does not begin")
             self._on_stop(f"{type(error).__name__}: {error}")
-            return
         finally:
             self._desk.renew()
             self._renewed.set()
+
+    async def _begin_next(self, old: Validator, peers: Neighbours) -> None:
+        log = old.stores.log
+        if not isinstance(log, DuckLog):
+            raise TypeError("the log of a packed validator is on disk")
+        standing = await self._begin_epoch(
+            log, old.ledger.handed_over(old.state), old.node.leftovers()
+        )
         logger.info(
             "epoch %d begins with %d validators", standing.committee.epoch, len(standing.committee)
         )
@@ -199,9 +216,6 @@ class PackedRooms:
         running.start(peers)
         for name in peers.up:
             running.on_up(name)
-        if standing.own is not None:
-            for part in parts_of(old.node.leftovers()):
-                running.handle(Room.MEMPOOL, Submit(0, part))
 
 
 def _keys(state: State, genesis: Genesis) -> tuple[PeerKey, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
 
+from qnet_actors.mempool import Entry
 from qnet_actors.network.node import (
     Action,
     Deliver,
@@ -98,9 +99,11 @@ class Host:
         self.pass_on: Callable[[Submit, int], None] = lambda submit, shard: self.handle(
             Room.MEMPOOL, submit, shard
         )
-        """Where leftovers go; elsewhere than here if it is not of the committee any more."""
+        """Where leftovers go if it is not of the committee any more."""
         self._names_of = names_of or (lambda index: ())
         self._names: Sequence[int] = ()
+        self._leftovers: list[list[Entry]] = []
+        """What waited in the epoch before, until the next life begins."""
         self._clock_ms = 0
         self._storages: Mapping[RoomKey, Storage] = {}
         self._writes: dict[RoomKey, tuple[Any, ...]] = {}
@@ -132,12 +135,20 @@ class Host:
             self.node, self._storages = self._open(self.index)
             self._names = self._names_of(self.index)
             self._observer.started(self.index, self.node)
+            leftovers, self._leftovers = self._leftovers, []
+            if leftovers and self.node.shard_count:
+                self.node.take_over(leftovers)
+                leftovers = []
             actions = self.node.start(self.now_ms())
         except Exception as error:  # noqa: BLE001 - whatever it is, it stops a real node too
             self._fail(error)
             return
         self._links.connect(self.index)
         self._carry_out(actions)
+        for shard, entries in enumerate(leftovers):
+            for at in range(0, len(entries), SUBMISSION_TRANSACTIONS_MAX):
+                part = entries[at : at + SUBMISSION_TRANSACTIONS_MAX]
+                self.pass_on(Submit(0, tuple(entry.data for entry in part)), shard)
 
     def crash_soon(self, effects: int, until_ms: int) -> None:
         """Dies before the `effects`-th effect from now, and starts again at `until_ms`.
@@ -243,20 +254,12 @@ class Host:
         for key in sorted(self._writes):
             self._storages[key].write(self._writes[key])
         self._writes.clear()
-        leftovers = [] if self.node is None else self.node.leftovers()
+        self._leftovers = [] if self.node is None else self.node.leftovers()
         self.alive = False
         self._life += 1
         self.node = None
         self._links.disconnect(self.index)
-        self._scheduler.after(REOPEN_MS, self._begin_epoch, leftovers)
-
-    def _begin_epoch(self, leftovers: list[list[bytes]]) -> None:
-        """The next life, with what the last one still had to batch."""
-        self.start()
-        for shard, transactions in enumerate(leftovers):
-            for at in range(0, len(transactions), SUBMISSION_TRANSACTIONS_MAX):
-                part = tuple(transactions[at : at + SUBMISSION_TRANSACTIONS_MAX])
-                self.pass_on(Submit(0, part), shard)
+        self._scheduler.after(REOPEN_MS, self.start)
 
     def _send(self, message: Message, peers: tuple[int, ...] | None) -> None:
         self._observer.sending(self.index, message)

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from qnet_actors import mempool
-from qnet_actors.mempool import FileBatchStore, Holdings, MemoryBatchStore, MempoolShard, shard_of
+from qnet_actors.mempool import (
+    FileBatchStore,
+    Holdings,
+    MemoryBatchStore,
+    MempoolSettings,
+    MempoolShard,
+    shard_of,
+)
 from qnet_actors.rooms import (
     BatchesHeld,
     BatchReady,
@@ -19,6 +26,7 @@ from qnet_actors.rooms import (
     FetchBatches,
     FromPeer,
     Room,
+    StatusChanged,
 )
 from qnet_actors.wire.batches import BatchRef
 from qnet_actors.wire.codes import Code, QnetError
@@ -37,6 +45,7 @@ from tests.mempool.world import (
     block,
     certificate,
     digest_of,
+    id_of,
     make_driver,
     settings,
 )
@@ -47,6 +56,22 @@ ALICE = Client(1)
 def bodies(driver: Driver) -> list[tuple[int, list[bytes]]]:
     events = driver.sent.events(Room.LEDGER, Bodies)
     return [(event.commit_index, [each.digest for each in event.batches]) for event in events]
+
+
+def next_epoch(old: Driver, *, settings: MempoolSettings, accounts: Accounts) -> Driver:
+    """The shard of the epoch after that of `old`, with an empty store, and what waited there."""
+    store = MemoryBatchStore()
+    shard = MempoolShard(
+        genesis=GENESIS,
+        committee=GENESIS.committee(),
+        own_index=0,
+        holdings=Holdings(store, store.load(), settings),
+        verifier=VERIFIER,
+        reader=accounts,
+        settings=settings,
+    )
+    shard.take_over(old.shard.leftovers())
+    return Driver(shard, store)
 
 
 def test_the_genesis_of_these_tests_is_valid() -> None:
@@ -232,6 +257,45 @@ def test_the_age_of_what_a_restart_brings_back_counts_from_then() -> None:
     assert other.digest in driver.store
     driver.advance(200_000)
     assert other.digest not in driver.store
+
+
+def test_the_next_epoch_takes_over_all_that_waits_however_crowded_it_is() -> None:
+    clients = [Client(n) for n in range(1, 51)]
+    # The first nonce of each is missing, so that nothing is batched.
+    waiting = [client.send(nonce) for client in clients for nonce in range(1, 51)]
+    old = make_driver()
+    for at in range(0, len(waiting), 500):
+        assert not any(old.submit(*waiting[at : at + 500]))
+    accounts = Accounts()
+    for client in clients:
+        accounts.set(client.address, nonce=1)
+    # Of what clients send this one takes ten at a time.
+    crowded = settings(backlog_transactions_min=10)
+    new = next_epoch(old, settings=crowded, accounts=accounts)
+    held = {*map(id_of, waiting)}
+    assert {entry.id for entry in new.shard._pool} == held
+    assert not new.sent.events(Room.GATEWAY, StatusChanged)
+    # What the epoch before had verified is not verified again, and its keys are known.
+    assert new.shard.metrics.signatures_verified == 0
+    keys = new.shard._holdings.keys
+    assert all(keys.get(client.key_id) is not None for client in clients)
+    assert new.submit(Client(99).send(0, price=1)) == [Code.BUSY]
+
+
+def test_what_the_next_epoch_has_no_place_for_is_called_evicted() -> None:
+    old = make_driver()
+    waiting = [ALICE.send(nonce) for nonce in range(1, 11)]
+    assert not any(old.submit(*waiting))
+    accounts = Accounts()
+    accounts.set(ALICE.address, nonce=2)
+    new = next_epoch(old, settings=settings(pool_transactions_max=4), accounts=accounts)
+    # The first is spent already, which is no loss.
+    lost = {*map(id_of, waiting[5:])}
+    (status,) = new.sent.events(Room.GATEWAY, StatusChanged)
+    assert (status.status, set(status.ids)) == (Code.EVICTED.label, lost)
+    assert new.shard.metrics.transactions_dropped[Code.EVICTED.label] == 5
+    new.advance(1_000)
+    assert len(new.sent.events(Room.GATEWAY, StatusChanged)) == 1
 
 
 def test_four_validators_on_disk_agree_on_bytes(tmp_path: Path) -> None:

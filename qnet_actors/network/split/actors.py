@@ -16,7 +16,7 @@ import ray
 
 from qnet_actors.crypto import choose
 from qnet_actors.ledger import DuckLog, Executor, LogOptions
-from qnet_actors.mempool import FileBatchStore
+from qnet_actors.mempool import Entry, FileBatchStore
 from qnet_actors.network.node import RoomKey
 from qnet_actors.network.present import Present
 from qnet_actors.network.settings import HostSettings
@@ -209,10 +209,13 @@ class Shard:
         self._channels: dict[str, Channel] = {}
         self._room: ShardRoom | None = None
         self._begun = asyncio.Event()
+        self._leftovers: tuple[int, list[Entry]] = 0, []
+        """The incarnation that is to take them over, and what no batch holds."""
 
     async def open(self, incarnation: int, accounts: list[Any], present: Present, own: int) -> None:
         """Recovers, with the accounts as the ledger has them, for the epoch that it stands in."""
         self._incarnation, self._receiver = incarnation, Receiver(incarnation)
+        (heir, leftovers), self._leftovers = self._leftovers, (0, [])
         frame = _ACCOUNTS.decode(memoryview(await accounts[0]))
         path = batches_path(self._settings.directory, self._shard)
         if self._lock is None:
@@ -230,15 +233,17 @@ class Shard:
             store,
             AccountReplica(frame.height, frame.accounts),
             self._forward,
+            leftovers if heir == incarnation else (),
         )
 
-    async def end_epoch(self) -> list[bytes]:
-        """Closes what the epoch had, and returns what no batch holds; `open` comes next."""
+    async def end_epoch(self) -> None:
+        """Closes what the epoch had, and keeps for the next what no batch holds; `open` follows,
+        unless the validator is not of the next committee."""
         self._begun.clear()
         await self.close()
-        leftovers = [] if self._room is None else self._room.leftovers()
+        if self._room is not None:
+            self._leftovers = self._incarnation + 1, self._room.leftovers()
         self._channels, self._room = {}, None
-        return leftovers
 
     async def begin(self, receivers: dict[str, Any]) -> None:
         """Starts, now that all the others are open."""

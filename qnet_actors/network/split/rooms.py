@@ -23,7 +23,7 @@ from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import PeerKey
 from qnet_actors.mempool import shard_of
 from qnet_actors.network.answers import Proof, Sources
-from qnet_actors.network.desk import Desk, parts_of
+from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.node import LEDGER, VALIDATOR, AskedBatches, Node, RoomKey
@@ -327,7 +327,7 @@ class SplitRooms:
             self._wake = None
         # All have stopped speaking before any hears of the next epoch.
         await self._ledger.end_epoch.remote()
-        leftovers = await asyncio.gather(*(shard.end_epoch.remote() for shard in self._shards))
+        await asyncio.gather(*(shard.end_epoch.remote() for shard in self._shards))
         self._era += 1
         standing = await self._begin_epoch(*crypto)
         self._on_standing(standing)
@@ -335,10 +335,6 @@ class SplitRooms:
         self._desk.renew()
         for name in peers.up:
             self.on_up(name)
-        if standing.own is not None:
-            for shard, transactions in enumerate(leftovers):
-                for part in parts_of([transactions]):
-                    self._forward(RoomKey(Room.MEMPOOL, shard), Submit(0, part))
 
     async def close(self) -> None:
         """Ends the other processes too; safe to call twice."""

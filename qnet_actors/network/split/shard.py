@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.mempool import BatchStore, Holdings, MempoolShard
+from qnet_actors.mempool import BatchStore, Entry, Holdings, MempoolShard
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.node import LEDGER, VALIDATOR, Node, RoomKey
 from qnet_actors.network.present import Present
@@ -39,8 +39,10 @@ class ShardRoom:
         store: BatchStore,
         accounts: AccountReplica,
         forward: Callable[[RoomKey, Any], None],
+        leftovers: Sequence[Entry] = (),
     ) -> None:
-        """`own`: the validator's place in the committee."""
+        """`own`: the validator's place in the committee; `leftovers`: what waited in this shard in
+        the epoch before."""
         self._key: Final = RoomKey(Room.MEMPOOL, shard)
         # Tells the validator which shard a message to peers is from.
         self._here: Final = RoomKey(Room.VALIDATOR, shard)
@@ -58,6 +60,7 @@ class ShardRoom:
             height=accounts.height,
             previous=present.previous,
         )
+        self._core.take_over(leftovers)
         others = (RoomKey(Room.MEMPOOL, other) for other in range(shards) if other != shard)
         self._driver = Driver(
             Node({self._key: self._core}, [VALIDATOR, LEDGER, *others]),
@@ -91,7 +94,7 @@ class ShardRoom:
         """See `MempoolShard.next_nonce`."""
         return self._core.next_nonce(address, nonce)
 
-    def leftovers(self) -> list[bytes]:
+    def leftovers(self) -> list[Entry]:
         """See `MempoolShard.leftovers`."""
         return self._core.leftovers()
 
