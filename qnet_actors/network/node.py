@@ -172,7 +172,7 @@ class Node:
 
     def take_over(self, leftovers: Sequence[Sequence[Entry]]) -> None:
         """Takes what waited in the mempool shards of the epoch before; comes before `start`."""
-        if self._take_over is not None:
+        if leftovers and self._take_over is not None:
             self._take_over(leftovers)
 
     def start(self, now_ms: int) -> list[Action]:

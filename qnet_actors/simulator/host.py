@@ -136,7 +136,7 @@ class Host:
             self._names = self._names_of(self.index)
             self._observer.started(self.index, self.node)
             leftovers, self._leftovers = self._leftovers, []
-            if leftovers and self.node.shard_count:
+            if self.node.shard_count:
                 self.node.take_over(leftovers)
                 leftovers = []
             actions = self.node.start(self.now_ms())
