@@ -26,7 +26,8 @@ class Ready:
     def __init__(self) -> None:
         self._lines: dict[int, deque[int]] = {}
         self._ranks: list[int] = []
-        """A heap of the negated ranks that have a line, and of some that have none any more."""
+        """A heap of the negated ranks that have a line, and of some that have none any more: each
+        end of the order takes out what it passes from its own heap alone."""
         self._lowest: list[int] = []
         """The same, not negated."""
         self._tickets = 0
@@ -39,6 +40,7 @@ class Ready:
 
     def add(self, entry: Entry) -> None:
         """`entry` with its rank and a ticket above all that were given out."""
+        self._trim()
         self._waiting[entry.ticket] = entry
         self.size_bytes += entry.size_bytes
         self._tickets += 1
@@ -51,6 +53,7 @@ class Ready:
         self, entries: Sequence[Entry], tickets: Sequence[int], ranks: Sequence[int]
     ) -> None:
         """`add` of several, whose tickets and ranks these are."""
+        self._trim()
         self._waiting.update(zip(tickets, entries, strict=True))
         self.size_bytes += sum([entry.size_bytes for entry in entries])
         self._tickets += len(entries)
@@ -73,6 +76,7 @@ class Ready:
 
     def put_back(self, entries: Iterable[tuple[Entry, int]]) -> None:
         """Entries with the tickets that `pop` gave, in the order in which it took them out."""
+        self._trim()
         for entry, ticket in reversed(list(entries)):
             entry.ticket = ticket
             self._waiting[ticket] = entry
@@ -86,6 +90,11 @@ class Ready:
         self.size_bytes -= entry.size_bytes
         entry.ticket = 0
         if self._tickets > 2 * len(self._waiting) + _STALE_SPARE:
+            self._rebuild()
+
+    def _trim(self) -> None:
+        """Bounds the ranks by what waits; before anything is added, whose line is not there yet."""
+        if max(len(self._ranks), len(self._lowest)) > 2 * len(self._waiting) + _STALE_SPARE:
             self._rebuild()
 
     def _rebuild(self) -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from qnet_actors.mempool.entries import Entry
-from qnet_actors.mempool.ready import Ready
 from qnet_actors.rooms import Room, StatusChanged, Submit, SubmitResult
 from qnet_actors.wire.codes import Code
 from tests.mempool.test_dissemination import pushed
@@ -113,29 +108,3 @@ def test_sealing_stops_where_two_thirds_of_the_backlog_are_in_batches() -> None:
     assert driver.submit(CLIENTS[6].send(0, price=5)) == [Code.BUSY]
     assert driver.submit(CLIENTS[6].send(0, price=6)) == [Code.SUCCESS]
     assert evicted(driver) == [id_of(data[5])]
-
-
-def entry(ticket: int, rank: int) -> Entry:
-    made = Entry(
-        bytes(32), 1, bytes(32), bytes(32), 0, 0, 1, rank, b"", 0, 0, b"", False, 0, 1, b""
-    )
-    made.ticket, made.rank = ticket, rank
-    return made
-
-
-@given(st.lists(st.tuples(st.sampled_from(["add", "first", "last", "any"]), st.integers(1, 4))))
-def test_the_first_and_the_last_are_those_of_a_sorted_list(steps: list[tuple[str, int]]) -> None:
-    ready, oracle, tickets = Ready(), list[Entry](), 0
-    for step, number in steps:
-        if step == "add":
-            tickets += 1
-            made = entry(tickets, number)
-            ready.add(made)
-            oracle.append(made)
-            # By falling rank; equals stay in the order in which they came.
-            oracle.sort(key=lambda each: -each.rank)
-        elif oracle:
-            victim = oracle.pop({"first": 0, "last": -1}.get(step, number % len(oracle)))
-            ready.remove(victim)
-        assert ready.first() is (oracle[0] if oracle else None)
-        assert ready.last() is (oracle[-1] if oracle else None)
