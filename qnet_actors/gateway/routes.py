@@ -165,7 +165,9 @@ def _add_submit(router: APIRouter, gateway: Gateway) -> None:
         wait, timeout_ms = _wait_parameters(request)
         type_ = media_type(request.headers.get("content-type"))
         if gateway.upstreams.refused_gas_price >= U64_MAX:
-            # What is left of the body is read and dropped by the server, and costs nothing more.
+            # What is left of the body is read and dropped by the server, and costs nothing more;
+            # unread it counts as one transaction.
+            gateway.metrics.submitted(Code.BUSY.label)
             raise Refused(Code.BUSY)
         body = await bodies.read(request, BODY_SIZE_BYTES_MAX[type_])
         submission = read_submission(body, type_)

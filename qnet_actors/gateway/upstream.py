@@ -13,6 +13,7 @@ from qnet_actors.gateway.backend import Backend, Result
 from qnet_actors.gateway.metrics import Metrics
 from qnet_actors.gateway.queries import Answer, Query
 from qnet_actors.gateway.settings import Settings
+from qnet_actors.gateway.submission import terms_of
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import HOME, hash32
 from qnet_actors.wire.limits import (
@@ -67,7 +68,7 @@ class Upstream:
         self._retry_at_s = 0.0
         self._busy_until_s = 0.0
         self._busy_gas_price = -1
-        """What its last call paid at the most, if it refused all of that for load; else -1."""
+        """The highest that its last call offered for nothing, if it took none of that; else -1."""
         self._room_at_s = 0.0
         """When it may have room on its disk again."""
         self._waiting: deque[_Entry] = deque()
@@ -233,9 +234,17 @@ class Upstream:
                 _fail(entry, QnetError(Code.INTERNAL))
             return
         self._busy_gas_price = -1
-        if all(code == Code.BUSY for code, _, _ in results):
-            self._busy_until_s = time.monotonic() + self._settings.busy_pause_ms / 1_000
-            self._busy_gas_price = max(entry.gas_price for entry in entries)
+        if all(code != Code.SUCCESS for code, _, _ in results):
+            # Other refusals say nothing of the price: a dear transaction with a fault of its own
+            # must not keep out all that pay less.
+            busy = [
+                terms_of(data)[1]
+                for data, (code, _, _) in zip(transactions, results, strict=True)
+                if code == Code.BUSY
+            ]
+            if busy:
+                self._busy_until_s = time.monotonic() + self._settings.busy_pause_ms / 1_000
+                self._busy_gas_price = max(busy)
         start = 0
         for entry in entries:
             end = start + len(entry.transactions)

@@ -29,17 +29,25 @@ class Displacement:
     def add(self, entry: Entry, account: Account) -> Added:
         """Adds a verified entry in the place of the one that would be batched last.
 
-        A replacement takes the place of what it replaces.  What would have to wait for its turn in
-        its sender's nonces, or behind an earlier one that pays no more, is refused.
+        A replacement takes the place of what it replaces.  BUSY is what pays too little by itself:
+        a gateway concludes from it that nobody need offer as much.  POOL_FULL is what pays enough
+        and would wait all the same, for a nonce before it or behind a cheap one of its sender.
         """
         pool = self._pool
         if entry.nonce < pool.end_of(entry.sender, account.nonce):
             return pool.add(entry, account)
-        before, worst = pool.before(entry), self._worst()
-        rank = entry.gas_price if before is None else min(entry.gas_price, before.rank)
-        waits = entry.nonce > pool.end_of(entry.sender, account.nonce)
-        if worst is None or waits or rank <= worst.rank:
-            return Added(Code.BUSY, "" if worst is None else pays_too_little(worst.rank))
+        worst = self._worst()
+        if worst is None:
+            return Added(Code.BUSY)
+        if entry.gas_price <= worst.rank:
+            return Added(Code.BUSY, pays_too_little(worst.rank))
+        missing, before = pool.end_of(entry.sender, account.nonce), pool.before(entry)
+        if entry.nonce > missing:
+            return Added(Code.POOL_FULL, f"the first nonce missing is {missing}; send it first")
+        if before is not None and before.rank <= worst.rank:
+            return Added(
+                Code.POOL_FULL, f"it waits for an earlier one; {pays_too_little(worst.rank)}"
+            )
         added = pool.add(entry, account)
         if added.code != Code.SUCCESS:
             return added

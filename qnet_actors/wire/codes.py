@@ -179,7 +179,8 @@ DESCRIPTIONS: Final = {
     Code.KEY_NOT_CURRENT: "The key is not the account's current one; sign with the current key.",
     Code.REPLACEMENT_UNDERPRICED: "A pooled transaction has this nonce; offer 10 % more gas price.",
     Code.SENDER_LIMIT: "The sender has as many pending transactions as it may; wait for some.",
-    Code.POOL_FULL: "The pool is full and the gas price is not above its lowest; try later.",
+    Code.POOL_FULL: "There is no room, and this may not displace what pays least: it pays no more, "
+    "or has to wait for an earlier nonce; try later.",
     Code.BUSY: "The node is catching up with its load; try again after Retry-After.",
     Code.REPLACED: "Another transaction with the same nonce and a higher gas price took its place.",
     Code.EVICTED: "The pool was full and better-paying transactions took its place; send again.",

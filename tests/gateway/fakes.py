@@ -236,6 +236,8 @@ class FakeBackend:
         self.verifier = VerifierAnswer("fake", compiled=False)
         self.busy = False
         """Whether it refuses all transactions for load."""
+        self.refused: dict[bytes, Code] = {}
+        """Transactions with what the pool has against them."""
         self.queries = 0
 
     async def submit(self, transactions: list[bytes]) -> list[Result]:
@@ -247,7 +249,12 @@ class FakeBackend:
             raise QnetError(Code.DISK_FULL)
         if self.busy:
             return [(int(Code.BUSY), b"", "")] * len(transactions)
-        results = [self._admit(data) for data in transactions]
+        results = [
+            (int(self.refused[data]), id_of(data), "")
+            if data in self.refused
+            else self._admit(data)
+            for data in transactions
+        ]
         if self.auto:
             asyncio.get_running_loop().call_soon(self._run_all)
         return results

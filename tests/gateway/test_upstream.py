@@ -100,12 +100,26 @@ async def test_a_validator_that_is_busy_is_left_alone_for_a_while():
         assert len(w.gateway.tracker) == 0
 
 
-async def test_one_call_finds_out_whether_a_validator_is_busy_still():
-    async with world(settings=Settings(busy_pause_ms=1)) as w:
+class Clock:
+    """What a validator's upstream takes for the time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+async def test_one_call_finds_out_whether_a_validator_is_busy_still(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("qnet_actors.gateway.upstream.time", clock)
+    async with world(settings=Settings(busy_pause_ms=1_000)) as w:
         w.backend.busy = True
         alice, upstream = Wallet(0), w.gateway.upstreams.all[0]
         assert (await w.submit(alice.transfer(0))).status_code == 503
-        await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.02)
+        clock.now_s += 0.999
+        assert upstream.refused_gas_price >= 0
+        clock.now_s += 0.002
         assert upstream.refused_gas_price < 0
         w.backend.busy, w.backend.gate = False, asyncio.Event()
         first = asyncio.create_task(w.submit(alice.transfer(0)))
@@ -132,6 +146,21 @@ async def test_who_pays_more_than_what_was_refused_is_offered_to_a_busy_validato
         answer = (await w.submit(mixed)).json()
         assert [result["code"] for result in answer["results"]] == ["busy", "success"]
         assert w.backend.calls[1:] == [[better]]
+
+
+async def test_a_dear_one_that_is_refused_for_its_own_fault_keeps_nobody_out():
+    async with world(settings=Settings(busy_pause_ms=60_000)) as w:
+        alice, upstream = Wallet(0), w.gateway.upstreams.all[0]
+        cheap, dear = alice.transfer(0, gas_price=5), alice.transfer(9, gas_price=10**6)
+        w.backend.refused = {cheap: Code.BUSY, dear: Code.POOL_FULL}
+        assert (await w.submit(dear)).status_code == 503
+        assert upstream.refused_gas_price < 0
+        # The other still tells what too little is.
+        assert (await w.submit(msgspec.msgpack.encode([cheap, dear]))).status_code == 503
+        assert upstream.refused_gas_price == 5
+        assert (await w.submit(cheap)).status_code == 503
+        assert len(w.backend.calls) == 2
+        assert (await w.submit(alice.transfer(0, gas_price=6))).status_code == 202
 
 
 async def test_who_waits_and_pays_more_is_not_refused_with_the_others():
@@ -162,6 +191,9 @@ async def test_a_queue_that_stands_still_takes_nothing_more():
             await w.settle()
         refused = await w.submit(alice.transfer(2))
         assert refused.json()["code"] == "busy"
+        # Nobody read how many those were.
+        page = (await w.http.get("/metrics")).text
+        assert 'qnet_gateway_transactions_total{code="busy"} 1.0' in page
         w.backend.gate.set()
         assert [(await task).status_code for task in taken] == [202] * 2
 

@@ -30,6 +30,12 @@ def evicted(driver: Driver) -> list[bytes]:
     return [id_ for event in events if event.status == "evicted" for id_ in event.ids]
 
 
+def reason(driver: Driver) -> str:
+    """Why the latest submission's only transaction was refused."""
+    answer: SubmitResult = driver.sent.events(Room.GATEWAY, SubmitResult)[-1]
+    return answer.results[0][2]
+
+
 def test_only_a_higher_price_is_taken_and_the_lowest_leaves() -> None:
     driver = full(5, 9, 7)
     assert driver.submit(DAVE.send(0, price=5)) == [Code.BUSY]
@@ -67,8 +73,14 @@ def test_each_newcomer_takes_one_place_and_the_last_find_none() -> None:
 
 def test_who_waits_for_a_nonce_or_behind_a_cheap_one_of_his_own_displaces_nobody() -> None:
     driver = full(5, 6, 9)
-    assert driver.submit(DAVE.send(1, price=50)) == [Code.BUSY]
-    assert driver.submit(ALICE.send(1, price=50)) == [Code.BUSY]
+    # Their prices would do, so no gateway may take them for what is refused to everybody.
+    assert driver.submit(DAVE.send(1, price=50)) == [Code.POOL_FULL]
+    assert reason(driver) == "the first nonce missing is 0; send it first"
+    assert driver.submit(ALICE.send(1, price=50)) == [Code.POOL_FULL]
+    told = "it waits for an earlier one; at present only a gas price above 5 is taken"
+    assert reason(driver) == told
+    assert driver.submit(DAVE.send(1, price=5), ALICE.send(1, price=5)) == [Code.BUSY] * 2
+    assert evicted(driver) == []
     assert driver.submit(BOB.send(1, price=50)) == [Code.SUCCESS]
     # By then Bob's first, and so his second, are the lowest.
     assert evicted(driver) == [id_of(ALICE.send(0, price=5))]
