@@ -215,7 +215,7 @@ DESCRIPTIONS: Final = {
     Code.CONFIGURATION_INVALID: "The configuration is not valid; the detail names the field.",
     Code.PORT_IN_USE: "The port is taken; choose another or stop who holds it.",
     Code.DISK_FULL: "The disk is full or below its watermark; free space. A validator that stopped "
-    "is to be started again, one that only takes no more goes on by itself.",
+    "must be started again, others go on.",
     Code.NODE_UNREACHABLE: "No gateway answers at this address; is the network running?",
 }
 
