@@ -6,6 +6,7 @@ in the state, so a validator keeps what light clients need: a file an epoch.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from qnet_actors.wire.blocks import BLOCK_HEADER_CODEC, BLOCK_RECORD_CODEC, Bloc
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.genesis import Genesis
+
+logger = logging.getLogger(__name__)
 
 
 def make_hand_off(log: BlockQueries, reader: Reader, genesis: Genesis) -> HandOff | None:
@@ -78,8 +81,16 @@ class HandOffs:
         if before < 0 or self.read(before) is not None:
             return
         hand_off = make_hand_off(log, reader, genesis)
-        encoded = b"" if hand_off is None else encode(hand_off)
-        if not 0 < len(encoded) <= HAND_OFF_CODEC.size_bytes_max:
+        if hand_off is None:
+            return
+        encoded = encode(hand_off)
+        if len(encoded) > HAND_OFF_CODEC.size_bytes_max:
+            logger.warning(
+                "the end of epoch %d takes %d bytes and cannot be kept: light clients go no further"
+                " by this validator",
+                before,
+                len(encoded),
+            )
             return
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = self._directory / "part"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from qnet_actors.ledger import DuckLog, HandOffs, LogOptions, MemoryLog, recover
+from qnet_actors.ledger import DuckLog, HandOffs, LogOptions, MemoryLog, hand_offs, recover
 from qnet_actors.ledger.hand_offs import make_hand_off
 from qnet_actors.ledger.writes import BlockWrite, CertificateWrite
-from qnet_actors.wire.codec import encode
+from qnet_actors.light import HandOff
+from qnet_actors.wire.codec import Codec, encode
 from tests.ledger.epochs import GENESIS, drive_epochs, told
 
 
@@ -70,3 +71,13 @@ def test_nothing_is_kept_that_cannot_be_shown(tmp_path):
     log.write([CertificateWrite(told().hand_offs[0].certificate)])
     kept.keep(log, state, GENESIS)
     assert kept.read(0) == told().hand_offs[0]
+
+
+def test_an_end_that_is_too_large_is_not_kept_without_a_word(tmp_path, monkeypatch, caplog):
+    log = MemoryLog()
+    drive_epochs(log)
+    small = Codec[HandOff](HandOff, len(encode(told().hand_offs[-1])) - 1)
+    monkeypatch.setattr(hand_offs, "HAND_OFF_CODEC", small)
+    HandOffs(tmp_path / "hand-offs").keep(log, recover(log, GENESIS).state, GENESIS)
+    assert not (tmp_path / "hand-offs").exists()
+    assert "the end of epoch 3" in caplog.text
