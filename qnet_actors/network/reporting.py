@@ -36,7 +36,10 @@ from qnet_actors.wire.transactions import (
 LOOK_MS: Final = 500
 TURN_MS: Final = 4_000
 """Long enough for a report to be executed before it is the next validator's turn."""
-GAS_PRICE: Final = 1
+GAS_PRICE: Final = 16
+GAS_PRICE_MAX: Final = 4_096
+"""A shard that is crowded takes only what pays more than something it has: each report offers four
+times as much as the last one, up to this."""
 REQUEST: Final = -1
 """Of the submissions; gateways count theirs up from 1, so nobody takes the answer for its own."""
 
@@ -63,8 +66,9 @@ class Reporter:
         self._evidence: Final = evidence
         self._shard_count: Final = shard_count
         self._due_ms = 0
-        self._tried: dict[int, int] = {}
-        """Author -> the turn in which it was reported last; no more than the committee has."""
+        self._tried: dict[int, tuple[int, int]] = {}
+        """Author -> the turn in which it was reported last, and the gas price to offer next; no
+        more than the committee has."""
 
     def handle(self, event: Any, now_ms: int) -> Sequence[Effect]:
         """Nothing that happens concerns it: what it goes by stands in the state."""
@@ -77,9 +81,10 @@ class Reporter:
         first = {proof.author: proof for proof in reversed(self._evidence())}
         for author, proof in sorted(first.items()):
             turn = now_ms // TURN_MS
-            if self._is_own_turn(author, turn) and self._tried.get(author) != turn:
-                self._tried[author] = turn
-                return self._report(proof)
+            last, gas_price = self._tried.get(author, (-1, GAS_PRICE))
+            if self._is_own_turn(author, turn) and last != turn:
+                self._tried[author] = turn, min(4 * gas_price, GAS_PRICE_MAX)
+                return self._report(proof, gas_price)
         return []
 
     def wake_ms(self) -> int:
@@ -89,8 +94,8 @@ class Reporter:
         others = [index for index in range(len(self._committee)) if index != author]
         return bool(others) and others[turn % len(others)] == self._own
 
-    def _report(self, proof: Equivocation) -> list[Effect]:
-        """One report at a time: two would have the same nonce."""
+    def _report(self, proof: Equivocation, gas_price: int) -> list[Effect]:
+        """One report at a time: two would have the same nonce.  It offers what it can pay."""
         offender = self._committee.members[proof.author]
         own = self._committee.members[self._own]
         own_id = key_id(own.scheme, own.public_key)
@@ -99,7 +104,8 @@ class Reporter:
         accounts = self._reader.read(np.frombuffer(wanted, dtype=np.uint8).reshape(2, 32))
         offence, current = (accounts.key_ids[row].tobytes() for row in range(2))
         is_own = own_id == (own.reward if current == ZERO_DIGEST else current)
-        if offence != ZERO_DIGEST or not is_own or accounts.balances[1] < GAS_REPORT * GAS_PRICE:
+        gas_price = min(gas_price, int(accounts.balances[1]) // GAS_REPORT)
+        if offence != ZERO_DIGEST or not is_own or not gas_price:
             return []
         body = Body(
             version=TRANSACTION_VERSION,
@@ -109,7 +115,7 @@ class Reporter:
             nonce=int(accounts.nonces[1]),
             valid_until=0,
             gas_limit=GAS_REPORT,
-            gas_price=GAS_PRICE,
+            gas_price=gas_price,
             access=(),
             action=ReportEquivocation(offender.scheme, offender.public_key, proof),
         )

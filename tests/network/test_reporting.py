@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from qnet_actors.ledger import offence_account
-from qnet_actors.network.reporting import LOOK_MS, TURN_MS, Reporter
+from qnet_actors.network.reporting import GAS_PRICE_MAX, LOOK_MS, TURN_MS, Reporter
 from qnet_actors.rooms import AccountColumns, PeerUp, Room, Run, Submit, ToRoom
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.committee import Committee, Member
@@ -119,6 +119,20 @@ def test_nobody_reports_what_the_state_knows_or_without_a_proof():
     network.accounts.rows[offence_account(NAMES[LIAR], 1)] = (0, 0, NAMES[0])
     del network.accounts.rows[offence_account(NAMES[LIAR], 0)]
     assert network.run(4 * TURN_MS, 5 * TURN_MS)
+
+
+def test_each_report_offers_more_than_the_last_within_bounds_and_the_balance():
+    network = Network(proof())
+    network.accounts.rows[NAMES[0]] = (5, 100 * GAS_REPORT, bytes(32))
+    network.accounts.rows[NAMES[1]] = (5, 10**15, bytes(32))
+    offers: dict[int, list[int]] = {}
+    for _, own, transaction in network.run(0, 18 * TURN_MS):
+        offers.setdefault(own, []).append(transaction.body.gas_price)
+    assert offers == {
+        0: [16, 64, 100, 100, 100, 100],
+        1: [16, 64, 256, 1_024, GAS_PRICE_MAX, GAS_PRICE_MAX],
+        3: [1] * 6,
+    }
 
 
 @pytest.mark.parametrize(
