@@ -15,7 +15,7 @@ from qnet_actors.wire.limits import VALIDATORS_MAX
 
 T = TypeVar("T")
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 ENDPOINTS_MAX: Final = 4 * VALIDATORS_MAX
 
 

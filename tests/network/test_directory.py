@@ -36,7 +36,7 @@ def test_the_directory_of_another_is_refused(tmp_path: Path, chain: bytes, index
     DataDirectory(tmp_path, CHAIN, 1).close()
 
 
-@pytest.mark.parametrize("fields", [[2, b"of another kind"], [2], [0, CHAIN, 1, 1]])
+@pytest.mark.parametrize("fields", [[3, b"of another kind"], [3], [1, CHAIN, 1, 1]])
 def test_another_format_is_refused_and_left_as_it_is(tmp_path: Path, fields: list[object]) -> None:
     identity = tmp_path / "identity"
     identity.write_bytes(msgspec.msgpack.encode(fields))
