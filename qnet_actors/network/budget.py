@@ -34,15 +34,25 @@ class PeerBudgets:
         clock: Callable[[], float] = time.monotonic,
         spent: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`peers`: how many others there are."""
-        self._rate: Final = min(SHARE_MAX, 2.0 / max(1, peers))
-        self._burst: Final = BURST_SECONDS * self._rate
+        """`peers`: how many others may link."""
         self._clock = clock
         self._spent = spent
         self._levels: dict[int, tuple[float, float]] = {}
-        """Peer -> (CPU seconds left, when); never more entries than the committee has members."""
+        """Peer -> (CPU seconds left, when); those at rest go with each `resize`."""
+        self.resize(peers)
         self.pauses = 0
         """How often a peer was over its budget."""
+
+    def resize(self, peers: int) -> None:
+        """So many others may link now, in the committee or not."""
+        self._rate = min(SHARE_MAX, 2.0 / max(1, peers))
+        self._burst = BURST_SECONDS * self._rate
+        now = self._clock()
+        self._levels = {
+            peer: (level, at)
+            for peer, (level, at) in self._levels.items()
+            if level + (now - at) * self._rate < self._burst
+        }
 
     def charge(self, peer: int, message: Message, handle: Callable[[], None]) -> float:
         """Calls `handle` at the peer's cost; returns for how many seconds not to read from it."""

@@ -89,6 +89,8 @@ class Driver:
         }
         self._writers = {key: self._thread(key, "write") for key in storages}
         self._closed = False
+        self.unwritten: str | None = None
+        """Why something was not written after all, found out while closing."""
 
     def start(self, peers: Peers) -> None:
         self._peers = peers
@@ -118,7 +120,10 @@ class Driver:
         self._workers[key].put(call, answered)
 
     async def close(self, keep: Collection[RoomKey] = ()) -> None:
-        """Stops; waits for writes and work under way, and closes the storages but those to keep."""
+        """Stops; waits for writes and work under way, and closes the storages but those to keep.
+
+        A write that fails meanwhile is a reason to stop the validator: nothing may build on it.
+        """
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -127,6 +132,8 @@ class Driver:
         for key, storage in self._storages.items():
             if key not in keep:
                 await asyncio.to_thread(storage.close)
+        if self.unwritten is not None:
+            self._on_stop(self.unwritten)
 
     def _thread(self, key: RoomKey, kind: str, niceness: int = 0) -> Worker:
         name = f"{key.room.name.lower()}-{key.shard}-{kind}"
@@ -184,9 +191,15 @@ class Driver:
     def _on_done(self, done: Sequence[Done]) -> None:
         """What threads have done since the last time; a failure stops the node, never hides."""
         for one in done:
-            if one.error is not None and not self._closed:
-                logger.error("a job of the node failed", exc_info=one.error)
-                self._stop(f"{type(one.error).__name__}: {one.error}")
+            if one.error is None:
+                continue
+            logger.error("a job of the node failed", exc_info=one.error)
+            reason = f"{type(one.error).__name__}: {one.error}"
+            if not self._closed:
+                self._stop(reason)
+            elif getattr(one.then, "func", None) == self._persisted:
+                # Whoever closes counts on what was written; see `close`.
+                self.unwritten = self.unwritten or reason
         self._drive(*(partial(one.then, one.result) for one in done))
 
     def _stop(self, reason: str) -> None:

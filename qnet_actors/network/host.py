@@ -90,7 +90,7 @@ class ValidatorHost:
         self._settings: Final = settings
         self._key = key
         self._desk: Final = Desk(settings.index)
-        self._budgets = PeerBudgets(len(members) - 1)
+        self._budgets: Final = PeerBudgets(len(members) - 1)
         self._rooms: Final = self._make_rooms()
         self._directory: DataDirectory | None = None
         self._sources: Sources | None = None
@@ -278,10 +278,10 @@ class ValidatorHost:
         if neighbours is None or answers is None:
             return
         if standing.committee.epoch > self._standing.committee.epoch:
-            self._budgets = PeerBudgets(len(standing.committee) - 1)
             self._sources = self._rooms.sources()
             answers.renew(self._sources)
         self._standing = standing
+        self._budgets.resize(len(standing.keys) - 1)
         neighbours.begin(standing)
 
     def _has_quorum(self, neighbours: Neighbours) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,12 +54,6 @@ class Neighbours:
         self._epoch = committee.epoch
         self._names = {number: name for name, number in enumerate(self._numbers)}
         self._others = tuple(n for n in self._numbers if n != self._roster.own)
-        self._forget()
-
-    def admit(self, keys: Iterable[PeerKey]) -> None:
-        """From now on these may link, and nobody else but the committee."""
-        present = [self._roster.keys[number] for number in self._numbers]
-        self._links.set_keys([*keys, *present])
         self._forget()
 
     def find_at(self, addresses: Mapping[bytes, Address]) -> None:

@@ -174,6 +174,9 @@ class PackedRooms:
         validator, driver = self._validator, self._driver
         if validator is None or driver is None:
             return
+        if not self._genesis.parameters.epoch_commits_min:
+            # The committee is fixed.
+            return
 
         def found(keys: tuple[PeerKey, ...]) -> None:
             if driver is self._driver and keys != self._keys:
@@ -193,7 +196,8 @@ class PackedRooms:
             raise RuntimeError("an epoch ended that did not begin")
         try:
             await driver.close(keep=(LEDGER,))
-            await self._begin_next(old, peers)
+            if driver.unwritten is None:
+                await self._begin_next(old, peers)
         except Exception as error:
             logger.exception("the next epoch does not begin")
             self._on_stop(f"{type(error).__name__}: {error}")

@@ -58,6 +58,19 @@ def test_a_peer_over_its_budget_waits_until_it_is_within_it() -> None:
     assert budgets.pauses >= 2
 
 
+def test_the_share_follows_how_many_may_link_and_a_debt_stays() -> None:
+    time = Time()
+    budgets = time.budgets()
+    assert time.charge(budgets, BURST) == 0.0
+    assert time.charge(budgets, 0.1) > 0.0
+    time.charge(budgets, 0.0, peer=2)
+    budgets.resize(40)
+    assert set(budgets._levels) == {1}
+    assert time.charge(budgets, 0.0) == pytest.approx(0.1 / (2.0 / 40))
+    assert time.charge(budgets, 0.06, peer=3) == pytest.approx(0.01 / (2.0 / 40))
+    assert budgets.pauses == 3
+
+
 def test_quiet_time_gives_a_burst_and_no_more() -> None:
     time = Time()
     budgets = time.budgets()

@@ -319,6 +319,8 @@ class SplitRooms:
             raise RuntimeError("an epoch ended that did not begin")
         # First consensus, which speaks to the others through the channels.
         await driver.close()
+        if driver.unwritten is not None:
+            return
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
