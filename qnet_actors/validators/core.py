@@ -38,18 +38,16 @@ from qnet_actors.validators.dag import Dag
 from qnet_actors.validators.evidence import EvidenceBook
 from qnet_actors.validators.intake import Intake
 from qnet_actors.validators.journal_entries import (
-    JOURNAL_VERSION,
-    PendingCommit,
     RoundMinEntry,
     SnapshotEntry,
 )
-from qnet_actors.validators.journal_writer import JournalWriter
+from qnet_actors.validators.journal_writer import JournalWriter, snapshot_of
 from qnet_actors.validators.memory import MemoryGuard
 from qnet_actors.validators.ordering import Ordering
 from qnet_actors.validators.pacemaker import Pacemaker, Surroundings
 from qnet_actors.validators.peers import Archive, Peers
 from qnet_actors.validators.proposer import Proposer
-from qnet_actors.validators.recovery import Recovered
+from qnet_actors.validators.recovery import Recovered, first_snapshot
 from qnet_actors.validators.status import ValidatorStatus
 from qnet_actors.validators.synchronizer import Synchronizer
 from qnet_actors.wire.blocks import Certificate, Checkpoint
@@ -478,19 +476,12 @@ class ValidatorCore:
     # The journal
 
     def _snapshot(self) -> SnapshotEntry:
-        return SnapshotEntry(
-            version=JOURNAL_VERSION,
-            chain_id=self._genesis.chain_id(),
-            epoch=self._committee.epoch,
-            author=self._own,
-            own=self._proposer.last,
-            round_min=self._guard.round_min,
-            executed_index=self._queue.executed_index,
-            commits=self._linearizer.recent,
-            pending=tuple(
-                PendingCommit(item.commit, item.batches) for item in self._queue.unexecuted
-            ),
-            evidence=self._evidence.equivocations(),
+        return snapshot_of(
+            first_snapshot(self._genesis, self._committee, self._own),
+            self._ordering,
+            self._proposer.last,
+            self._guard.round_min,
+            self._evidence.equivocations(),
         )
 
     def _recover(self, recovered: Recovered, executed_index: int | None) -> None:

@@ -5,12 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from qnet_actors.rooms import Persist
-from qnet_actors.validators.journal_entries import BlockEntry, SnapshotEntry
-from qnet_actors.wire.dag import DagBlock
+from qnet_actors.validators.journal_entries import BlockEntry, PendingCommit, SnapshotEntry
+from qnet_actors.validators.ordering import Ordering
+from qnet_actors.wire.dag import BlockRef, DagBlock
+from qnet_actors.wire.evidence import Equivocation
 
 SEGMENT_BYTES_MIN: Final = 128 * 1024
 UNJOURNALLED_MAX: Final = 1_024
+
+
+def snapshot_of(
+    first: SnapshotEntry,
+    ordering: Ordering,
+    last: BlockRef,
+    round_min: int,
+    evidence: tuple[Equivocation, ...],
+) -> SnapshotEntry:
+    """What a segment begins with: where consensus stands but for the blocks.
+
+    `first`: the snapshot of an empty journal of the same validator; `last`: its last own block;
+    `round_min`: below it no round may be signed.
+    """
+    queue = ordering.queue
+    return replace(
+        first,
+        own=last,
+        round_min=round_min,
+        executed_index=queue.executed_index,
+        commits=ordering.linearizer.recent,
+        pending=tuple(PendingCommit(item.commit, item.batches) for item in queue.unexecuted),
+        evidence=evidence,
+    )
 
 
 class JournalWriter:
