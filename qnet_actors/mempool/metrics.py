@@ -28,6 +28,8 @@ class MempoolMetrics:
     batches_fetched: int = 0
     batches_served: int = 0
     batches_pruned: int = 0
+    batches_taken_over: int = 0
+    """Batches of other authors whose transactions were pooled here."""
     transactions_dropped: Counter[str] = field(default_factory=Counter)
     """Pooled transactions that came to an end without execution, by status."""
     transactions_restored: int = 0

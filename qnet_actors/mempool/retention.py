@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from qnet_actors.mempool.settings import MempoolSettings
@@ -21,6 +21,8 @@ class _Held:
     """When it was taken in; once executed, when that was."""
     height: int = 0
     commit_index: int = 0
+    taken: bool = False
+    """Its transactions were pooled here, though it is another author's."""
 
 
 class Retention:
@@ -40,6 +42,10 @@ class Retention:
         self._author_bytes: Counter[int] = Counter()
         # All that is held unexecuted of an author's shard, whatever the sequences.
         self._held: Counter[tuple[int, int]] = Counter()
+        # Batches held unexecuted, not taken over, by author.
+        self._untaken: Counter[int] = Counter()
+        # When the batch came that was the last to come of all that are executed.
+        self._reached_ms = 0
         self._final_height = 0
         self._final_commit_index = 0
 
@@ -96,6 +102,7 @@ class Retention:
         self._sequences.setdefault((held.author, held.shard), {}).setdefault(held.sequence, digest)
         self._author_bytes[held.author] += size_bytes
         self._held[held.author, held.shard] += 1
+        self._untaken[held.author] += 1
 
     def executed(
         self, digests: Iterable[bytes], height: int, commit_index: int, now_ms: int
@@ -106,6 +113,7 @@ class Retention:
             held = self._unexecuted.get(digest)
             if held is not None:
                 self._release(digest, held)
+                self._reached_ms = max(self._reached_ms, held.since_ms)
                 held.height, held.commit_index, held.since_ms = height, commit_index, now_ms
                 self._executed[digest] = held
                 known.append(digest)
@@ -113,6 +121,7 @@ class Retention:
 
     def _release(self, digest: bytes, held: _Held) -> None:
         del self._unexecuted[digest]
+        self._untaken[held.author] -= not held.taken
         slot = (held.author, held.shard)
         sequences = self._sequences[slot]
         if sequences.get(held.sequence) == digest:
@@ -128,6 +137,33 @@ class Retention:
         """All up to `height`, and the commits up to `commit_index`, is final."""
         self._final_height = max(self._final_height, height)
         self._final_commit_index = max(self._final_commit_index, commit_index)
+
+    def passed_over(self, now_ms: int, wait_ms: Callable[[int], int | None]) -> Iterator[bytes]:
+        """The batches to take over, oldest first; `wait_ms` says how long an author's wait.
+
+        One is passed over for as long as it came before the newest that is executed: where all
+        stands still, none is, until it has waited for twice the least time.
+        """
+        idle_ms = self._settings.takeover_wait_ms
+        for digest, held in list(self._unexecuted.items()):
+            if held.since_ms + idle_ms > now_ms:
+                return
+            wait = wait_ms(held.author)
+            if held.taken or wait is None:
+                continue
+            due_ms = held.since_ms + wait
+            if due_ms <= now_ms and (due_ms <= self._reached_ms or due_ms + idle_ms <= now_ms):
+                yield digest
+
+    def taken(self, digest: bytes) -> None:
+        """The transactions of an unexecuted batch are pooled here; it is not taken over again."""
+        held = self._unexecuted[digest]
+        self._untaken[held.author] -= not held.taken
+        held.taken = True
+
+    def untaken(self, own_index: int) -> bool:
+        """Whether any batch of another author is unexecuted and not taken over."""
+        return any(count for author, count in self._untaken.items() if author != own_index)
 
     def aged(self, now_ms: int, age_ms: int) -> list[bytes]:
         """The batches held unexecuted for `age_ms`, oldest first."""

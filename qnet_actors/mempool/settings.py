@@ -24,6 +24,10 @@ class MempoolSettings:
     """How often a transaction that was not included goes back to the pool."""
     seen_wait_ms: int = 5_000
     """How long a pooled transaction is left to another author's batch that carries it."""
+    takeover_wait_ms: int = 2_000
+    """How long a batch of another author is passed over before the first other pools it."""
+    takeover_turn_ms: int = 500
+    """After so long again more of the others do."""
 
     submit_transactions_max: int = 4_096
     backlog_wait_ms: int = 1_500

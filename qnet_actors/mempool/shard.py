@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from qnet_actors.mempool.admission import Admission
@@ -20,6 +21,7 @@ from qnet_actors.mempool.retention import Retention
 from qnet_actors.mempool.serving import Serving
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.store import DropBatches, PutBatch, PutKeys, RecoveredBatch, Write
+from qnet_actors.mempool.takeover import Takeover
 from qnet_actors.mempool.validity import Verifier
 from qnet_actors.rooms import (
     AccountReader,
@@ -148,6 +150,16 @@ class MempoolShard:
             settings=settings,
             metrics=self.metrics,
         )
+        self._takeover = Takeover(
+            validators=len(committee),
+            own_index=own_index,
+            pool=self._pool,
+            retention=self._retention,
+            store=holdings.store,
+            take_over=partial(self.take_over, owed=False),
+            settings=settings,
+            metrics=self.metrics,
+        )
         self._serving = Serving(holdings, settings, self.metrics)
         self._bodies: dict[int, tuple[bytes, ...]] = {}
         self._bodies_look_ms = 0
@@ -217,11 +229,12 @@ class MempoolShard:
             entry.brings_key = bool(entry.public_key)
         self.take_over(entries)
 
-    def take_over(self, entries: Sequence[Entry]) -> None:
+    def take_over(self, entries: Sequence[Entry], *, owed: bool = True) -> None:
         """Pools verified entries as if they were new, such as the `leftovers` of the epoch before.
 
         They were promised already, so it does not count how much the shard may take on; the pool's
-        own bounds hold, and whoever falls to them is told at the first tick.
+        own bounds hold, and whoever falls to them is told at the next tick.  What is not `owed` is
+        another author's promise: that it finds no room here is no word on what becomes of it.
         """
         if not entries:
             return
@@ -235,7 +248,7 @@ class MempoolShard:
             if added.code == Code.SUCCESS and entry.brings_key:
                 self._admission.learn(entry)
             gone = list(added.evicted)
-            if added.code not in (Code.SUCCESS, Code.DUPLICATE):
+            if owed and added.code not in (Code.SUCCESS, Code.DUPLICATE):
                 gone.append(entry)
             if gone:
                 self._lost.setdefault(Code.EVICTED.label, []).extend(e.id for e in gone)
@@ -304,12 +317,13 @@ class MempoolShard:
         ready = sum(len(entries) for entries in self._pool.ready.values())
         self._backlog.look(now_ms)
         capacity = self._backlog.capacity
-        busy = (
-            self._dissemination.congested
-            or self._holdings.store.full
-            or verifying * _VERIFYING_SHARE >= capacity
-        )
+        busy = self._busy or verifying * _VERIFYING_SHARE >= capacity
         return busy, verifying + ready + self._dissemination.transactions >= capacity
+
+    @property
+    def _busy(self) -> bool:
+        """Whether quorums or the disk lag behind."""
+        return self._dissemination.congested or self._holdings.store.full
 
     @property
     def _holds_back(self) -> bool:
@@ -409,6 +423,7 @@ class MempoolShard:
             self._retention.started(now_ms)
             self._prune_ms = now_ms + _PRUNE_MS
         effects: list[Effect] = []
+        self._takeover.tick(now_ms, busy=self._busy)
         for status, ids in self._lost.items():
             self.metrics.transactions_dropped[status] += len(ids)
             effects.append(ToRoom(Room.GATEWAY, StatusChanged(status, tuple(ids))))
@@ -478,6 +493,7 @@ class MempoolShard:
             self._dissemination.wake_ms(),
             self._fetching.wake_ms(),
             self._inbox.wake_ms(),
+            self._takeover.wake_ms(),
             self._prune_ms if len(self._retention) else None,
             self._bodies_look_ms if self._bodies else None,
             None if self._holds_back else self._batcher.due_ms(),

@@ -23,6 +23,7 @@ import pytest
 
 from qnet_actors.ledger import LedgerCore
 from qnet_actors.ledger.registry import Registry
+from qnet_actors.mempool.retention import Retention
 from qnet_actors.network.effects import EffectQueue
 from qnet_actors.network.node import MEMPOOL, Node, RoomKey
 from qnet_actors.network.reporting import Reporter
@@ -387,6 +388,13 @@ MUTANTS: Final = (
         test="tests/validators/test_outbox.py"
         "::test_commits_wait_until_the_one_a_lag_before_is_executed",
         patches=_no_lag,
+    ),
+    Mutant(
+        "takeover",
+        "others execute what a dead author has batched",
+        test="tests/simulator/test_takeover.py"
+        "::test_what_a_dead_author_promised_is_executed_within_seconds",
+        patches=lambda: patch.object(Retention, "passed_over", lambda self, now_ms, wait_ms: ()),
     ),
     Mutant(
         "possession",
