@@ -59,10 +59,6 @@ class Upstream:
         self.on_down: Callable[[Upstream], None] = lambda _: None
         """Called when it is held for dead, not having been so before."""
         self._failures = 0
-        self._silent = False
-        """It let a call time out, and has not answered any since."""
-        self._followed = False
-        """It answered its last poll."""
         self._limits: set[asyncio.Timeout] = set()
         """Of the calls under way."""
         self._retry_at_s = 0.0
@@ -79,14 +75,12 @@ class Upstream:
 
     @property
     def live(self) -> bool:
-        """False while it is held for dead; true again when its back-off is over.
+        """False while it is held for dead.
 
-        One that is silent costs whoever tries it a whole time-out, so no client's submission does:
-        it is dead until it answers who follows its events.
+        One that stands still, or is being started again, costs whoever tries it a whole time-out,
+        so no client's request does: it is dead until it answers who follows its events.
         """
-        if self._silent:
-            return False
-        return self._failures == 0 or time.monotonic() >= self._retry_at_s
+        return self._failures == 0
 
     @property
     def takes(self) -> bool:
@@ -119,9 +113,7 @@ class Upstream:
             async with limit:
                 answer = await request
         except TimeoutError:
-            # What was given up with a poll is the same silence, and makes no back-off longer.
-            if limit in self._limits:
-                self._failed(silent=True)
+            self._failed()
             raise QnetError(
                 Code.NODE_UNREACHABLE, f"validator {self._label} does not answer"
             ) from None
@@ -144,20 +136,17 @@ class Upstream:
         it was asked meanwhile is not waited for any longer.  Raises as `call`.
         """
         settings = self._settings
-        # Nobody waits for one that is not heard of; a late answer is worth more than a new poll.
-        patience_ms = settings.silence_timeout_ms if self._followed else settings.call_timeout_ms
-        self._followed = False
+        # Nobody waits for one that is dead; a late answer is worth more than a new poll.
+        patience_ms = settings.silence_timeout_ms if self.live else settings.call_timeout_ms
         try:
-            answer = await self.call(
+            return await self.call(
                 self.backend.poll(after, settings.poll_timeout_ms),
                 settings.poll_timeout_ms + patience_ms,
             )
         except QnetError:
-            if self._silent:
+            if not self.live:
                 self._give_up()
             raise
-        self._followed = True
-        return answer
 
     async def submit(self, transactions: list[bytes], gas_price: int) -> list[Result]:
         """Offers at most 1,000 transactions; a result for each, in order.
@@ -194,7 +183,7 @@ class Upstream:
             while self._waiting:
                 entries = self._take()
                 await self._send_once(entries)
-                if self._silent:
+                if not self.live:
                     # What waits would wait for the same again; another validator may take it.
                     self._refuse_all(QnetError(Code.NODE_UNREACHABLE, "it does not answer"))
                 elif self._busy_gas_price >= 0:
@@ -272,9 +261,11 @@ class Upstream:
         self._waiting_bytes += size_bytes
         self._queue_transactions.set(self._waiting_count)
 
-    def _failed(self, *, silent: bool = False) -> None:
-        self._silent = silent
+    def _failed(self) -> None:
         first = self._failures == 0
+        if not first and time.monotonic() < self._retry_at_s:
+            # All calls under way end with a validator, and are one death.
+            return
         if first:
             logger.warning("validator %s does not answer", self._label)
         backoff_ms = min(
@@ -289,8 +280,7 @@ class Upstream:
 
     def _give_up(self) -> None:
         """Ends the calls under way, as if each had timed out."""
-        limits, self._limits = self._limits, set()
-        for limit in limits:
+        for limit in self._limits:
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
 
@@ -299,7 +289,6 @@ class Upstream:
             logger.info("validator %s answers again", self._label)
             self._validator_up.set(1)
         self._failures = 0
-        self._silent = False
 
 
 def _fail(entry: _Entry, error: QnetError) -> None:
