@@ -10,7 +10,7 @@ from qnet_actors.gateway.events import StatusEvent, block_event
 from qnet_actors.gateway.metrics import Metrics
 from qnet_actors.gateway.queries import AccountAnswer, StatusAnswer, StatusQuery
 from qnet_actors.gateway.settings import Settings
-from qnet_actors.gateway.upstream import Upstreams, home
+from qnet_actors.gateway.upstream import Upstream, Upstreams, home
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.hashing import HOME, hash32
 from tests.gateway.fakes import FakeBackend, Wallet, World, id_of, make_backends, world
@@ -278,52 +278,68 @@ async def test_all_that_a_sender_sends_goes_to_one_heir_whoever_is_ahead():
         assert sorted(len(b.pool) for b in w.backends) == [0, 0, 0, 4]
 
 
-# A call to a validator that stands still would outlast the test.
-QUICK_TO_HEAR = Settings(
-    call_timeout_ms=60_000,
-    poll_timeout_ms=1,
-    silence_timeout_ms=20,
-    retry_first_ms=1,
-    retry_last_ms=1,
+# Nothing ends by itself within a test.
+PATIENT = Settings(
+    call_timeout_ms=3_600_000,
+    poll_timeout_ms=3_600_000,
+    silence_timeout_ms=3_600_000,
+    retry_first_ms=60_000,
+    retry_last_ms=60_000,
 )
 
 
+async def stand_still(w: World, backend: FakeBackend, *under_way: asyncio.Task[Any]) -> Upstream:
+    """Has a poll find out that a validator has stopped, with calls under way."""
+    upstream = next(u for u in w.gateway.upstreams.all if u.backend is backend)
+    await w.settle()
+    assert upstream.live
+    assert not any(task.done() for task in under_way)
+    upstream._settings = msgspec.structs.replace(PATIENT, poll_timeout_ms=1, silence_timeout_ms=1)
+    with pytest.raises(QnetError) as refused:
+        await upstream.poll(0)
+    assert refused.value.code == Code.NODE_UNREACHABLE
+    assert not upstream.live
+    return upstream
+
+
 async def test_what_a_validator_that_stands_still_was_offered_is_given_to_another():
-    async with world(2, settings=QUICK_TO_HEAR) as w:
+    async with world(2, settings=PATIENT) as w:
         stopped = homes(w, 1)[0]
         (other,) = [b for b in w.backends if b is not stopped]
-        await w.settle()
         stopped.stopped = asyncio.Event()
         data = [Wallet(0).transfer(nonce) for nonce in range(3)]
         tasks = [asyncio.create_task(w.submit(each)) for each in data]
+        upstream = await stand_still(w, stopped, *tasks)
         assert [(await task).status_code for task in tasks] == [202] * 3
         assert other.pool.keys() == {id_of(each) for each in data}
-        assert stopped.calls
+        assert len(stopped.calls) == 1
+        # All that was given up at one time is one death.
+        assert upstream._failures == 1
 
 
 async def test_what_a_validator_that_stands_still_was_asked_another_answers():
-    async with world(2, settings=QUICK_TO_HEAR) as w:
+    async with world(2, settings=PATIENT) as w:
         stopped = w.backends[0]
-        await w.settle()
         stopped.stopped = asyncio.Event()
-        assert (await w.http.get("/api/v1/status")).json()["validator"] == 1
+        asked = asyncio.create_task(w.http.get("/api/v1/status"))
+        await stand_still(w, stopped, asked)
+        assert (await asked).json()["validator"] == 1
         assert stopped.queries == 1
 
 
 async def test_a_validator_that_goes_on_is_home_again_by_its_late_answer():
-    async with world(2, settings=QUICK_TO_HEAR) as w:
+    async with world(2, settings=PATIENT) as w:
         stopped = homes(w, 1)[0]
-        upstream = next(u for u in w.gateway.upstreams.all if u.backend is stopped)
-        await w.settle()
         stopped.stopped = asyncio.Event()
+        upstream = await stand_still(w, stopped)
+        await w.settle()
+        late = asyncio.create_task(upstream.poll(0))
         assert (await w.submit(Wallet(0).transfer(0))).status_code == 202
-        assert not upstream.live
+        assert not stopped.calls
         stopped.stopped.set()
-        while not upstream.live:
-            await w.settle()
-        stopped.stopped = None
+        await late
         assert (await w.submit(Wallet(0).transfer(1))).status_code == 202
-        assert id_of(Wallet(0).transfer(1)) in stopped.pool
+        assert stopped.pool.keys() == {id_of(Wallet(0).transfer(1))}
 
 
 async def test_a_wait_whose_time_is_over_asks_nobody():
