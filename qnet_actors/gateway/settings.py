@@ -66,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """How long a validator without events keeps a poll; one held for dead is heard of by then."""
     silence_timeout_ms: Milliseconds = 1_000
     """So much later a poll is given up, and with it whatever else the validator was asked."""
+    start_timeout_ms: Milliseconds = 15_000
+    """The same for one that is held for dead: it may be about to be started again."""
 
     waits_max: Positive = 20_000
     """Transactions that are waited for at one time."""

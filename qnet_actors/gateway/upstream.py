@@ -136,8 +136,8 @@ class Upstream:
         it was asked meanwhile is not waited for any longer.  Raises as `call`.
         """
         settings = self._settings
-        # Nobody waits for one that is dead; a late answer is worth more than a new poll.
-        patience_ms = settings.silence_timeout_ms if self.live else settings.call_timeout_ms
+        # Nobody waits for one that is dead, and being started again takes it a while.
+        patience_ms = settings.silence_timeout_ms if self.live else settings.start_timeout_ms
         try:
             return await self.call(
                 self.backend.poll(after, settings.poll_timeout_ms),
