@@ -13,7 +13,8 @@ class Sync(msgspec.Struct, frozen=True):
     """How a validator comes to stand where the others do."""
 
     phase: str
-    """"snapshot": it fetches one of the state; "blocks": it takes them from peers; "following"."""
+    """"snapshot": it fetches one of the state; "blocks": it takes them from peers; "following";
+    "observing": an observer that is up with its peers."""
     height: int = 0
     """Of the snapshot that is fetched; 0: none is."""
     parts: int = 0

@@ -32,7 +32,8 @@ def status(url: UrlOption = None, as_json: JsonOption = False) -> None:
             yield "network", answer.name + (" (development)" if answer.development else "")
             yield from fields(answer, "chain_id", "height", "final_height", "epoch", "round")
             yield from fields(answer, "commit_index", "pool_transactions", "gas_price_min")
-            yield "ready", "yes" if answer.ready else f"no: {_behind(answer.sync)}"
+            yes = "yes, an observer" if answer.sync.phase == "observing" else "yes"
+            yield "ready", yes if answer.ready else f"no: {_behind(answer.sync)}"
 
         emit(answer, as_json, lines)
 

@@ -60,6 +60,12 @@ def dev(
     disk_free_bytes_min: Annotated[
         int, typer.Option(min=0, help="With less room on the disk no transactions are taken.")
     ] = 512 * 1024 * 1024,
+    observers: Annotated[
+        int,
+        typer.Option(
+            min=0, max=16, help="How many observers follow, each with a gateway for readers."
+        ),
+    ] = 0,
     once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,7 +88,9 @@ def dev(
             disk_free_bytes_min=disk_free_bytes_min,
         )
         directory = Path(temporary) if data is None else data
-        with LocalNetwork(directory, validators, port, provider, say, shape, keep) as local:
+        with LocalNetwork(
+            directory, validators, port, provider, say, shape, keep, observers
+        ) as local:
             # Ray has put handlers of its own in the meantime.
             _stop_on_signals()
             _introduce(local)
@@ -104,6 +112,8 @@ def _stop_on_signals() -> None:
 def _introduce(local: LocalNetwork) -> None:
     say("")
     say(f"gateway    {local.url}   (API: {local.url}/docs)")
+    for number, url in enumerate(local.observer_urls):
+        say(f"observer {number} {url}   (answers readers, takes no transactions)")
     for number, address in enumerate(local.addresses[:ACCOUNTS_SHOWN]):
         say(f"dev:{number}      {address}")
     say("")

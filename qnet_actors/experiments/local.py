@@ -88,6 +88,7 @@ class LocalNetwork:
         say: Say,
         shape: Shape | None = None,
         keep: KeepSettings | None = None,
+        observers: int = 0,
     ) -> None:
         self._say = say
         self._validators = validators
@@ -114,11 +115,19 @@ class LocalNetwork:
             executors=shape.executors,
             history_blocks=HISTORY_BLOCKS,
             keep=keep or KeepSettings(),
+            observers=observers,
         )
+        self.observer_urls: list[str] = []
         self.network: Final = Network(genesis, settings, say)
 
     def __enter__(self) -> LocalNetwork:
         self.network.__enter__()
+        try:
+            for _ in range(self.network.settings.observers):
+                self.observer_urls.append(self.network.add_observer())
+        except BaseException:
+            self.network.stop()
+            raise
         return self
 
     def __exit__(

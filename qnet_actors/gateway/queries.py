@@ -161,8 +161,9 @@ Query = (
 class SyncInfo(Struct, frozen=True):
     """How a validator comes to stand where the others do."""
 
-    phase: Literal["snapshot", "blocks", "following"]
-    """It fetches a snapshot of the state, takes blocks from peers, or follows consensus."""
+    phase: Literal["snapshot", "blocks", "following", "observing"]
+    """It fetches a snapshot of the state, takes blocks from peers, follows consensus, or is an
+    observer that is up with its peers."""
     height: Unsigned = 0
     """Of the snapshot that is fetched; 0: none is."""
     parts: Unsigned = 0

@@ -16,8 +16,9 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SyncView(View, frozen=True):
-    phase: Literal["snapshot", "blocks", "following"]
-    """It fetches a snapshot of the state, takes blocks from peers, or follows consensus."""
+    phase: Literal["snapshot", "blocks", "following", "observing"]
+    """It fetches a snapshot of the state, takes blocks from peers, follows consensus, or is an
+    observer that is up with its peers."""
     height: str
     """Of the snapshot that is fetched; "0": none is."""
     parts: int

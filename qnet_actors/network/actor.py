@@ -1,4 +1,4 @@
-"""The Ray actor around a validator, packed or split."""
+"""The Ray actor around a validator, packed or split, or around an observer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ray
 
 from qnet_actors.crypto import development_key, require_development
 from qnet_actors.gateway import BackendFrames, CallServer, Door
-from qnet_actors.network.development import VALIDATOR
+from qnet_actors.network.development import OBSERVER, VALIDATOR
 from qnet_actors.network.directory import Endpoint
 from qnet_actors.network.host import ValidatorHost
 from qnet_actors.network.memory import keep_freed_memory
@@ -29,7 +29,8 @@ class ValidatorActor:
         keep_freed_memory()
         decoded = GENESIS_CODEC.decode(genesis)
         require_development(decoded.development)
-        key = development_key(VALIDATOR, settings.index)
+        role = OBSERVER if settings.observer else VALIDATOR
+        key = development_key(role, settings.index)
         self._host = ValidatorHost(decoded, key, settings)
         self._frames = BackendFrames(self._host)
         self._calls = CallServer(self._host)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from qnet_actors import __version__
 from qnet_actors.crypto import Choice
@@ -249,7 +249,8 @@ class Answers:
 
     def _status(self, ready: bool, joining: JoinProgress | None, disk_low: bool) -> StatusAnswer:
         consensus, latest, own = self._sources.status(), self._latest, self._sources.own
-        sync = SyncInfo("blocks" if consensus.catching_up else "following")
+        settled: Literal["observing", "following"] = "observing" if own is None else "following"
+        sync = SyncInfo("blocks" if consensus.catching_up else settled)
         if joining is not None:
             sync = SyncInfo("snapshot", joining.height, joining.parts, joining.parts_total)
         return StatusAnswer(
@@ -258,7 +259,7 @@ class Answers:
             development=self._genesis.development,
             index=NO_MEMBER if own is None else own,
             version=__version__,
-            ready=ready and sync.phase == "following",
+            ready=ready and sync.phase == settled,
             epoch=self._sources.committee.epoch,
             round=consensus.round,
             commit_index=consensus.commit_index,

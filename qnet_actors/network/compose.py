@@ -88,18 +88,21 @@ def compose(
     mempool: MempoolSettings | None = None,
     snapshots: SnapshotSettings | None = None,
     carried: Recovered[State] | None = None,
+    observes: bool = False,
 ) -> Validator:
     """The validator with the signer's key in the epoch that its ledger stands in, recovered.
 
     The epoch after that begins once the certificate of the last block is stored.  `carried`: what
-    the ledger of the epoch before handed over; None: it is read from the log.
+    the ledger of the epoch before handed over; None: it is read from the log.  `observes`: it never
+    takes part, whoever its key belongs to.
 
     Raises `QnetError`: DATA_CORRUPT and the like where a store does not hold up.
     """
     recovered = carried or recover_ledger(stores.log, genesis)
     state, tip = recovered.state, recovered.tip
     present = present_of(recovered, genesis)
-    committee, own = present.committee, present.place_of(signer.public_key)
+    committee = present.committee
+    own = None if observes else present.place_of(signer.public_key)
     ledger = LedgerCore(
         genesis=genesis,
         committee=committee,
@@ -109,7 +112,7 @@ def compose(
         snapshots=snapshots,
     )
     if own is None:
-        follower = FollowerCore(range(len(committee)))
+        follower = FollowerCore(committee, observes=observes)
         rooms: dict[RoomKey, Core] = {VALIDATOR: follower, LEDGER: ledger}
         return Validator(Node(rooms), committee, None, (), follower, ledger, state, stores)
     holdings = Holdings(stores.batches, stores.batches.load(), mempool)

@@ -20,11 +20,13 @@ from qnet_actors.network.directory import DataDirectory, Endpoint
 from qnet_actors.network.disk import LOOK_SECONDS, DiskWatch, FileSystem
 from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.packed import PackedRooms
-from qnet_actors.network.settings import HostSettings
+from qnet_actors.network.settings import OBSERVERS_MAX, HostSettings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, check_genesis
-from qnet_actors.wire.messages import Message
+from qnet_actors.wire.messages import LedgerRequest, Message, PeerStatus, SnapshotRequest
 
+READS: Final = (LedgerRequest, SnapshotRequest, PeerStatus)
+"""What is taken from an observer; nothing else that it says is read by a room."""
 logger = logging.getLogger(__name__)
 
 
@@ -84,13 +86,14 @@ class ValidatorHost:
                 Code.CONFIGURATION_INVALID,
                 f"the key is not that of validator {settings.index} in genesis",
             )
+        _check_observers(genesis, key, settings)
         self.index: Final = settings.index
         self._genesis: Final = genesis
         self._standing = Standing(genesis.committee(), None, ())
         self._settings: Final = settings
         self._key = key
         self._desk: Final = Desk(settings.index)
-        self._budgets: Final = PeerBudgets(len(members) - 1)
+        self._budgets: Final = PeerBudgets(len(members) - 1 + len(settings.observers))
         self._rooms: Final = self._make_rooms()
         self._directory: DataDirectory | None = None
         self._sources: Sources | None = None
@@ -135,7 +138,7 @@ class ValidatorHost:
         )
         chain_id = genesis.chain_id()
         links = Links(roster, chain_id, signer, verifier, self._on_message, self._on_up)
-        neighbours = Neighbours(roster, links)
+        neighbours = Neighbours(roster, links, settings.observers)
         self._links, self._neighbours = links, neighbours
         self._sources = await asyncio.to_thread(self._rooms.sources)
         self._desk.answers = await asyncio.to_thread(self._open_answers, self._sources, choice)
@@ -182,8 +185,11 @@ class ValidatorHost:
 
         Raises `QnetError(NOT_READY)` while no batch of this validator could come to a quorum, so
         that gateways turn to another: what it took would wait here, and its clients with it.
-        Raises `QnetError(DISK_FULL)` while there is too little room, for the same reason.
+        Raises `QnetError(DISK_FULL)` while there is too little room, for the same reason, and
+        `QnetError(READ_ONLY)` always where it is an observer.
         """
+        if self._settings.observer:
+            raise QnetError(Code.READ_ONLY)
         self._desk.check_running()
         self._disk.check()
         neighbours, sources = self._neighbours, self._sources
@@ -204,10 +210,10 @@ class ValidatorHost:
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
         """See `gateway.backend.Backend`.
 
-        Raises `QnetError(NOT_READY)` where it is not of the committee: gateways then hold it for
-        dead, and what only it had taken is given to others.
+        Raises `QnetError(NOT_READY)` where it is a validator and not of the committee: gateways
+        then hold it for dead, and what only it had taken is given to others.
         """
-        if self._standing.own is None:
+        if self._standing.own is None and not self._settings.observer:
             raise QnetError(Code.NOT_READY, "it is not of the committee")
         return await self._desk.poll(after, timeout_ms)
 
@@ -261,6 +267,8 @@ class ValidatorHost:
 
         def handle() -> None:
             nonlocal behind
+            if neighbours.only_reads(number) and not isinstance(message, READS):
+                return
             if neighbours.moved_on(number, message):
                 self._rooms.on_up(peer)
             behind = self._rooms.on_message(peer, message)
@@ -281,7 +289,7 @@ class ValidatorHost:
             self._sources = self._rooms.sources()
             answers.renew(self._sources)
         self._standing = standing
-        self._budgets.resize(len(standing.keys) - 1)
+        self._budgets.resize(len(standing.keys) - 1 + len(self._settings.observers))
         neighbours.begin(standing)
 
     def _has_quorum(self, neighbours: Neighbours) -> bool:
@@ -323,3 +331,17 @@ class ValidatorHost:
     def _ended(self, reason: str) -> None:
         self._desk.end(reason)
         self._ready.set()
+
+
+def _check_observers(genesis: Genesis, key: KeyPair, settings: HostSettings) -> None:
+    if len(settings.observers) > OBSERVERS_MAX:
+        raise QnetError(
+            Code.CONFIGURATION_INVALID,
+            f"{len(settings.observers)} observers; at most {OBSERVERS_MAX} may link",
+        )
+    if not settings.observer:
+        return
+    if any(member.public_key == key.public_key for member in genesis.members):
+        raise QnetError(Code.CONFIGURATION_INVALID, "an observer has a key of its own")
+    if settings.split:
+        raise QnetError(Code.CONFIGURATION_INVALID, "an observer is not split; it has no mempool")

@@ -14,6 +14,7 @@ import msgspec
 import ray
 from ray.exceptions import RayError
 
+from qnet_actors.crypto import development_key
 from qnet_actors.gateway.queries import (
     ANSWER_CODEC,
     Answer,
@@ -22,10 +23,17 @@ from qnet_actors.gateway.queries import (
     StatusAnswer,
     StatusQuery,
 )
+from qnet_actors.links import PeerKey
 from qnet_actors.network.actor import ValidatorHostActor
+from qnet_actors.network.development import OBSERVER
 from qnet_actors.network.directory import Endpoint
 from qnet_actors.network.placement import Placement, alive_nodes, pinned, place
-from qnet_actors.network.settings import HostSettings, NetworkSettings, check_shape
+from qnet_actors.network.settings import (
+    OBSERVERS_FROM,
+    HostSettings,
+    NetworkSettings,
+    check_shape,
+)
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, check_genesis
@@ -68,13 +76,15 @@ class Network:
                 Code.CONFIGURATION_INVALID,
                 f"genesis names {len(genesis.members)} validators, {settings.validators} asked for",
             )
-        for number in range(settings.gateways):
+        for number in range(settings.gateways + settings.observers):
             _check_port(settings.gateway_host, gateway_port(settings, number))
         self.genesis: Final = genesis
         self.settings: Final = settings
         self._progress = progress
         self._hosts: list[Any] = []
         self._gateways: list[Any] = []
+        self._observers: list[Any] = []
+        self._observer_keys: tuple[PeerKey, ...] = ()
         self._endpoints: list[Endpoint] = []
         self._placed: Placement | None = None
         self.gateway_urls: list[str] = []
@@ -115,6 +125,7 @@ class Network:
         shape = "packed" if placement is None else "split"
         self._progress(f"starting {count} validators, {shape}")
         genesis = encode(self.genesis)
+        self._observer_keys = tuple(map(_observer_key, range(self.settings.observers)))
         endpoints = self._endpoints
         for index in range(count):
             self._hosts.append(self._start_host(index, genesis, placement))
@@ -125,7 +136,11 @@ class Network:
             endpoints += self._get([host.start.remote() for host in self._hosts])
         self._get([host.connect.remote(endpoints) for host in self._hosts])
         self._progress("connecting validators, opening the gateway")
-        self.gateway_urls = [self._start_gateway(n) for n in range(self.settings.gateways)]
+        names = {
+            index: validator_name(index)
+            for index in range(self.settings.validators + self.settings.joiners)
+        }
+        self.gateway_urls = [self._start_gateway(n, names) for n in range(self.settings.gateways)]
         self._get([host.wait_ready.remote() for host in self._hosts])
 
     def add_validator(self) -> int:
@@ -147,6 +162,34 @@ class Network:
         self._get([host.connect.remote(list(self._endpoints))])
         return index
 
+    def add_observer(self) -> str:
+        """Starts an observer, which follows the network, and returns the URL of its gateway.
+
+        Raises `QnetError(CONFIGURATION_INVALID)` where no more were provided for.
+        """
+        number, settings = len(self._observers), self.settings
+        if number >= settings.observers:
+            raise QnetError(
+                Code.CONFIGURATION_INVALID, f"{number} observers run; no more were provided for"
+            )
+        index, name = OBSERVERS_FROM + number, observer_name(number)
+        observer = ValidatorHostActor.options(
+            name=name, num_cpus=0, max_restarts=-1, max_task_retries=0
+        ).remote(
+            encode(self.genesis),
+            HostSettings(
+                index=index,
+                directory=settings.directory / name,
+                provider=settings.provider,
+                keep=settings.keep,
+                observer=True,
+            ),
+        )
+        self._observers.append(observer)
+        self._get([observer.start.remote()])
+        self._get([observer.connect.remote(list(self._endpoints))])
+        return self._start_gateway(settings.gateways + number, {index: name})
+
     def _placement(self) -> Placement | None:
         """Where each validator goes if they are split; None: they are packed."""
         settings = self.settings
@@ -164,6 +207,7 @@ class Network:
             # One of them is enough: a gateway asks on until one knows.
             history_blocks=0 if index else self.settings.history_blocks,
             keep=self.settings.keep,
+            observers=self._observer_keys,
         )
         options: dict[str, Any] = {}
         if placement is not None:
@@ -182,7 +226,7 @@ class Network:
         )
         return actor.remote(genesis, settings)
 
-    def _start_gateway(self, number: int) -> str:
+    def _start_gateway(self, number: int, validators: dict[int, str]) -> str:
         from qnet_actors.gateway.actor import GatewayActor
 
         options = GatewayActor.options(
@@ -191,10 +235,7 @@ class Network:
         gateway = options.remote(
             # Names, not handles: a handle among the arguments would not outlive this process's
             # object store, and a gateway could not be started again without it.
-            {
-                index: validator_name(index)
-                for index in range(self.settings.validators + self.settings.joiners)
-            },
+            validators,
             self.settings.gateway_host,
             gateway_port(self.settings, number),
         )
@@ -259,9 +300,13 @@ class Network:
             return {}
 
     def process_ids(self) -> dict[str, int]:
-        """The processes of validators and gateways, by name; those that answer."""
+        """The processes of validators, observers and gateways, by name; those that answer."""
         found: dict[str, int] = {}
-        for prefix, actors in (("validator", self._hosts), ("gateway", self._gateways)):
+        for prefix, actors in (
+            ("validator", self._hosts),
+            ("observer", self._observers),
+            ("gateway", self._gateways),
+        ):
             for number, actor in enumerate(actors):
                 try:
                     pid = ray.get(actor.process_id.remote(), timeout=CALL_TIMEOUT_SECONDS)
@@ -285,9 +330,9 @@ class Network:
         """Stops everything that was started; safe to call twice."""
         if not ray.is_initialized():
             return
-        stops = [actor.stop.remote() for actor in (*self._gateways, *self._hosts)]
+        stops = [actor.stop.remote() for actor in (*self._gateways, *self._observers, *self._hosts)]
         ray.wait(stops, num_returns=len(stops), timeout=CALL_TIMEOUT_SECONDS)
-        self._hosts, self._gateways = [], []
+        self._hosts, self._observers, self._gateways = [], [], []
         ray.shutdown()
 
     def _get(self, references: list[Any]) -> list[Any]:
@@ -307,6 +352,16 @@ class Network:
 def validator_name(index: int) -> str:
     """The name of a validator's actor within the network's namespace."""
     return f"validator-{index}"
+
+
+def observer_name(number: int) -> str:
+    """The name of an observer's actor within the network's namespace."""
+    return f"observer-{number}"
+
+
+def _observer_key(number: int) -> PeerKey:
+    key = development_key(OBSERVER, OBSERVERS_FROM + number)
+    return PeerKey(key.scheme, key.public_key)
 
 
 def gateway_port(settings: NetworkSettings, number: int) -> int:

@@ -31,9 +31,13 @@ class Neighbours:
     end, so that a name stays what it is for as long as the epoch lasts.
     """
 
-    def __init__(self, roster: Roster, links: Links) -> None:
+    def __init__(self, roster: Roster, links: Links, observers: tuple[PeerKey, ...] = ()) -> None:
+        """`observers` may link in every epoch, to read."""
         self._roster: Final = roster
         self._links: Final = links
+        self._observers: Final = observers
+        self._readers: frozenset[int] = frozenset()
+        """The numbers of observers that are nothing else."""
         self._epoch = 0
         self._numbers: tuple[int, ...] = ()
         """Of the committee, in its order."""
@@ -46,7 +50,7 @@ class Neighbours:
     def begin(self, standing: Standing) -> None:
         """The names are those of this committee from now on."""
         committee = standing.committee
-        self._links.set_keys(standing.keys)
+        self._set_keys(standing.keys)
         numbers = [self._roster.number_of(committee.key_id(i)) for i in range(len(committee))]
         self._numbers = tuple(number for number in numbers if number is not None)
         if len(self._numbers) != len(committee):
@@ -60,6 +64,10 @@ class Neighbours:
         """Where validators listen, by key id; those that may link are dialled."""
         self._addresses = dict(addresses)
         self._dial()
+
+    def only_reads(self, number: int) -> bool:
+        """Whether a peer is an observer, and not a validator as well."""
+        return number in self._readers
 
     def name(self, number: int) -> int:
         """What a peer is called in this epoch."""
@@ -90,6 +98,13 @@ class Neighbours:
     def broadcast(self, message: Message) -> int:
         """To the committee: nobody else has a use for what is not meant for him."""
         return self._links.broadcast(message, self._others)
+
+    def _set_keys(self, keys: Iterable[PeerKey]) -> None:
+        known = {key.id: key for key in keys}
+        readers = {key.id: key for key in self._observers if key.id not in known}
+        self._links.set_keys([*known.values(), *readers.values()])
+        numbers = (self._roster.number_of(name) for name in readers)
+        self._readers = frozenset(n for n in numbers if n is not None and n != self._roster.own)
 
     def _forget(self) -> None:
         """Of who may not link any more nothing is kept."""

@@ -110,6 +110,7 @@ class PackedRooms:
             stores,
             snapshots=self._settings.keep.snapshots,
             carried=carried,
+            observes=self._settings.observer,
         )
         validator.node.take_over(leftovers)
         self._hand_offs.keep(log, validator.state, self._genesis)

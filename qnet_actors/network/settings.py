@@ -8,10 +8,14 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from qnet_actors.ledger import Retention, RetentionMode, SnapshotSettings
+from qnet_actors.links import PeerKey
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import SHARDS_MAX
 
 LOOPBACK: Final = "127.0.0.1"
+OBSERVERS_MAX: Final = 16
+OBSERVERS_FROM: Final = 32
+"""The index of the first observer of a network; no validator that one operator runs has it."""
 
 Profile = Literal["packed", "split", "auto"]
 Shards = Annotated[int, msgspec.Meta(ge=1, le=SHARDS_MAX)]
@@ -57,6 +61,10 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     link_port: int = 0
     """0: the port it had last, or any free one."""
     keep: KeepSettings = KeepSettings()
+    observer: bool = False
+    """It follows and answers readers, and never takes part, whoever its key belongs to."""
+    observers: tuple[PeerKey, ...] = ()
+    """Who may link besides validators, to read the ledger; at most 16."""
     split: bool = False
     """Each room in a process of its own; what follows is for that alone."""
     shards: Shards = 1
@@ -77,6 +85,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     joiners: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
     """So many more may be added while it runs; its gateways take them in once they are of the
     committee."""
+    observers: Annotated[int, msgspec.Meta(ge=0, le=OBSERVERS_MAX)] = 0
+    """So many observers may be added while it runs, each with a gateway of its own."""
     provider: Literal["auto", "openssl", "liboqs"] = "auto"
     history_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of how many blocks validator 0 keeps a history for its gateways; 0: none."""

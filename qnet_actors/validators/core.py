@@ -183,8 +183,7 @@ class ValidatorCore:
                         self._on_status(peer, message, out)
                     case Evidence(equivocations=equivocations):
                         self._evidence.reported(peer, equivocations)
-            case FromPeer(peer=peer, message=PeerStatus(epoch=e)) if e < self._committee.epoch:
-                # Who was left behind by its committee learns from this that there is a next.
+            case FromPeer(peer=peer, message=PeerStatus(epoch=e)) if e <= self._committee.epoch:
                 out.append(ToPeers(self._status_for(peer), (peer,)))
             case PeerUp(peer=peer) if peer in self._peers:
                 self._peers.up(peer)

@@ -84,6 +84,7 @@ class Code(IntEnum):
     METHOD_NOT_ALLOWED = 407
     REQUEST_TIMEOUT = 408
     PRUNED = 409
+    READ_ONLY = 410
     INTERNAL = 499
 
     # The node and its keys.
@@ -133,6 +134,7 @@ _HTTP_STATUS: Final = {
     Code.METHOD_NOT_ALLOWED: 405,
     Code.REQUEST_TIMEOUT: 408,
     Code.PRUNED: 410,
+    Code.READ_ONLY: 403,
     Code.INTERNAL: 500,
     Code.DISK_FULL: 503,
 }
@@ -202,6 +204,8 @@ DESCRIPTIONS: Final = {
     Code.METHOD_NOT_ALLOWED: "The resource does not take this method.",
     Code.REQUEST_TIMEOUT: "The body did not arrive in time; send it again without pauses.",
     Code.PRUNED: "It was here, and is not kept any more; ask a validator that keeps all blocks.",
+    Code.READ_ONLY: "An observer answers here, which takes no transactions; send them to a gateway "
+    "of validators.",
     Code.INTERNAL: "A fault of the node, which has been logged; the request may be repeated.",
     Code.BAD_PASSPHRASE: "The passphrase does not open the keystore.",
     Code.KEYSTORE_MALFORMED: "The file is not a keystore that this version reads.",

@@ -177,7 +177,7 @@ class SplitRooms:
         genesis, committee = self._genesis, present.committee
         journal = FileJournal(self._settings.directory / "journal", sync=True)
         if own is None:
-            return FollowerCore(range(len(committee))), journal
+            return FollowerCore(committee), journal
         consensus = ValidatorCore(
             genesis=genesis,
             committee=committee,
