@@ -184,6 +184,8 @@ class ValidatorCore:
                     case Evidence(equivocations=equivocations):
                         self._evidence.reported(peer, equivocations)
             case FromPeer(peer=peer, message=PeerStatus(epoch=e)) if e <= self._committee.epoch:
+                # Who was left behind by its committee learns from this that there is a next, and
+                # who only follows, how far it has to go.
                 out.append(ToPeers(self._status_for(peer), (peer,)))
             case PeerUp(peer=peer) if peer in self._peers:
                 self._peers.up(peer)
