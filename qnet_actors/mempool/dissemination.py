@@ -209,6 +209,11 @@ class Dissemination:
                 effects += self._send(own, missing, now_ms)
         return effects
 
+    def ages_ms(self, digests: Iterable[bytes], now_ms: int) -> list[int]:
+        """How long ago those of `digests` were first pushed that are own and not executed."""
+        found = (self._own.get(digest) for digest in digests)
+        return [now_ms - own.pushed_ms for own in found if own is not None and own.pushed]
+
     def left(self, digest: bytes, id_: bytes) -> bool:
         """A transaction of a batch left the pool; True: that was the last one."""
         own = self._own.get(digest)

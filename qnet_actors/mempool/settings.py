@@ -32,6 +32,8 @@ class MempoolSettings:
     submit_transactions_max: int = 4_096
     backlog_wait_ms: int = 1_500
     """What is taken on is what is executed in this time; more displaces what pays less."""
+    backlog_wait_ms_max: int = 4_500
+    """The same where batches take longer to be executed than two thirds of that time allow."""
     backlog_transactions_min: int = 1_024
     """So many are taken on whatever was executed of late."""
     verifying_size_bytes_max: int = 64 * MIB

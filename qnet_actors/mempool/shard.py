@@ -283,8 +283,9 @@ class MempoolShard:
             case BlockExecuted():
                 self._moved_to(event.record.header)
                 before = len(self._pool)
+                ages_ms = self._dissemination.ages_ms(event.batches, now_ms)
                 effects = self._execution.executed(event, now_ms)
-                self._backlog.executed(before - len(self._pool), now_ms)
+                self._backlog.executed(before - len(self._pool), now_ms, ages_ms)
                 self._backlog.look(now_ms)
                 return [*effects, *self._prune(now_ms)]
             case Joined(record=record):

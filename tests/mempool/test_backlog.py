@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from qnet_actors.mempool import MempoolSettings
 from qnet_actors.mempool.backlog import Backlog
 from qnet_actors.rooms import FromPeer, Room, Submit, SubmitResult
 from qnet_actors.wire.codes import Code
@@ -77,3 +83,101 @@ def test_what_is_being_verified_counts_and_what_waits_behind_a_gap_does_not() ->
     driver.hold_runs = False
     driver.run()
     assert not any(busy(driver, client, 0) for client in CLIENTS[4:])
+
+
+def test_what_takes_long_on_its_way_is_given_that_time_in_a_shard() -> None:
+    accounts = Accounts()
+    driver = make_driver(settings=settings(backlog_transactions_min=8), accounts=accounts)
+    assert not any(busy(driver, client, 0) for client in CLIENTS)
+    driver.advance(6_900)
+    for client in CLIENTS:
+        accounts.set(client.address, nonce=1)
+    made = [batch.digest for batch in pushed(driver)]
+    addresses = [client.address for client in CLIENTS]
+    driver.give(block(accounts, batches=made, changed=addresses))
+    driver.advance(300)
+    # Eight in four seconds, each of which took more than half of the longest time.
+    taken = [not busy(driver, client, nonce) for nonce in (1, 2) for client in CLIENTS]
+    assert taken == [True] * 9 + [False] * 7
+
+
+class Road:
+    """What becomes of an endless supply: sealed as the backlog allows, executed later.
+
+    `way_ms` from sealing to execution, by the time of sealing, and at most `served` a second.
+    """
+
+    STEP_MS = 100
+
+    def __init__(self, offered: int, way_ms: Callable[[int], int], served: int = 10**6) -> None:
+        self.offered, self._way_ms, self._served = offered, way_ms, served
+        self.backlog = Backlog(MempoolSettings())
+        self.now_ms = 0
+        self._ready = 0
+        self._sealed: deque[tuple[int, int, int]] = deque()
+        """(when it may be executed, when it was sealed, transactions)."""
+
+    @property
+    def sealed(self) -> int:
+        return sum(count for _, _, count in self._sealed)
+
+    def run(self, seconds: int) -> int:
+        """Transactions executed in so many seconds."""
+        end_ms, done = self.now_ms + seconds * 1_000, 0
+        while self.now_ms < end_ms:
+            self.now_ms += self.STEP_MS
+            done += self._execute()
+            self.backlog.look(self.now_ms)
+            room = self.backlog.capacity - self.sealed
+            supply = self._ready + self.offered * self.STEP_MS // 1_000
+            self._ready = max(0, min(room, supply))
+            count = min(self._ready, self.backlog.sealed_max - self.sealed)
+            if count > 0:
+                due_ms = self.now_ms + self._way_ms(self.now_ms)
+                self._sealed.append((due_ms, self.now_ms, count))
+                self._ready -= count
+        return done
+
+    def _execute(self) -> int:
+        left, ages_ms = self._served * self.STEP_MS // 1_000, list[int]()
+        served = left
+        while left and self._sealed and self._sealed[0][0] <= self.now_ms:
+            due_ms, at_ms, count = self._sealed.popleft()
+            if count > left:
+                self._sealed.appendleft((due_ms, at_ms, count - left))
+                left = 0
+            else:
+                left -= count
+                ages_ms.append(self.now_ms - at_ms)
+        if left < served:
+            self.backlog.executed(served - left, self.now_ms, ages_ms)
+        return served - left
+
+
+@pytest.mark.parametrize("way_ms", [300, 600, 1_000, 2_000])
+def test_a_long_way_does_not_wear_the_rate_down(way_ms: int) -> None:
+    road = Road(4_000, lambda now_ms: 300 if now_ms < 20_000 else way_ms)
+    road.run(240)
+    assert road.run(60) >= 0.98 * 60 * 4_000
+    assert road.run(600) >= 0.98 * 600 * 4_000
+
+
+def test_a_way_that_is_long_by_turns_does_not_either() -> None:
+    road = Road(4_000, lambda now_ms: 1_000 if now_ms % 1_500 < 700 else 2_000)
+    road.run(240)
+    assert road.run(60) >= 0.95 * 60 * 4_000
+
+
+def test_an_overload_makes_no_long_queue() -> None:
+    road = Road(6_000, lambda _: 300, served=2_000)
+    road.run(120)
+    assert road.backlog.wait_ms(road.now_ms) == 1_500
+    assert road.sealed <= 2_000
+    # However long it lasts, there is an end to it.
+    road.run(1_200)
+    assert road.sealed <= 2_000 * 3
+    assert road.backlog.capacity <= 2_000 * 4.5
+    # A lull shows how it is.
+    road.offered = 100
+    road.run(16)
+    assert road.backlog.wait_ms(road.now_ms) == 1_500
