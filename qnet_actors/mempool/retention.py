@@ -46,6 +46,8 @@ class Retention:
         self._untaken: Counter[int] = Counter()
         # When the batch came that was the last to come of all that are executed.
         self._reached_ms = 0
+        # When batches were executed last.
+        self._executed_ms = 0
         self._final_height = 0
         self._final_commit_index = 0
 
@@ -117,6 +119,8 @@ class Retention:
                 held.height, held.commit_index, held.since_ms = height, commit_index, now_ms
                 self._executed[digest] = held
                 known.append(digest)
+        if known:
+            self._executed_ms = now_ms
         return tuple(known)
 
     def _release(self, digest: bytes, held: _Held) -> None:
@@ -141,10 +145,13 @@ class Retention:
     def passed_over(self, now_ms: int, wait_ms: Callable[[int], int | None]) -> Iterator[bytes]:
         """The batches to take over, oldest first; `wait_ms` says how long an author's wait.
 
-        One is passed over for as long as it came before the newest that is executed: where all
-        stands still, none is, until it has waited for twice the least time.
+        One is passed over for as long as it came before the newest that is executed.  Where
+        nothing was executed for the least time, one is that has waited for so much longer.  Where
+        execution is late but goes on, age alone says nothing: what all sealed twice under an
+        overload would make it worse.
         """
         idle_ms = self._settings.takeover_wait_ms
+        idle = self._executed_ms + idle_ms <= now_ms
         for digest, held in list(self._unexecuted.items()):
             if held.since_ms + idle_ms > now_ms:
                 return
@@ -152,7 +159,9 @@ class Retention:
             if held.taken or wait is None:
                 continue
             due_ms = held.since_ms + wait
-            if due_ms <= now_ms and (due_ms <= self._reached_ms or due_ms + idle_ms <= now_ms):
+            if due_ms <= now_ms and (
+                due_ms <= self._reached_ms or (idle and due_ms + idle_ms <= now_ms)
+            ):
                 yield digest
 
     def taken(self, digest: bytes) -> None:

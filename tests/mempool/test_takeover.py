@@ -70,6 +70,20 @@ def test_where_all_stands_still_nobody_hurries() -> None:
     assert taken_over(driver) == 1
 
 
+def test_nothing_is_sealed_twice_where_execution_is_late_but_goes_on() -> None:
+    driver = make_driver(own_index=OWN)
+    waiting = [batch(n, 3, client=Client(n)) for n in range(1, 11)]
+    give(driver, 3, *waiting)
+    for _ in range(7):
+        driver.advance(1_000)
+        execute(driver, waiting.pop(0))
+    assert (taken_over(driver), own_nonces(driver)) == (0, [])
+    driver.advance(1_900)
+    assert taken_over(driver) == 0
+    driver.advance(1_500)
+    assert taken_over(driver) == len(waiting)
+
+
 @pytest.mark.parametrize(("author", "turns"), [(3, 0), (2, 1), (1, 2)])
 def test_the_next_in_turn_begins(author: int, turns: int) -> None:
     driver = make_driver(own_index=OWN)
