@@ -313,6 +313,10 @@ class DuckLog:
         while len(records) < count_max:
             height = first_height + len(records)
             with self._files:
+                with self._tables:
+                    # What has no blocks is not worth the reading of a whole file of headers.
+                    if self._ranges.is_pruned(height):
+                        break
                 segment = self._at(height)
                 count = 0
                 for one in segment.sizes(height, count_max - len(records)) if segment else ():

@@ -252,6 +252,18 @@ def test_a_full_disk_stops_pruning_and_nothing_else(tmp_path, monkeypatch, caplo
     log.close()
 
 
+def test_blocks_that_are_gone_cost_no_file(tmp_path, monkeypatch, fill):
+    fill(tmp_path, FULL).close()
+    log = opened(tmp_path, FULL)
+    monkeypatch.setattr(duck_log, "PrunedSegment", killed)
+    assert log.first_height() > 2
+    assert log.records(1, COUNT, 10**9) == []
+    with pytest.raises(QnetError) as refused:
+        LedgerQueries(log).transaction(receipt_id(blocks(COUNT)[0].record.receipts[1]))
+    assert refused.value.code is Code.PRUNED
+    log.close()
+
+
 def test_damage_of_a_file_of_headers_is_told(tmp_path, fill):
     fill(tmp_path, LIGHT).close()
     path = tmp_path / "blocks-00000001.headers"
