@@ -86,7 +86,7 @@ class DuckLog:
         self._snapshotting: list[Future[None]] = []
         self._sealing: Future[None] | None = None
         self._ranges = Ranges()
-        self._pruning = False
+        self._pruning: Future[None] | None = None
         self._certificate: Certificate | None = None
         self._current = self._open_all()
         self._next = self._background.submit(self._create, self._current[0] + 1)
@@ -223,6 +223,8 @@ class DuckLog:
         for future in [future for future in self._snapshotting if future.done()]:
             self._snapshotting.remove(future)
             future.result()
+        if self._pruning is not None and self._pruning.done():
+            self._pruning.result()
 
     def prune(self) -> None:
         """Has pruned what the retention does not keep; returns at once.
@@ -230,9 +232,13 @@ class DuckLog:
         One segment after the other, and whatever else waits comes in between.
         """
         with self._tables:
-            if not self._pruning and not self._closed:
-                self._pruning = True
-                self._background.submit(self._prune)
+            if self._closed:
+                return
+            # One that failed stays, for the writer to see.
+            if self._pruning is None or (
+                self._pruning.done() and self._pruning.exception() is None
+            ):
+                self._pruning = self._background.submit(self._prune)
 
     def _prune(self) -> None:
         """Prunes the oldest segment that is whole, if that is due."""
@@ -246,9 +252,8 @@ class DuckLog:
             # Nothing depends on it: the next segment that is full has it tried again.
             logger.warning("blocks could not be pruned: %s", error)
         with self._tables:
-            self._pruning = more and not self._closed
-            if self._pruning:
-                self._background.submit(self._prune)
+            if more and not self._closed:
+                self._pruning = self._background.submit(self._prune)
 
     def _due(self) -> int | None:
         certificate = self._certificate
@@ -415,9 +420,11 @@ class DuckLog:
         for future in list(self._snapshotting):
             future.result()
         self._check_background()
-        # The thread takes one job after the other, and pruning is a chain of them.
-        while self._pruning:
-            self._background.submit(int).result()
+        # Pruning is a chain of jobs, each of which sets the next before it is done.
+        while (pruning := self._pruning) is not None:
+            pruning.result()
+            if pruning is self._pruning:
+                break
 
     def close(self) -> None:
         """Waits for the background, and closes every file; what is durable stays so."""

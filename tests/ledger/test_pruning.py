@@ -252,6 +252,19 @@ def test_a_full_disk_stops_pruning_and_nothing_else(tmp_path, monkeypatch, caplo
     log.close()
 
 
+def test_a_fault_of_pruning_is_told_to_the_writer(tmp_path, monkeypatch, fill):
+    fill(tmp_path, ARCHIVE).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(duck_log, "write_pruned", killed)
+        log = opened(tmp_path, LIGHT)
+        with pytest.raises(KilledError):
+            log.flush()
+    log.prune()
+    with pytest.raises(KilledError):
+        log.write([])
+    log.close()
+
+
 def test_blocks_that_are_gone_cost_no_file(tmp_path, monkeypatch, fill):
     fill(tmp_path, FULL).close()
     log = opened(tmp_path, FULL)
