@@ -283,7 +283,8 @@ class Admission:
                 if added.replaced is not None:
                     ended.setdefault(Code.REPLACED.label, []).append(added.replaced.id)
                 for evicted in added.evicted:
-                    ended.setdefault(Code.EVICTED.label, []).append(evicted.id)
+                    if not evicted.promised:
+                        ended.setdefault(Code.EVICTED.label, []).append(evicted.id)
         for row, entry in enumerate(entries):
             if entry.brings_key and (row not in others or others[row].code == success):
                 self.learn(entry)

@@ -58,9 +58,10 @@ class Displacement:
         return added
 
     def _worst(self) -> Entry | None:
+        """What is promised does not give way: it is ready, so it is batched soon."""
         found = (ready.last() for ready in self._pool.ready.values())
         return min(
-            (entry for entry in found if entry is not None),
+            (entry for entry in found if entry is not None and not entry.promised),
             key=lambda entry: (entry.rank, -entry.ticket),
             default=None,
         )

@@ -79,6 +79,9 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     restores: int = 0
     seen: bool = False
     """It was left to another author's batch once; it is not a second time."""
+    promised: bool = False
+    """A batch of another author that is taken over carries it too, and may yet be executed: what
+    becomes of it here is no last word."""
 
     @property
     def payload(self) -> bytes:

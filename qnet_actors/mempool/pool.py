@@ -144,7 +144,7 @@ class Pool:
             pending = queue.cost_from(account.nonce)
             old = queue.entries.get(nonce)
             if old is not None:
-                if old.state != PENDING:
+                if old.state != PENDING or old.promised:
                     return Code.NONCE_TOO_LOW, "the transaction with this nonce is batched already"
                 if entry.gas_price * 100 < old.gas_price * (100 + settings.replacement_percent):
                     return Code.REPLACEMENT_UNDERPRICED, f"its gas price is {old.gas_price}"

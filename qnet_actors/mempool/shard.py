@@ -243,11 +243,12 @@ class MempoolShard:
             if entry.nonce < account.nonce:
                 continue
             entry.state, entry.batch, entry.seen = PENDING, b"", False
+            entry.promised = not owed
             entry.ticket = entry.rank = entry.order = entry.restores = 0
             added = self._pool.add(entry, account)
             if added.code == Code.SUCCESS and entry.brings_key:
                 self._admission.learn(entry)
-            gone = list(added.evicted)
+            gone = [evicted for evicted in added.evicted if not evicted.promised]
             if owed and added.code not in (Code.SUCCESS, Code.DUPLICATE):
                 gone.append(entry)
             if gone:

@@ -56,10 +56,10 @@ class Takeover:
         if batch is None:
             return 0
         expanded = expand(batch)
-        known = map(self._pool.get, rows_of(expanded.ids))
-        self._pool.restore(
-            [e for e in known if e is not None and e.state == SEEN and e.batch == digest]
-        )
+        known = [e for e in map(self._pool.get, rows_of(expanded.ids)) if e is not None]
+        for entry in known:
+            entry.promised = True
+        self._pool.restore([e for e in known if e.state == SEEN and e.batch == digest])
         entries = entries_of_batch(batch, expanded)
         for entry in entries:
             entry.brings_key = bool(entry.public_key)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from qnet_actors.rooms import BatchReady, Room
+from qnet_actors.rooms import BatchReady, Room, StatusChanged
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codes import Code
 from tests.mempool.test_dissemination import pushed
@@ -124,6 +124,44 @@ def test_what_the_pool_left_to_the_batch_waits_for_it_no_longer() -> None:
     driver.advance(6_000)
     assert own_nonces(driver) == [0, 1, 2]
     assert taken_over(driver) == 1
+
+
+def ended(driver: Driver) -> list[tuple[str, tuple[bytes, ...]]]:
+    return [(e.status, e.ids) for e in driver.sent.events(Room.GATEWAY, StatusChanged)]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_taken_over_gives_way_to_nobody_who_pays_more(known: bool) -> None:
+    patient = settings(
+        backlog_transactions_min=3,
+        backlog_wait_ms=1_500,
+        batch_wait_ms_min=10**6,
+        batch_wait_ms_max=10**6,
+    )
+    driver = make_driver(own_index=OWN, settings=patient)
+    if known:
+        assert driver.submit(*(ALICE.send(n) for n in range(3))) == [Code.SUCCESS] * 3
+    give(driver, 3, batch(1, 3))
+    driver.advance(4_500)
+    assert taken_over(driver) == 1
+    assert driver.shard.metrics.pool_transactions == 3
+    assert driver.submit(BOB.send(0, price=900)) == [Code.BUSY]
+    assert ended(driver) == []
+    assert driver.shard.metrics.pool_transactions == 3
+
+
+def test_a_full_pool_says_nothing_of_what_it_drops_of_a_live_batch() -> None:
+    small = settings(pool_transactions_max=3, batch_wait_ms_min=10**6, batch_wait_ms_max=10**6)
+    driver = make_driver(own_index=OWN, settings=small)
+    give(driver, 3, batch(1, 3))
+    driver.advance(4_500)
+    assert driver.submit(ALICE.send(2, price=900)) == [Code.NONCE_TOO_LOW]
+    assert driver.submit(BOB.send(0, price=900)) == [Code.SUCCESS]
+    assert driver.shard.metrics.pool_transactions == 3
+    assert ended(driver) == []
+    # Of what clients brought here, and nobody else has, it does.
+    assert driver.submit(*(Client(n).send(0, price=901) for n in (3, 4, 5))) == [Code.SUCCESS] * 3
+    assert [status for status, _ in ended(driver)] == ["evicted"]
 
 
 def test_an_author_that_lets_all_lie_makes_little_work_at_a_time() -> None:
