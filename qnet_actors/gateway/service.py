@@ -56,6 +56,8 @@ T = TypeVar("T", bound=Answer)
 VERIFIERS_EVERY_S: Final = 1.0
 KNOWN: Final = REFUSALS | STAGES.keys()
 UNEXECUTED: Final = frozenset({RECEIVED, BATCHED})
+PASSING: Final = UNTAKEN | {Code.SUCCESS, Code.BUSY}
+"""What does not speak against the transaction itself: another death may move it again."""
 logger: Final = logging.getLogger(__name__)
 
 
@@ -197,10 +199,10 @@ class Gateway:
     async def _deliver_again(self, parsed: dict[int, Parsed]) -> None:
         # A refusal is not told: the first validator may come back with it, and who waits sees that.
         outcomes = await self._deliver(parsed, again=True)
-        refused = [each.id for each in outcomes.values() if each.code != Code.SUCCESS]
-        for transaction_id in refused:
-            self._held.drop(transaction_id)
-        taken = len(parsed) - len(refused)
+        for outcome in outcomes.values():
+            if outcome.code not in PASSING:
+                self._held.drop(outcome.id)
+        taken = sum(outcome.code == Code.SUCCESS for outcome in outcomes.values())
         logger.info("%d of %d transactions of a dead validator moved", taken, len(parsed))
 
     async def _deliver(

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from qnet_actors.gateway.backend import Backend, Result
 from qnet_actors.gateway.metrics import Metrics
+from qnet_actors.gateway.patience import Patience
 from qnet_actors.gateway.queries import Answer, Query
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.submission import terms_of
@@ -107,7 +108,8 @@ class Upstream:
 
         Raises `QnetError`: NODE_UNREACHABLE after a time-out, or what the backend raised.
         """
-        limit = asyncio.timeout((timeout_ms or self._settings.call_timeout_ms) / 1_000)
+        limit = asyncio.timeout(None)
+        patience = Patience(limit, (timeout_ms or self._settings.call_timeout_ms) / 1_000)
         self._limits.add(limit)
         try:
             async with limit:
@@ -124,6 +126,7 @@ class Upstream:
                 self._answered()
             raise
         finally:
+            patience.end()
             self._limits.discard(limit)
         self._answered()
         return answer

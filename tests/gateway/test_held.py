@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from qnet_actors.gateway.held import Held
+from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.submission import Parsed
+from qnet_actors.gateway.upstream import home
+from qnet_actors.wire.codes import Code, QnetError
+from tests.gateway.fakes import Wallet, world
 
 
 def item(number: int, size_bytes: int = 10) -> Parsed:
@@ -43,3 +51,24 @@ def test_past_a_bound_the_oldest_are_held_no_more() -> None:
     assert held.of(one) == items[3:]
     held.add([item(5, size_bytes=26)])
     assert len(held) == 0
+
+
+@pytest.mark.parametrize("full", [True, False])
+async def test_what_nobody_could_take_when_its_holder_died_is_kept(full):
+    async with world(2, settings=Settings(retry_first_ms=60_000, retry_last_ms=60_000)) as w:
+        data = Wallet(0).transfer(0)
+        position, _ = home(Wallet(0).address, 2)
+        dying, other = w.backends[position], w.backends[1 - position]
+        upstream = w.gateway.upstreams.all[position]
+        waiting = asyncio.create_task(w.submit(data, wait="executed", timeout_ms=30_000))
+        await w.settle()
+        other.busy = full
+        other.fault = None if full else QnetError(Code.NODE_UNREACHABLE, "gone")
+        upstream._failed()
+        await w.settle()
+        assert len(other.calls) == 1
+        assert [item.data for item in w.gateway._held.of(upstream)] == [data]
+        dying.execute()
+        await w.settle()
+        assert (await waiting).status_code == 200
+        assert len(w.gateway._held) == 0
