@@ -308,13 +308,18 @@ class ValidatorHost:
 
     async def _watch_disk(self) -> None:
         """Looks once a second how much room there is, as long as the validator runs."""
+        told = False
         while self._desk.stopped is None:
             try:
                 turned = await asyncio.to_thread(self._disk.look)
             except OSError as error:
-                # What cannot be written stops the validator by itself.
-                logger.warning("validator %d: no word of its disk: %s", self.index, error)
-                return
+                # What cannot be written stops the validator by itself; it is looked again, since
+                # what is refused for a disk that ran low must end once it has room.
+                if not told:
+                    logger.warning("validator %d: no word of its disk: %s", self.index, error)
+                told, turned = True, False
+            else:
+                told = False
             if turned:
                 self._desk.disk_low = self._disk.low
                 state = "runs low; no work is taken" if self._disk.low else "has room again"

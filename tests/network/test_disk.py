@@ -26,9 +26,14 @@ class Disk:
     def __init__(self, free_bytes: int) -> None:
         self.free_bytes = free_bytes
         self.paths: list[Path] = []
+        self.faults = 0
+        """So many times more nothing is said."""
 
     def statvfs(self, path: Path) -> Any:
         self.paths.append(path)
+        if self.faults:
+            self.faults -= 1
+            raise OSError("no answer")
         return SimpleNamespace(f_bavail=self.free_bytes // 100, f_frsize=100)
 
 
@@ -67,7 +72,7 @@ def test_the_real_file_system_is_understood(tmp_path):
     assert watch.low
 
 
-async def test_a_validator_takes_no_work_while_its_disk_is_low(tmp_path, monkeypatch):
+async def test_a_validator_takes_no_work_while_its_disk_is_low(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("qnet_actors.network.host.LOOK_SECONDS", 0.01)
     key = development_key(VALIDATOR, 0, provider=provider("openssl"))
     disk = Disk(MIN - 100)
@@ -96,8 +101,10 @@ async def test_a_validator_takes_no_work_while_its_disk_is_low(tmp_path, monkeyp
             with pytest.raises(QnetError) as refused:
                 await host.submit([b""])
             assert refused.value.code is Code.DISK_FULL
+            disk.faults = 2
             disk.free_bytes = 2 * MIN
             await turned(False)
+            assert caplog.text.count("no answer") == 1
             ((code, _, _),) = await host.submit([b""])
         assert code == Code.MALFORMED
         assert host.failure is None
