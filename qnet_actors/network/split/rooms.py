@@ -250,6 +250,7 @@ class SplitRooms:
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`."""
         await self._begun.wait()
+        self._desk.check_running()
         if not self._shards:
             raise QnetError(Code.NOT_READY, "it is not of the committee")
         parts: dict[int, list[int]] = {}
@@ -312,6 +313,10 @@ class SplitRooms:
             await self._end_epoch()
         except Exception as error:  # noqa: BLE001 - handed on
             self._fault(f"the next epoch does not begin: {type(error).__name__}: {error}")
+        finally:
+            # Also where none begins: who waits for it learns from the desk why.
+            self._begun.set()
+            self._desk.renew()
 
     async def _end_epoch(self) -> None:
         driver, peers, crypto = self._driver, self._peers, self._crypto
@@ -334,7 +339,6 @@ class SplitRooms:
         standing = await self._begin_epoch(*crypto)
         self._on_standing(standing)
         await self.begin(peers)
-        self._desk.renew()
         for name in peers.up:
             self.on_up(name)
 
