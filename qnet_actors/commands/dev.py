@@ -55,7 +55,10 @@ def dev(
         typer.Option(help="Which blocks validators keep: all; or the newest, and headers."),
     ] = "archive",
     retention_blocks: Annotated[
-        int, typer.Option(min=0, help="How many they keep whole; 0: what is usual.")
+        int,
+        typer.Option(
+            min=0, help="How many they keep whole, at least --join-ahead-blocks; 0: what is usual."
+        ),
     ] = 0,
     disk_free_bytes_min: Annotated[
         int, typer.Option(min=0, help="With less room on the disk no transactions are taken.")

@@ -22,6 +22,11 @@ class Retention:
     blocks: int = 0
     """0: as many as `BLOCKS_KEPT` says."""
 
+    @property
+    def kept_blocks(self) -> int:
+        """How many are kept whole; 0 with `archive`, which counts none."""
+        return 0 if self.mode == "archive" else self.blocks or BLOCKS_KEPT[self.mode]
+
     def first_kept(self, certified_height: int, snapshot_heights: Sequence[int]) -> int:
         """From this height on blocks are kept whole; nothing is due to go where it is 1 or less.
 
@@ -29,10 +34,9 @@ class Retention:
         further back: a start replays what follows a snapshot, and a joiner is given what follows
         the one that it took over.
         """
-        blocks = self.blocks or BLOCKS_KEPT.get(self.mode, 0)
         if self.mode == "archive" or not snapshot_heights:
             return 1
-        return min(certified_height, *snapshot_heights) - blocks + 1
+        return min(certified_height, *snapshot_heights) - self.kept_blocks + 1
 
 
 ARCHIVE: Final = Retention()

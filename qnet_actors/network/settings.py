@@ -34,7 +34,7 @@ class KeepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`archive` keeps all blocks.  `full` keeps the newest whole, and of the others the headers and
     where transactions stood.  `light` keeps the newest whole, and of the others the headers."""
     retention_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """How many are kept whole; 0: what is usual for the mode."""
+    """How many are kept whole, at least `join_ahead_blocks`; 0: what is usual for the mode."""
     disk_free_bytes_min: Annotated[int, msgspec.Meta(ge=0)] = 512 * 1024 * 1024
     """With less room on its disk a validator takes no transactions; 0: it is not looked."""
 
@@ -110,7 +110,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_shape(settings: NetworkSettings) -> None:
-    """Raises `QnetError(CONFIGURATION_INVALID)` where the profile has no such rooms."""
+    """Raises `QnetError(CONFIGURATION_INVALID)` for a shape or retention that cannot be."""
     counts = (settings.shards, settings.partitions, settings.executors)
     if settings.profile == "packed" and counts != (1, 1, 1):
         raise QnetError(
@@ -122,4 +122,11 @@ def check_shape(settings: NetworkSettings) -> None:
         raise QnetError(
             Code.CONFIGURATION_INVALID,
             f"{settings.partitions} state partitions; a power of two to 64",
+        )
+    kept, ahead = settings.keep.blocks.kept_blocks, settings.keep.join_ahead_blocks
+    if settings.keep.retention != "archive" and kept < ahead:
+        raise QnetError(
+            Code.CONFIGURATION_INVALID,
+            f"{kept} blocks are kept and snapshots are joined from {ahead} behind; who is less "
+            "behind needs the blocks: raise retention_blocks or lower join_ahead_blocks",
         )

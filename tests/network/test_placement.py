@@ -8,7 +8,7 @@ import pytest
 
 from qnet_actors.network.directory import DataDirectory
 from qnet_actors.network.placement import place
-from qnet_actors.network.settings import NetworkSettings, check_shape
+from qnet_actors.network.settings import KeepSettings, NetworkSettings, check_shape
 from qnet_actors.network.split.lock import hold
 from qnet_actors.network.split.rooms import sender_shard
 from qnet_actors.wire.codec import encode
@@ -44,6 +44,28 @@ def test_without_a_machine_there_is_no_place():
 def test_shapes_that_cannot_be(shape):
     with pytest.raises(QnetError) as caught:
         check_shape(NetworkSettings(directory=Path("data"), **shape))
+    assert caught.value.code == Code.CONFIGURATION_INVALID
+
+
+@pytest.mark.parametrize(
+    ("keep", "valid"),
+    [
+        ({"retention": "light", "retention_blocks": 9}, False),
+        ({"retention": "full", "retention_blocks": 9}, False),
+        ({"retention": "full", "retention_blocks": 10}, True),
+        ({"retention": "archive", "retention_blocks": 9}, True),
+        ({"retention": "light"}, True),
+        ({"retention": "light", "join_ahead_blocks": 10_001}, False),
+    ],
+)
+def test_blocks_are_kept_for_those_who_do_not_join_yet(keep, valid):
+    kept = KeepSettings(**{"join_ahead_blocks": 10, **keep})
+    settings = NetworkSettings(directory=Path("data"), keep=kept)
+    if valid:
+        check_shape(settings)
+        return
+    with pytest.raises(QnetError, match="raise retention_blocks") as caught:
+        check_shape(settings)
     assert caught.value.code == Code.CONFIGURATION_INVALID
 
 
