@@ -169,10 +169,14 @@ class Gateway:
         if not any(each.live and each.refused_gas_price >= 0 for each in self.upstreams.all):
             return []
         refused = []
-        for position, data in enumerate(transactions):
-            sender, gas_price = terms_of(data)
-            if sender and self.upstreams.home(sender).refused_gas_price >= gas_price:
-                refused.append(position)
+        try:
+            for position, data in enumerate(transactions):
+                sender, gas_price = terms_of(data)
+                if sender and self.upstreams.home(sender).refused_gas_price >= gas_price:
+                    refused.append(position)
+        except QnetError:
+            # Nobody takes anything, which the delivery tells of each by itself.
+            return []
         return refused
 
     def _check_sender(self, sender: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -72,3 +73,14 @@ async def test_what_nobody_could_take_when_its_holder_died_is_kept(full):
         await w.settle()
         assert (await waiting).status_code == 200
         assert len(w.gateway._held) == 0
+
+
+async def test_where_nobody_takes_anything_each_is_told_so():
+    async with world(1, settings=Settings(busy_pause_ms=60_000)) as w:
+        w.backend.busy = True
+        data = [Wallet(seed).transfer(0) for seed in range(2)]
+        assert {each.code for each in await w.gateway.submit(data)} == {Code.BUSY}
+        (upstream,) = w.gateway.upstreams.all
+        upstream._room_at_s = math.inf
+        outcomes = await w.gateway.submit(data)
+        assert [each.code for each in outcomes] == [Code.DISK_FULL] * 2
