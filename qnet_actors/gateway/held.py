@@ -25,14 +25,20 @@ class Held:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, items: Iterable[Parsed]) -> None:
-        """Before they are offered, since a validator may die before it answers."""
+    def add(self, items: Iterable[Parsed]) -> set[bytes]:
+        """Before they are offered, since a validator may die before it answers.
+
+        Returns the ids of those that nobody had it hold before.
+        """
+        added = set()
         for item in items:
             if item.id not in self._items:
+                added.add(item.id)
                 self._items[item.id] = (item, None)
                 self._size_bytes += len(item.data)
             while len(self._items) > self._count_max or self._size_bytes > self._size_bytes_max:
                 self.drop(next(iter(self._items)))
+        return added
 
     def took(self, item: Parsed, by: object) -> None:
         """The pool of validator `by` has it."""

@@ -143,13 +143,13 @@ class Gateway:
         # Known before they are sent: an event may be here before the answer is.
         now_ms = _now_ms()
         added = set(self.tracker.received((item.id for item in parsed.values()), now_ms))
-        if hold:
-            self._held.add(parsed.values())
+        held = self._held.add(parsed.values()) if hold else set()
         outcomes_by_position = await self._deliver(parsed)
         refused = []
         for position, outcome in outcomes_by_position.items():
             outcomes[position] = outcome
-            if hold and outcome.code != Code.SUCCESS:
+            # A retry is a duplicate, and whoever came first still waits for what is held.
+            if outcome.code != Code.SUCCESS and outcome.id in held:
                 self._held.drop(outcome.id)
             if outcome.code == Code.SUCCESS and limited:
                 self.limiter.senders.take(parsed[position].sender, 1, time.monotonic())
@@ -373,7 +373,8 @@ class Gateway:
         finally:
             tracked = self.tracker.status(transaction_id)
             # What was told to be batched is counted on, whether or not somebody waits for more.
-            if tracked is None or tracked.status != BATCHED:
+            batched = tracked is not None and tracked.status == BATCHED
+            if not batched and not self.waits.waited_for(transaction_id):
                 self._held.drop(transaction_id)
 
     async def _wait(self, transaction_id: bytes, target: str, deadline_s: float) -> Tracked:

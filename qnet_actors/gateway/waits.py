@@ -54,6 +54,10 @@ class Waits:
                 del self._waiting[transaction_id]
             self._changed(-1)
 
+    def waited_for(self, transaction_id: bytes) -> bool:
+        """Whether somebody waits for it."""
+        return transaction_id in self._waiting
+
     def resolve(self, changes: Iterable[Change]) -> None:
         """Wakes those whose transaction came far enough."""
         if not self._waiting:

@@ -12,7 +12,7 @@ from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.submission import Parsed
 from qnet_actors.gateway.upstream import home
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import Wallet, world
+from tests.gateway.fakes import Wallet, id_of, world
 
 
 def item(number: int, size_bytes: int = 10) -> Parsed:
@@ -84,3 +84,32 @@ async def test_where_nobody_takes_anything_each_is_told_so():
         upstream._room_at_s = math.inf
         outcomes = await w.gateway.submit(data)
         assert [each.code for each in outcomes] == [Code.DISK_FULL] * 2
+
+
+async def test_a_retry_and_a_shorter_wait_leave_it_held_for_who_waits_on():
+    async with world(1) as w:
+        data = Wallet(0).transfer(0)
+        first = asyncio.create_task(w.submit(data, wait="executed", timeout_ms=30_000))
+        await w.settle()
+        w.backend.refused[data] = Code.DUPLICATE
+        assert (await w.submit(data, wait="executed")).json()["code"] == "duplicate"
+        assert len(w.gateway._held) == 1
+        with pytest.raises(QnetError) as over:
+            await w.gateway.wait(id_of(data), "final", asyncio.get_running_loop().time())
+        assert over.value.code is Code.WAIT_TIMEOUT
+        assert len(w.gateway._held) == 1
+        w.backend.execute()
+        await w.settle()
+        assert (await first).status_code == 200
+        assert len(w.gateway._held) == 0
+
+
+async def test_the_last_whose_wait_is_over_leaves_nothing_held():
+    async with world(1) as w:
+        data = Wallet(0).transfer(0)
+        first = asyncio.create_task(w.submit(data, wait="executed", timeout_ms=1))
+        await w.settle()
+        with pytest.raises(QnetError):
+            await w.gateway.wait(id_of(data), "final", asyncio.get_running_loop().time() + 0.002)
+        assert (await first).json()["code"] == "wait_timeout"
+        assert len(w.gateway._held) == 0
