@@ -383,7 +383,8 @@ class Simulation:
             quiet = quiet + 1 if settled else 0
             if quiet > 2:
                 return
-            if self.scheduler.now_ms >= end_ms:
+            # What settles at the very end is looked at twice, too.
+            if self.scheduler.now_ms >= end_ms and not settled:
                 self._unsettled()
                 return
             self._run_until(self.scheduler.now_ms + STEP_MS)

@@ -194,8 +194,7 @@ class ValidatorCore:
             case BatchReady(ref=ref, quorum_ms=quorum_ms):
                 self._pacemaker.quorum_took(quorum_ms)
                 self._admitted(self._synchronizer.held((ref.digest,)))
-                if not self._ordering.is_named(self._own, ref):
-                    self._own_batches.ready(ref)
+                self._custody.ready(ref)
             case BatchesHeld(digests=digests):
                 self._admitted(self._synchronizer.held(digests))
             case BatchesExpiring(digests=digests, shard=shard):
@@ -550,7 +549,7 @@ class ValidatorCore:
             return
         self._ordering.restart(commits)
         blocks = [self._dag.block(ref.digest) for ref in self._linearizer.committed()]
-        self._custody.committed(block for block in blocks if block is not None)
+        self._custody.caught_up(block for block in blocks if block is not None)
         self._collect(out)
         self._want_committed()
         self._jump = True

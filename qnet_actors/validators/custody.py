@@ -46,6 +46,25 @@ class Custody:
             if block.ref.author == self._author:
                 self.own.committed(block.header.batches)
 
+    def ready(self, ref: BatchRef) -> None:
+        """An own batch is to be proposed: at once, or again once its naming has lapsed."""
+        round_ = self._ordering.named_round(self._author, ref)
+        if round_ is None:
+            self.own.ready(ref)
+        else:
+            self.own.wait((ref,), round_)
+
+    def caught_up(self, blocks: Iterable[DagBlock]) -> None:
+        """Blocks are in commits that the ledger took from a peer.
+
+        Blocks of the ledger do not say which batches they took, nor what they left out of them, so
+        the mempool is offered the own ones again as soon as they can be executed anew.
+        """
+        for block in blocks:
+            self._loaded.discard(block.digest)
+            if block.ref.author == self._author:
+                self.own.wait(block.header.batches, block.ref.round)
+
     def collected(self, dropped: Iterable[DagBlock], gc_round: int) -> tuple[BatchRef, ...]:
         """Blocks fell to gc_round; returns the own batches that were lost with them."""
         self._loaded.difference_update(block.digest for block in dropped)

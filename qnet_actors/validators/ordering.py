@@ -63,9 +63,12 @@ class Ordering:
             self.is_over,
         )
 
-    def is_named(self, author: int, ref: BatchRef) -> bool:
-        """Whether a committed block of the author above gc_round names the batch."""
-        return self._naming.is_named(author, ref)
+    def named_round(self, author: int, ref: BatchRef) -> int | None:
+        """The highest round above gc_round of a committed block of the author that names the batch.
+
+        None: there is none.
+        """
+        return self._naming.named_round(author, ref)
 
     def missing(self) -> list[BlockRef]:
         """Committed blocks above gc_round that are not here, though what they name must be known.

@@ -33,8 +33,9 @@ class Naming:
         for block in blocks:
             self._name(block)
 
-    def is_named(self, author: int, ref: BatchRef) -> bool:
-        return (author, ref) in self._named
+    def named_round(self, author: int, ref: BatchRef) -> int | None:
+        """The highest round of a committed block of the author that names the batch."""
+        return self._named.get((author, ref))
 
     def commit(self, blocks: Sequence[DagBlock], gc_round: int) -> tuple[tuple[int, BatchRef], ...]:
         """The (author, ref) of each new batch of a commit, in order.
@@ -190,8 +191,17 @@ class OwnBatches:
                 self._queued.discard(ref.digest)
                 self._queue = deque(kept for kept in self._queue if kept.digest != ref.digest)
 
+    def wait(self, refs: Iterable[BatchRef], round_: int) -> None:
+        """A committed own block of this round names the batches, and the mempool may still have
+        them: named again they count only once it fell to gc_round, and then `collect` gives them.
+        """
+        refs = tuple(refs)
+        self.committed(refs)
+        for ref in refs:
+            self._proposed[ref.digest] = (ref, round_)
+
     def collect(self, gc_round: int) -> tuple[BatchRef, ...]:
-        """The batches whose own blocks fell to gc_round uncommitted."""
+        """The batches whose own blocks fell to gc_round uncommitted, or that waited for that."""
         lost = [ref for ref, round_ in self._proposed.values() if round_ <= gc_round]
         for ref in lost:
             del self._proposed[ref.digest]

@@ -48,6 +48,14 @@ def test_ml_dsa_65_signs_every_fiftieth_seed():
     assert simulate(51, QUICK).scheme == Scheme.KEYED_HASH.name
 
 
+@pytest.mark.parametrize("settle_ms", [250, 500])
+def test_what_is_settled_at_the_last_look_is_looked_at_again(settle_ms: int):
+    config = SimConfig(faults=frozenset(), fault_end_ms=1_000, settle_ms=settle_ms)
+    check(simulate(1, config.calm_for(2_000)))
+    stuck = simulate(1, replace(config, settle_ms=0).calm_for(2_000))
+    assert stuck.invariant == "lost"
+
+
 @pytest.mark.parametrize("validators", [1, 2, 7])
 def test_other_sizes_of_networks(validators: int):
     config = replace(QUICK, validators=validators, rounds_min=50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from qnet_actors.rooms import CommitReady
+from qnet_actors.rooms import BatchReady, CommitReady
 from qnet_actors.validators.checks import BlockRules
 from qnet_actors.validators.evidence import EVIDENCE_PER_AUTHOR_MAX
 from qnet_actors.wire.blocks import Checkpoint
@@ -206,6 +206,36 @@ def test_a_restarted_validator_comes_back(down_ms: int) -> None:
     made.validators[2].start()
     assert_goes_on(made)
     assert made.validators[2].caught_up == (down_ms == 8_000)
+
+
+def test_own_batches_that_were_committed_without_the_author_go_back_to_its_mempool() -> None:
+    made = world()
+    made.start()
+    made.run(2_000)
+    author = made.validators[2]
+    # It is heard and hears nothing: the others commit a block that it does not see committed.
+    made.cut = lambda sender, receiver: receiver == 2
+    ref = made.ready(2, 1)
+    made.run(1_500)
+    assert (2, ref) in made.validators[0].batches
+    author._catch_up((0,))
+    committed = {block for commit in author.commits.values() for block in commit.blocks}
+    named = next(b for b in author.core._dag.blocks() if ref in b.header.batches)
+    assert named.ref in committed
+    assert named.ref.round > author.core.status.gc_round
+    assert author.dropped == []
+    made.cut = lambda sender, receiver: False
+    # Offered at once it would be named in vain, and waits all the same.
+    author.event(BatchReady(ref))
+    made.load(50, 300)
+    made.run(12_000)
+    assert (2, ref) not in author.batches
+    assert author.dropped == [ref]
+    assert made.validators[0].batches.count((2, ref)) == 1
+    author.event(BatchReady(ref))
+    made.run(1_000)
+    assert author.batches.count((2, ref)) == 1
+    made.assert_agreement()
 
 
 def test_a_late_joiner_takes_blocks_and_then_takes_part() -> None:

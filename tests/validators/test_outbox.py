@@ -26,8 +26,8 @@ def test_a_batch_named_twice_counts_the_first_time() -> None:
     first = naming.commit([block(1, 0, B[1]), block(2, 0, B[1]), block(2, 2, B[2])], 0)
     assert first == ((0, B[1]), (2, B[2]))
     assert naming.commit([block(3, 2, B[2], B[3])], 0) == ((2, B[3]),)
-    assert naming.is_named(0, B[1])
-    assert not naming.is_named(1, B[1])
+    assert naming.named_round(0, B[1]) is not None
+    assert naming.named_round(1, B[1]) is None
 
 
 def test_a_batch_that_another_names_or_under_another_sequence_is_still_its_authors() -> None:
@@ -153,3 +153,18 @@ def test_a_batch_that_an_older_block_committed_is_not_proposed() -> None:
     own.ready(B[2])
     own.committed([B[1]])
     assert own.take() == (B[2],)
+
+
+def test_a_batch_that_is_named_already_waits_until_that_lapses() -> None:
+    own = OwnBatches()
+    own.ready(B[1])
+    own.proposed(block(4, 0, B[2]))
+    own.wait([B[1], B[2]], 4)
+    own.ready(B[1])
+    assert own.take() == ()
+    assert B[1].digest in own
+    assert B[2].digest in own
+    assert own.collect(3) == ()
+    assert set(own.collect(4)) == {B[1], B[2]}
+    own.ready(B[1])
+    assert own.take() == (B[1],)
