@@ -47,6 +47,7 @@ STEP_MS: Final = 250
 SHARDS: Final = (1, 1, 1, 3)
 FILL_MS: Final = 2_000
 RESYNC_MS: Final = 100
+SILENT_MS: Final = 100
 CRASH_EFFECTS_MAX: Final = 40
 # Invariants of liveness; every other one is of safety.
 TURNOVER_MS: Final = 2_000
@@ -484,7 +485,11 @@ class Simulation:
             self.scheduler.after(self.rng.randrange(500, 2_500), self._lie_anew)
 
     def _calm(self, fault: Fault) -> None:
-        self.links.levels.pop(fault, None)
+        """Takes a fault of messages back, once it has hit one: for a while there may be none."""
+        if self.fired[fault] or self.scheduler.now_ms >= self.config.fault_end_ms:
+            self.links.levels.pop(fault, None)
+        else:
+            self.scheduler.after(SILENT_MS, self._calm, fault)
 
     def _faster(self, host: Host, level_ms: int) -> None:
         host.timing.extra_write_ms -= level_ms
