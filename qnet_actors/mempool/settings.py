@@ -30,7 +30,7 @@ class MempoolSettings:
     """After so long again more of the others do."""
 
     submit_transactions_max: int = 4_096
-    backlog_wait_ms: int = 1_500
+    backlog_wait_ms: int = 3_000
     """What is taken on is what is executed in this time; more displaces what pays less."""
     backlog_wait_ms_max: int = 4_500
     """The same where batches take longer to be executed than two thirds of that time allow."""
