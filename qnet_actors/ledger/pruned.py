@@ -5,12 +5,11 @@ File: magic, CRC-32 of what follows, canonical MessagePack of `_Contents`.
 
 from __future__ import annotations
 
-import os
 import zlib
 from pathlib import Path
 from typing import Final
 
-from qnet_actors.ledger.segment import Segment, guarded, sync
+from qnet_actors.ledger.segment import Segment, guarded, write_whole
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -52,16 +51,9 @@ def write_pruned(segment: Segment, path: Path, chain_id: bytes, *, fsync: bool) 
         headers += more
     certificate = segment.certificate_within(0, last)
     payload = encode(_Contents(chain_id, first, tuple(headers), certificate))
-    fresh = path.with_suffix(".new")
+    head = _MAGIC + zlib.crc32(payload).to_bytes(4, "little")
     with guarded("a file of headers could not be written"):
-        with fresh.open("wb") as file:
-            file.write(_MAGIC + zlib.crc32(payload).to_bytes(4, "little") + payload)
-            file.flush()
-            if fsync:
-                os.fsync(file.fileno())
-        fresh.rename(path)
-        if fsync:
-            sync(path.parent)
+        write_whole(path, (head, payload), fsync=fsync)
 
 
 class PrunedSegment:

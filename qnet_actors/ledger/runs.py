@@ -6,14 +6,13 @@ little-endian.  A search touches a handful of pages, whatever the size.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.ledger.segment import guarded, sync
+from qnet_actors.ledger.segment import guarded, write_whole
 from qnet_actors.ledger.writes import Place
 from qnet_actors.wire.codes import Code, QnetError
 
@@ -32,19 +31,14 @@ def write_run(
 ) -> None:
     """Writes the columns of rows in any order, whole or not at all."""
     order = np.argsort(prefixes, kind="stable")
-    fresh = path.with_suffix(".new")
+    parts = (
+        _MAGIC + len(prefixes).to_bytes(8, "little"),
+        prefixes[order].astype("<u8").tobytes(),
+        heights[order].astype("<u8").tobytes(),
+        positions[order].astype("<u4").tobytes(),
+    )
     with guarded("the transaction index could not be written"):
-        with fresh.open("wb") as file:
-            file.write(_MAGIC + len(prefixes).to_bytes(8, "little"))
-            file.write(prefixes[order].astype("<u8").tobytes())
-            file.write(heights[order].astype("<u8").tobytes())
-            file.write(positions[order].astype("<u4").tobytes())
-            file.flush()
-            if fsync:
-                os.fsync(file.fileno())
-        fresh.rename(path)
-        if fsync:
-            sync(path.parent)
+        write_whole(path, parts, fsync=fsync)
 
 
 class Run:

@@ -14,7 +14,7 @@ Settings that were measured (DuckDB 2.0, two cores):
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -290,6 +290,19 @@ def _flushed_meanwhile(path: Path) -> Iterator[None]:
         finally:
             done.set()
         flushing.result()
+
+
+def write_whole(path: Path, parts: Iterable[bytes], *, fsync: bool) -> None:
+    """Replaces a file at once: a crash leaves the old one, or none, or all of the new one."""
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.writelines(parts)
+        file.flush()
+        if fsync:
+            os.fsync(file.fileno())
+    fresh.rename(path)
+    if fsync:
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:
