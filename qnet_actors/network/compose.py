@@ -20,7 +20,7 @@ from qnet_actors.ledger import recover as recover_ledger
 from qnet_actors.mempool import BatchStore, Entry, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
 from qnet_actors.network.node import LEDGER, REPORTER, VALIDATOR, Node, RoomKey
-from qnet_actors.network.present import present_of
+from qnet_actors.network.present import Present, present_of
 from qnet_actors.network.reporting import Reporter
 from qnet_actors.rooms import Core, Room, Storage
 from qnet_actors.state import State
@@ -77,9 +77,30 @@ class Validator:
     stores: Stores
 
 
+def open_consensus(
+    genesis: Genesis,
+    present: Present,
+    own: int,
+    signer: Signer,
+    verifier: RowVerifier,
+    journalled: Journalled,
+) -> ValidatorCore:
+    """The core of a validator of the present committee, with what its journal holds."""
+    committee = present.committee
+    return ValidatorCore(
+        genesis=genesis,
+        committee=committee,
+        own=own,
+        signer=signer,
+        verifier=verifier,
+        recovered=recover_validator(journalled, genesis, committee, own, verifier, present.last),
+        executed_index=present.commit_index,
+        epoch_end=present.epoch_end,
+    )
+
+
 def compose(
     genesis: Genesis,
-    index: int,
     signer: Signer,
     verifier: Verifier,
     stores: Stores,
@@ -132,17 +153,7 @@ def compose(
         )
         for shard in range(shards)
     )
-    journal = stores.journal.journalled
-    consensus = ValidatorCore(
-        genesis=genesis,
-        committee=committee,
-        own=own,
-        signer=signer,
-        verifier=verifier,
-        recovered=recover_validator(journal, genesis, committee, own, verifier, present.last),
-        executed_index=tip.commit_index,
-        epoch_end=present.epoch_end,
-    )
+    consensus = open_consensus(genesis, present, own, signer, verifier, stores.journal.journalled)
     rooms = {RoomKey(Room.MEMPOOL, shard): core for shard, core in enumerate(mempool_shards)}
     rooms[VALIDATOR] = consensus
     rooms[LEDGER] = ledger

@@ -21,7 +21,6 @@ from qnet_actors.wire.schemes import Scheme
 ACCOUNT: Final = "account"
 VALIDATOR: Final = "validator"
 OBSERVER: Final = "observer"
-REWARD: Final = "reward"
 
 BALANCE: Final = 1_000_000 * UNITS_PER_QNET
 STAKE: Final = 1_000 * UNITS_PER_QNET

@@ -105,7 +105,6 @@ class PackedRooms:
         )
         validator = compose(
             self._genesis,
-            self._settings.index,
             *self._crypto,
             stores,
             snapshots=self._settings.keep.snapshots,

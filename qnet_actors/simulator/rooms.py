@@ -48,7 +48,6 @@ class RealRooms:
         stores = self._stores[index] = _after_crash(self._stores[index])
         validator = compose(
             self._genesis,
-            index,
             self._signers[index],
             self._verifier,
             stores,

@@ -23,6 +23,7 @@ from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import PeerKey
 from qnet_actors.mempool import shard_of
 from qnet_actors.network.answers import Proof, Sources
+from qnet_actors.network.compose import open_consensus
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
@@ -53,7 +54,6 @@ from qnet_actors.network.split.ledger import PortFault, RemoteLog
 from qnet_actors.rooms import Room, Submit
 from qnet_actors.state import PartitionedProofs
 from qnet_actors.validators import FileJournal, FollowerCore, ValidatorCore
-from qnet_actors.validators import recover as recover_validator
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
@@ -174,23 +174,11 @@ class SplitRooms:
     def _open_consensus(
         self, signer: Signer, verifier: BatchVerifier, present: Present, own: int | None
     ) -> tuple[ValidatorCore | FollowerCore, FileJournal]:
-        genesis, committee = self._genesis, present.committee
         journal = FileJournal(self._settings.directory / "journal", sync=True)
         if own is None:
-            return FollowerCore(committee), journal
-        consensus = ValidatorCore(
-            genesis=genesis,
-            committee=committee,
-            own=own,
-            signer=signer,
-            verifier=verifier,
-            recovered=recover_validator(
-                journal.journalled, genesis, committee, own, verifier, present.last
-            ),
-            executed_index=present.commit_index,
-            epoch_end=present.epoch_end,
-        )
-        return consensus, journal
+            return FollowerCore(present.committee), journal
+        core = open_consensus(self._genesis, present, own, signer, verifier, journal.journalled)
+        return core, journal
 
     def sources(self) -> Sources:
         ledger, consensus, standing = self._ledger, self._consensus, self._standing
