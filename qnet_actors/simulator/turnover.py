@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from qnet_actors.client import build, sign
 from qnet_actors.mempool import shard_of
 from qnet_actors.rooms import Room, Submit
 from qnet_actors.simulator.accounts import Accounts
 from qnet_actors.simulator.host import Host
 from qnet_actors.simulator.scheduler import Scheduler
 from qnet_actors.simulator.signing import SimSigner
-from qnet_actors.wire.codec import encode
 from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
 from qnet_actors.wire.transactions import (
-    TRANSACTION_VERSION,
     Action,
-    Body,
-    Transaction,
     Unstake,
-    Witness,
-    intrinsic_gas,
     register_validator,
-    transaction_id,
 )
 
 LOOK_MS: Final = 250
@@ -79,20 +72,9 @@ class Turnover:
         """Sends an action to every validator that takes it, until it is executed."""
         if self._accounts.get(owner.key_id).nonce != nonce:
             return
-        body = Body(
-            version=TRANSACTION_VERSION,
-            chain_id=self._chain_id,
-            sender=owner.key_id,
-            key_id=owner.key_id,
-            nonce=nonce,
-            valid_until=0,
-            gas_limit=intrinsic_gas(0, action),
-            gas_price=1,
-            access=(),
-            action=action,
-        )
-        signature = owner.sign(transaction_id(encode(body)), CONTEXT_TRANSACTION)
-        data = encode(Transaction(body, Witness(owner.scheme, signature, owner.public_key)))
+        chain_id, sender = self._chain_id, owner.key_id
+        body = build(chain_id=chain_id, sender=sender, signer=owner, nonce=nonce, action=action)
+        data = sign(body, owner).data
         for host in self._hosts:
             if host.takes_part and host.node is not None:
                 self._requests += 1

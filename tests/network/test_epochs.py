@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qnet_actors.client import build, sign
 from qnet_actors.crypto import KeyPair, Signer, development_key, provider
 from qnet_actors.gateway.queries import (
     AccountProofAnswer,
@@ -27,17 +28,10 @@ from qnet_actors.network.settings import HostSettings
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, Parameters
-from qnet_actors.wire.schemes import CONTEXT_TRANSACTION
 from qnet_actors.wire.transactions import (
-    TRANSACTION_VERSION,
     Action,
-    Body,
-    Transaction,
     Unstake,
-    Witness,
-    intrinsic_gas,
     register_validator,
-    transaction_id,
 )
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(120)]
@@ -45,20 +39,9 @@ FIRST = 4
 
 
 def signed(genesis: Genesis, owner: Signer, nonce: int, action: Action) -> bytes:
-    body = Body(
-        version=TRANSACTION_VERSION,
-        chain_id=genesis.chain_id(),
-        sender=owner.key_id,
-        key_id=owner.key_id,
-        nonce=nonce,
-        valid_until=0,
-        gas_limit=intrinsic_gas(0, action),
-        gas_price=1,
-        access=(),
-        action=action,
-    )
-    signature = owner.sign(transaction_id(encode(body)), CONTEXT_TRANSACTION)
-    return encode(Transaction(body, Witness(owner.scheme, signature, owner.public_key)))
+    chain_id, sender = genesis.chain_id(), owner.key_id
+    body = build(chain_id=chain_id, sender=sender, signer=owner, nonce=nonce, action=action)
+    return sign(body, owner).data
 
 
 async def until(host: ValidatorHost, holds: Callable[[], bool]) -> None:
