@@ -62,6 +62,13 @@ def source(count: int = 24, certified: tuple[Certificate, ...] = certificates())
     return rig.log
 
 
+def wake(rig: Rig) -> None:
+    """Lets the time pass until the core wants to be woken."""
+    wake_ms = rig.core.wake_ms()
+    assert wake_ms is not None
+    rig.at(wake_ms)
+
+
 def joiner(log: BlockLog | None = None) -> Rig:
     rig = Rig(GENESIS, log, snapshots=JOINER)  # type: ignore[arg-type]
     rig.handle(CatchUp((1, 2, 3), newest().checkpoint.height))
@@ -346,9 +353,7 @@ def test_whoever_gives_a_manifest_and_no_parts_is_asked_last(liars):
         steps += 1
         assert steps < 200
         if not rig.sent:
-            wake_ms = rig.core.wake_ms()
-            assert wake_ms is not None
-            rig.at(wake_ms)
+            wake(rig)
             continue
         message, peers = rig.sent.pop(0)
         assert peers is not None
@@ -376,9 +381,7 @@ def test_other_sections_of_a_true_root_cost_one_run():
         if peers != (1,) or given is other.log:
             rig.receive(peers[0], answer(rig, given, peers[0], message))
         if not rig.sent and not rig.tip.height:
-            wake_ms = rig.core.wake_ms()
-            assert wake_ms is not None
-            rig.at(wake_ms)
+            wake(rig)
     height = newest().checkpoint.height
     assert (rig.log.first_height(), rig.tip.height) == (height, height)
 
@@ -391,9 +394,7 @@ def test_after_enough_runs_blocks_are_taken():
         if rig.tip.height:
             break
         if not rig.sent:
-            wake_ms = rig.core.wake_ms()
-            assert wake_ms is not None
-            rig.at(wake_ms)
+            wake(rig)
             continue
         message, peers = rig.sent.pop(0)
         assert peers is not None
@@ -438,9 +439,7 @@ def test_silence_passes_the_turn_on_and_late_answers_are_ignored():
     log = source()
     message, _ = rig.sent.pop()
     late = answer(rig, log, 1, message)
-    wake_ms = rig.core.wake_ms()
-    assert wake_ms is not None
-    rig.at(wake_ms)
+    wake(rig)
     assert rig.sent == [(SnapshotRequest(0, 0), (2,))]
     rig.receive(1, late)
     assert rig.log.joining() is None

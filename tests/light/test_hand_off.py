@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
 from qnet_actors.light import HAND_OFF_CODEC, HandOff, LightClient, check_hand_off
 from qnet_actors.wire.blocks import BlockHeader, WriteSet
 from qnet_actors.wire.codec import encode
-from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.codes import Code
 from qnet_actors.wire.committee import Member, committee_account
 from tests.ledger.epochs import GENESIS, signed_by, told
 from tests.ledger.rig import PROVIDER, VERIFIER
 from tests.ledger.world import address
+from tests.light.test_client import refused
 
 CHAIN_ID = GENESIS.chain_id()
 
@@ -24,12 +23,6 @@ def client(epoch: int = 0) -> LightClient:
     for hand_off in told().hand_offs[:epoch]:
         light.follow(hand_off)
     return light
-
-
-def refused(code: Code, call: Any, *arguments: Any) -> None:
-    with pytest.raises(QnetError) as caught:
-        call(*arguments)
-    assert caught.value.code is code
 
 
 def test_a_client_follows_the_committee_from_the_genesis_on():
