@@ -59,8 +59,18 @@ async def committee(host: ValidatorHost) -> tuple[int, list[bytes]]:
 
 
 async def submitted(host: ValidatorHost, transaction: bytes) -> None:
-    ((code, _, detail),) = await host.submit([transaction])
-    assert code == Code.SUCCESS, detail
+    """Offers it after each event until `host` takes it, as a client of one that still joins."""
+    after = 0
+    while True:
+        try:
+            ((code, _, detail),) = await host.submit([transaction])
+        except QnetError as error:
+            if error.code != Code.NOT_READY:
+                raise
+            after, _ = await host.poll(after, 1_000)
+        else:
+            assert code == Code.SUCCESS, detail
+            return
 
 
 @pytest.fixture
