@@ -72,8 +72,12 @@ def read_configuration(file: Path) -> Configuration:
     unknown = document.keys() - set(Configuration._fields)
     if unknown:
         raise _invalid(file, f"unknown table {min(unknown)}; there are network and gateway")
+    table = document.get("gateway")
+    if isinstance(table, dict) and (twice := table.keys() & {"host", "port"}):
+        # Where gateways listen is the network's to say, since it may start several.
+        raise _invalid(file, f"gateway: {min(twice)} is gateway_{min(twice)} of table network")
     network = _convert(file, "network", document.get("network"), NetworkSettings)
-    gateway = _convert(file, "gateway", document.get("gateway"), Settings)
+    gateway = _convert(file, "gateway", table, Settings)
     if gateway is not None:
         check_settings(gateway)
     return Configuration(network, gateway)

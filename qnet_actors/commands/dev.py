@@ -5,19 +5,33 @@ from __future__ import annotations
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
+import msgspec
 import typer
 
 from qnet_actors.commands.output import FAILED, JsonOption, emit, reported, say
 
 if TYPE_CHECKING:
     from qnet_actors.experiments.local import LocalNetwork, Outcome
+    from qnet_actors.gateway.settings import Settings as GatewaySettings
+    from qnet_actors.network.settings import NetworkSettings
 
-ACCOUNTS_SHOWN = 4
+ACCOUNTS_SHOWN: Final = 4
+HISTORY_BLOCKS: Final = 1_000_000
+# Options whose names say it shorter than the settings that they are.
+_FIELDS: Final = {"port": "gateway_port", "data": "directory"}
 
 
 def dev(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings (.toml) to start from; options that are given count before them.",
+        ),
+    ] = None,
     validators: Annotated[int, typer.Option(min=1, max=16, help="How many validators.")] = 4,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="The gateway's port; 0: any free one.")
@@ -79,21 +93,10 @@ def dev(
     """
     _stop_on_signals()
     with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-dev-") as temporary:
-        from qnet_actors.experiments.local import LocalNetwork, Shape
-        from qnet_actors.network.settings import KeepSettings
+        from qnet_actors.experiments.local import LocalNetwork
 
-        shape = Shape(profile, shards, partitions, executors)
-        keep = KeepSettings(
-            snapshot_every_bytes=snapshot_every_bytes,
-            join_ahead_blocks=join_ahead_blocks,
-            retention=retention,
-            retention_blocks=retention_blocks,
-            disk_free_bytes_min=disk_free_bytes_min,
-        )
-        directory = Path(temporary) if data is None else data
-        with LocalNetwork(
-            directory, validators, port, provider, say, shape, keep, observers
-        ) as local:
+        settings, gateway = _settings(context, config, Path(temporary))
+        with LocalNetwork(settings, say, gateway) as local:
             # Ray has put handlers of its own in the meantime.
             _stop_on_signals()
             _introduce(local)
@@ -104,6 +107,29 @@ def dev(
             emit(outcome, as_json, lambda: _lines(outcome))
         if not outcome.good:
             raise typer.Exit(FAILED)
+
+
+def _settings(
+    context: typer.Context, file: Path | None, temporary: Path
+) -> tuple[NetworkSettings, GatewaySettings | None]:
+    """What the file says, and in its place what stands on the command line.
+
+    Raises `QnetError(CONFIGURATION_INVALID)` with the field of the file that is wrong.
+    """
+    from qnet_actors.commands.config import Configuration, read_configuration
+    from qnet_actors.network.settings import KeepSettings, NetworkSettings
+
+    found = Configuration(None, None) if file is None else read_configuration(file)
+    base = found.network or NetworkSettings(directory=temporary, history_blocks=HISTORY_BLOCKS)
+    given = {
+        _FIELDS.get(name, name): value
+        for name, value in context.params.items()
+        if (source := context.get_parameter_source(name)) is None or source.name != "DEFAULT"
+    }
+    keep = {name: given.pop(name) for name in KeepSettings.__struct_fields__ if name in given}
+    own = {name: given[name] for name in NetworkSettings.__struct_fields__ if name in given}
+    kept = msgspec.structs.replace(base.keep, **keep)
+    return msgspec.structs.replace(base, keep=kept, **own), found.gateway
 
 
 def _stop_on_signals() -> None:

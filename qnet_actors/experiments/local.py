@@ -6,14 +6,14 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from qnet_actors.crypto import Signer, provider
 from qnet_actors.experiments.demonstration import Demonstration, Figures, percentile
+from qnet_actors.gateway.settings import Settings as GatewaySettings
 from qnet_actors.kernels.cache import warm
 from qnet_actors.network.development import (
     ACCOUNT,
@@ -22,7 +22,7 @@ from qnet_actors.network.development import (
     development_keys,
 )
 from qnet_actors.network.launch import Network, agreed_root
-from qnet_actors.network.settings import KeepSettings, NetworkSettings, Profile
+from qnet_actors.network.settings import NetworkSettings
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codes import QnetError
 
@@ -34,15 +34,6 @@ KEEP_GOING_PER_SECOND: Final = 20.0
 _SLOW_SECONDS: Final = 0.5
 
 Say = Callable[[str], None]
-
-
-class Shape(NamedTuple):
-    """Into which rooms validators are split, if they are: see `NetworkSettings`."""
-
-    profile: Profile = "packed"
-    shards: int = 1
-    partitions: int = 1
-    executors: int = 1
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -73,52 +64,30 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.roots_equal and self.executed == self.transactions and not self.failed
 
 
-HISTORY_BLOCKS: Final = 1_000_000
-
-
 class LocalNetwork:
     """Starts validators and a gateway on this machine, with funded development accounts."""
 
     def __init__(
-        self,
-        directory: Path,
-        validators: int,
-        port: int,
-        provider_name: Literal["auto", "openssl", "liboqs"],
-        say: Say,
-        shape: Shape | None = None,
-        keep: KeepSettings | None = None,
-        observers: int = 0,
+        self, settings: NetworkSettings, say: Say, gateway: GatewaySettings | None = None
     ) -> None:
+        """`gateway`: bounds and times of its gateways; None: the defaults.
+
+        Raises `QnetError` where settings are not valid, or a port is taken.
+        """
         self._say = say
-        self._validators = validators
+        self._validators = settings.validators
         say("loading compiled kernels")
         warm(self._warmed)
         self._started = time.monotonic()
-        library = provider(provider_name)
+        library = provider(settings.provider)
         say(f"signatures: ML-DSA-65 by {library.name} {library.version}")
         accounts = development_keys(ACCOUNT, ACCOUNTS, library)
-        genesis = development_genesis(
-            development_keys(VALIDATOR, validators, library), [key.key_id for key in accounts]
-        )
+        validators = development_keys(VALIDATOR, settings.validators, library)
+        genesis = development_genesis(validators, [key.key_id for key in accounts])
         self._signers = [Signer(key, library) for key in accounts]
         self.addresses: Final = [encode_address(key.key_id, development=True) for key in accounts]
-        shape = shape or Shape()
-        settings = NetworkSettings(
-            directory=directory,
-            validators=validators,
-            gateway_port=port,
-            provider=provider_name,
-            profile=shape.profile,
-            shards=shape.shards,
-            partitions=shape.partitions,
-            executors=shape.executors,
-            history_blocks=HISTORY_BLOCKS,
-            keep=keep or KeepSettings(),
-            observers=observers,
-        )
         self.observer_urls: list[str] = []
-        self.network: Final = Network(genesis, settings, say)
+        self.network: Final = Network(genesis, settings, say, gateway)
 
     def __enter__(self) -> LocalNetwork:
         self.network.__enter__()

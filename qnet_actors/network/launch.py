@@ -23,6 +23,7 @@ from qnet_actors.gateway.queries import (
     StatusAnswer,
     StatusQuery,
 )
+from qnet_actors.gateway.settings import Settings as GatewaySettings
 from qnet_actors.links import PeerKey
 from qnet_actors.network.actor import ValidatorHostActor
 from qnet_actors.network.development import OBSERVER
@@ -67,8 +68,16 @@ class Network:
     peers by itself.
     """
 
-    def __init__(self, genesis: Genesis, settings: NetworkSettings, progress: Progress) -> None:
-        """Raises `QnetError` where genesis or settings are not valid, or a port is taken."""
+    def __init__(
+        self,
+        genesis: Genesis,
+        settings: NetworkSettings,
+        progress: Progress,
+        gateway: GatewaySettings | None = None,
+    ) -> None:
+        """`gateway`: bounds and times of its gateways; None: the defaults.
+
+        Raises `QnetError` where genesis or settings are not valid, or a port is taken."""
         check_genesis(genesis)
         check_shape(settings)
         if len(genesis.members) != settings.validators:
@@ -80,6 +89,7 @@ class Network:
             _check_port(settings.gateway_host, gateway_port(settings, number))
         self.genesis: Final = genesis
         self.settings: Final = settings
+        self._gateway_settings: Final = gateway
         self._progress = progress
         self._hosts: list[Any] = []
         self._gateways: list[Any] = []
@@ -238,6 +248,7 @@ class Network:
             validators,
             self.settings.gateway_host,
             gateway_port(self.settings, number),
+            self._gateway_settings,
         )
         self._gateways.append(gateway)
         (url,) = self._get([gateway.start.remote()])

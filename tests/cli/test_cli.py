@@ -270,12 +270,13 @@ def test_a_simulation_ends_with_one_object(qnet, monkeypatch):
 
 def test_config_check(qnet, tmp_path: Path):
     good = tmp_path / "net.toml"
-    good.write_text('[network]\ndirectory = "data"\nvalidators = 4\n[gateway]\nport = 8081\n')
+    good.write_text('[network]\ndirectory = "data"\nvalidators = 4\n[gateway]\nwaits_max = 9\n')
     result = qnet("config", "check", str(good), "--json")
     assert result.exit_code == 0, result.stderr
     assert one_object(result)["tables"] == ["network", "gateway"]
     for text, needle in [
-        ("[gateway]\nport = 70000\n", "port"),
+        ("[gateway]\nport = 8081\n", "gateway_port"),
+        ("[gateway]\nwaits_max = 0\n", "waits_max"),
         ("[gateway]\nprot = 1\n", "prot"),
         ("[nework]\n", "nework"),
         ("[network]\nvalidators = 4\n", "directory"),
