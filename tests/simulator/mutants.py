@@ -450,14 +450,17 @@ def kill(mutant: Mutant) -> Kill:
         result = caught(mutant)
         by = result.invariant if result.invariant in mutant.invariants else ""
         return _kill(mutant, by, result.seed, result.reason, started)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.simulator.mutants", "--in-process", mutant.name],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TEST_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.simulator.mutants", "--in-process", mutant.name],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=TEST_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return _kill(mutant, "", None, f"its test took over {TEST_S} s", started)
     lines = done.stdout.splitlines()
     return Kill(**json.loads(lines[-1])) if lines else _kill(mutant, "", None, "", started)
 
