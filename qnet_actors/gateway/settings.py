@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
@@ -56,7 +57,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Waiting for one validator; more are told `busy`."""
     queue_size_bytes_max: Positive = 128 * 1024 * 1024
     queue_wait_ms_max: Milliseconds = 250
-    """While the oldest of them has waited for so long, more are told `busy` too."""
+    """While the oldest of them has waited for so long, more are told `busy` too,"""
+    queue_waiting_min: Positive = SUBMISSION_TRANSACTIONS_MAX
+    """unless fewer than so many wait: what one call takes is no queue, but a stall."""
     busy_pause_ms: Milliseconds = 100
     """For so long a validator that was busy for a whole call is offered only what pays more."""
     retry_first_ms: Milliseconds = 100

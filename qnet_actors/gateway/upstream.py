@@ -96,9 +96,10 @@ class Upstream:
     @property
     def refused_gas_price(self) -> int:
         """What pays no more than this need not be offered now; -1: all may be."""
-        waited_s = time.monotonic() - self._waiting[0].at_s if self._waiting else 0.0
-        if waited_s * 1_000 > self._settings.queue_wait_ms_max:
-            return U64_MAX
+        if self._waiting and self._waiting_count >= self._settings.queue_waiting_min:
+            waited_s = time.monotonic() - self._waiting[0].at_s
+            if waited_s * 1_000 > self._settings.queue_wait_ms_max:
+                return U64_MAX
         # Once the pause is over one call finds out, and what comes during it need not wait for it.
         resting = self._sender is not None or time.monotonic() < self._busy_until_s
         return self._busy_gas_price if resting else -1

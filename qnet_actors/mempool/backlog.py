@@ -4,6 +4,10 @@ A bound on their number alone is minutes of work on a slow network and nothing o
 Whoever is refused can come again in a second; whoever stands at the end of a long queue waits for
 all of it, also when the load is long over.
 
+A rate is what the network can do only while there is work enough: with half the load, half as much
+is executed.  So a lower rate than the best counts only where a good part of what may be taken on is
+under way.  Else a bound that follows the load down refuses some of it at each short stall.
+
 Where batches take long to be executed however few they are, that time has to grow with theirs: of
 work for a second and a half, two thirds of it sealed, only half would be executed in the two
 seconds of a slow link, then half of that, down to the least.
@@ -29,6 +33,9 @@ long for a queue, and a shorter one a queue of a minute for a long way."""
 _WAIT_FACTOR: Final = (5, 2)
 """Two thirds of it are two thirds more than what was under way, so that the rate can rise also
 where some batches take far longer than others."""
+_LOADED_SHARE: Final = (1, 2)
+"""So much of what may be taken on is under way where the rate is what can be done, not what was
+asked for: with three seconds of work, a second and a half of it."""
 _SEALED_SHARE: Final = (2, 3)
 """Of what is taken on, as much may be in batches that are not executed."""
 
@@ -42,6 +49,8 @@ class Backlog:
         """(second, transactions), seconds rising."""
         self._ages: deque[tuple[int, int, int]] = deque(maxlen=_AGES + 1)
         """(four seconds, batches, milliseconds that they took in all), the first rising."""
+        self._proven = 0
+        """Executed in as many seconds as there are slots, when that was last all that could be."""
         self.capacity = settings.backlog_transactions_min
         """How many may be on their way from the client to execution, at the last look."""
 
@@ -61,11 +70,14 @@ class Backlog:
                 batches, total_ms = batches + before, total_ms + before_ms
             self._ages.append((at, batches, total_ms))
 
-    def look(self, now_ms: int) -> None:
-        """What was executed of late, seen from now."""
+    def look(self, now_ms: int, under_way: int) -> None:
+        """What was executed of late, seen from now, with so many taken on and not executed."""
         since = now_ms // _SLOT_MS - _SLOTS
         recent = sum(count for second, count in self._slots if second > since)
-        rated = recent * self.wait_ms(now_ms) // (_SLOTS * _SLOT_MS)
+        part, whole = _LOADED_SHARE
+        if recent > self._proven or under_way * whole >= self.capacity * part:
+            self._proven = recent
+        rated = self._proven * self.wait_ms(now_ms) // (_SLOTS * _SLOT_MS)
         self.capacity = max(self._settings.backlog_transactions_min, rated)
 
     def wait_ms(self, now_ms: int) -> int:

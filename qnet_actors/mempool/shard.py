@@ -287,7 +287,7 @@ class MempoolShard:
                 ages_ms = self._dissemination.ages_ms(event.batches, now_ms)
                 effects = self._execution.executed(event, now_ms)
                 self._backlog.executed(before - len(self._pool), now_ms, ages_ms)
-                self._backlog.look(now_ms)
+                self._backlog.look(now_ms, self._under_way)
                 return [*effects, *self._prune(now_ms)]
             case Joined(record=record):
                 self._moved_to(record.header)
@@ -314,13 +314,22 @@ class MempoolShard:
         The first where quorums, verification or the disk lag behind, the second where execution
         does.  What waits for a nonce before it does not count, since nothing can be done about it.
         """
-        metrics = self.metrics
-        verifying = metrics.submitted - metrics.admitted - metrics.refused.total()
-        ready = sum(len(entries) for entries in self._pool.ready.values())
-        self._backlog.look(now_ms)
+        under_way = self._under_way
+        self._backlog.look(now_ms, under_way)
         capacity = self._backlog.capacity
-        busy = self._busy or verifying * _VERIFYING_SHARE >= capacity
-        return busy, verifying + ready + self._dissemination.transactions >= capacity
+        busy = self._busy or self._verifying * _VERIFYING_SHARE >= capacity
+        return busy, under_way >= capacity
+
+    @property
+    def _verifying(self) -> int:
+        metrics = self.metrics
+        return metrics.submitted - metrics.admitted - metrics.refused.total()
+
+    @property
+    def _under_way(self) -> int:
+        """What can be executed without anything more: being verified, ready, or batched."""
+        ready = sum(len(entries) for entries in self._pool.ready.values())
+        return self._verifying + ready + self._dissemination.transactions
 
     @property
     def _busy(self) -> bool:
@@ -449,7 +458,7 @@ class MempoolShard:
 
     def _seal(self, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
-        self._backlog.look(now_ms)
+        self._backlog.look(now_ms, self._under_way)
         self._batcher.look(now_ms)
         while not self._holds_back:
             self._batcher.under_way = self._dissemination.without_quorum > 0

@@ -163,7 +163,7 @@ def test_it_runs_on_uvloop_as_the_actor_does():
 
 async def test_a_body_is_not_waited_for_where_it_would_be_refused():
     backends = make_backends(1)
-    async with served(backends, Settings(queue_wait_ms_max=1)) as server:
+    async with served(backends, Settings(queue_wait_ms_max=1, queue_waiting_min=1)) as server:
         backends[0].gate = asyncio.Event()
         upstream = server.app.state.gateway.upstreams.all[0]
         taken = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -179,7 +180,7 @@ async def test_who_waits_and_pays_more_is_not_refused_with_the_others():
 
 
 async def test_a_queue_that_stands_still_takes_nothing_more():
-    async with world(settings=Settings(queue_wait_ms_max=1)) as w:
+    async with world(settings=Settings(queue_wait_ms_max=1, queue_waiting_min=1)) as w:
         w.backend.gate = asyncio.Event()
         alice = Wallet(0)
         taken = []
@@ -196,6 +197,26 @@ async def test_a_queue_that_stands_still_takes_nothing_more():
         assert 'qnet_gateway_transactions_total{code="busy"} 1.0' in page
         w.backend.gate.set()
         assert [(await task).status_code for task in taken] == [202] * 2
+
+
+async def test_what_the_next_call_takes_is_not_refused_however_long_this_one_lasts():
+    async with world(settings=Settings(queue_wait_ms_max=1, queue_waiting_min=3)) as w:
+        w.backend.gate = asyncio.Event()
+        alice, taken = Wallet(0), []
+        for nonce in range(4):
+            taken.append(asyncio.create_task(w.submit(alice.transfer(nonce))))
+            await w.settle()
+            # One is under way: the third that waits makes it a queue.
+            if nonce < 3:
+                begin = time.monotonic()
+                while time.monotonic() < begin + 0.002:
+                    await w.settle()
+                assert w.gateway.upstreams.all[0].refused_gas_price < 0
+        while w.gateway.upstreams.all[0].refused_gas_price < 0:
+            await w.settle()
+        assert (await w.submit(alice.transfer(4))).json()["code"] == "busy"
+        w.backend.gate.set()
+        assert [(await task).status_code for task in taken] == [202] * 4
 
 
 async def test_some_refused_for_load_are_told_apart_from_all():

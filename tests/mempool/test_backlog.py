@@ -19,8 +19,11 @@ CLIENTS = [Client(number) for number in range(1, 9)]
 SMALL = settings(backlog_transactions_min=4, backlog_wait_ms=8_000)
 
 
-def capacity(backlog: Backlog, now_ms: int) -> int:
-    backlog.look(now_ms)
+LOADED = 10**6
+
+
+def capacity(backlog: Backlog, now_ms: int, under_way: int = LOADED) -> int:
+    backlog.look(now_ms, under_way)
     return backlog.capacity
 
 
@@ -33,9 +36,23 @@ def test_capacity_is_what_the_last_seconds_execute_in_the_time_allowed() -> None
     backlog.executed(300, 2_500)
     assert capacity(backlog, 2_600) == 150
     assert backlog.sealed_max == 100
-    # A pause lowers the rate by and by; what was long ago is no reason to take on.
+    # While there is work, a pause lowers the rate by and by.
     assert capacity(backlog, 5_000) == 450 // 4
     assert capacity(backlog, 6_000) == 10
+
+
+def test_what_was_not_asked_for_is_no_reason_to_take_on_less() -> None:
+    backlog = Backlog(settings(backlog_transactions_min=10, backlog_wait_ms=1_000))
+    backlog.executed(400, 1_000)
+    assert capacity(backlog, 1_000, 400) == 100
+    assert capacity(backlog, 60_000, 49) == 100
+    backlog.executed(80, 60_000)
+    assert capacity(backlog, 60_000, 49) == 100
+    # More than ever counts at once, less where there was enough to do.
+    backlog.executed(720, 61_000)
+    assert capacity(backlog, 61_000, 0) == 200
+    backlog.executed(160, 70_000)
+    assert capacity(backlog, 70_000, 100) == 40
 
 
 def busy(driver: Driver, client: Client, nonce: int) -> bool:
@@ -110,9 +127,10 @@ class Road:
     STEP_MS = 100
 
     def __init__(self, offered: int, way_ms: Callable[[int], int], served: int = 10**6) -> None:
-        self.offered, self._way_ms, self._served = offered, way_ms, served
+        self.offered, self._way_ms, self.served = offered, way_ms, served
         self.backlog = Backlog(MempoolSettings())
         self.now_ms = 0
+        self.refused = 0
         self._ready = 0
         self._sealed: deque[tuple[int, int, int]] = deque()
         """(when it may be executed, when it was sealed, transactions)."""
@@ -121,16 +139,21 @@ class Road:
     def sealed(self) -> int:
         return sum(count for _, _, count in self._sealed)
 
+    @property
+    def under_way(self) -> int:
+        return self._ready + self.sealed
+
     def run(self, seconds: int) -> int:
         """Transactions executed in so many seconds."""
         end_ms, done = self.now_ms + seconds * 1_000, 0
         while self.now_ms < end_ms:
             self.now_ms += self.STEP_MS
             done += self._execute()
-            self.backlog.look(self.now_ms)
-            room = self.backlog.capacity - self.sealed
-            supply = self._ready + self.offered * self.STEP_MS // 1_000
-            self._ready = max(0, min(room, supply))
+            self.backlog.look(self.now_ms, self.under_way)
+            room = max(0, self.backlog.capacity - self.under_way)
+            supply = self.offered * self.STEP_MS // 1_000
+            self._ready += min(room, supply)
+            self.refused += max(0, supply - room)
             count = min(self._ready, self.backlog.sealed_max - self.sealed)
             if count > 0:
                 due_ms = self.now_ms + self._way_ms(self.now_ms)
@@ -139,7 +162,7 @@ class Road:
         return done
 
     def _execute(self) -> int:
-        left, ages_ms = self._served * self.STEP_MS // 1_000, list[int]()
+        left, ages_ms = self.served * self.STEP_MS // 1_000, list[int]()
         served = left
         while left and self._sealed and self._sealed[0][0] <= self.now_ms:
             due_ms, at_ms, count = self._sealed.popleft()
@@ -181,3 +204,30 @@ def test_an_overload_makes_no_long_queue() -> None:
     road.offered = 100
     road.run(16)
     assert road.backlog.wait_ms(road.now_ms) == 3_000
+
+
+def test_half_the_load_after_an_overload_is_refused_at_no_short_stall() -> None:
+    road = Road(6_000, lambda _: 300, served=2_000)
+    road.run(20)
+    assert road.refused
+    road.offered = 1_000
+    road.run(3)
+    road.refused = 0
+    for _ in range(8):
+        road.run(2)
+        road.served = 0
+        road.run(2)
+        road.served = 2_000
+    assert not road.refused
+
+
+def test_a_rate_of_before_is_forgotten_where_work_shows_that_it_is_gone() -> None:
+    road = Road(6_000, lambda _: 300, served=2_000)
+    road.run(20)
+    road.offered = 200
+    road.run(60)
+    assert road.backlog.capacity == 6_000
+    road.offered, road.served = 6_000, 500
+    road.run(15)
+    assert 1_000 <= road.backlog.capacity <= 1_500
+    assert road.under_way <= 1_500
