@@ -30,10 +30,10 @@ from qnet_actors.wire.codes import Code, QnetError
 TICK_SECONDS: Final = 0.025
 BUCKET_SECONDS: Final = 0.5
 REQUEST_TRANSACTIONS: Final = 100
-REQUESTS_IN_FLIGHT_MAX: Final = 256
+REQUESTS_IN_FLIGHT_MAX: Final = 512
 """An open loop that has so many unanswered is held up, which `unoffered` counts."""
 OFFER_AGAIN_SECONDS: Final = 0.1
-SENDER_OFFERS_MAX: Final = 3
+SENDER_OFFERS_MAX: Final = 8
 """Of one sender, offered and not taken yet: so the rate holds while answers take half a second."""
 LATER_MAX: Final = 50_000
 """Transactions read ahead of what their senders may offer."""
