@@ -29,7 +29,7 @@ from qnet_actors.wire.codes import Code, QnetError
 
 TICK_SECONDS: Final = 0.025
 BUCKET_SECONDS: Final = 0.5
-REQUEST_TRANSACTIONS: Final = 100
+REQUEST_TRANSACTIONS: Final = 200
 REQUESTS_IN_FLIGHT_MAX: Final = 512
 """An open loop that has so many unanswered is held up, which `unoffered` counts."""
 OFFER_AGAIN_SECONDS: Final = 0.1
@@ -289,13 +289,14 @@ class _Generator:
             elif (item := next(self._fresh, None)) is None:
                 self._exhausted = True
                 break
-            elif (sender := self._sender(item)) in self._blocked:
+            elif (sender := self._sender(item)) in self._later or (
+                self._blocked.get(sender, 0) >= SENDER_OFFERS_MAX
+            ):
                 self._later.setdefault(sender, deque()).append(item)
                 self._later_count += 1
-                continue
             else:
                 offers.append(item)
-                self._blocked[sender] = 1
+                self._blocked[sender] = self._blocked.get(sender, 0) + 1
         return offers
 
     def _due_again(self, count: int) -> list[_Offer]:
@@ -379,6 +380,8 @@ class _Generator:
             self._open.pop(item.id, None)
             bucket.refused += 1
             self._count(stretch.refused, code, 1)
+            # Its sender goes on when all that it has offered is taken.
+            self._later.setdefault(self._sender(item), deque())
             self._again.append((again_at, item))
             if code not in _PASSING:
                 self._error = QnetError(Code.INTERNAL, f"refused for good: {result}")
