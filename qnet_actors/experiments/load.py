@@ -7,6 +7,7 @@ for answers before it sent the next would slow down with the network, and hide w
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import multiprocessing
 import time
@@ -17,10 +18,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import msgspec
 
-from qnet_actors.experiments.following import follow_blocks
+from qnet_actors.experiments.following import Executed, follow_blocks
+from qnet_actors.experiments.overload.posting import Poster
 from qnet_actors.experiments.workload import Signed, read_signed
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -34,6 +35,20 @@ RETRY_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 20.0
 PRIME_TRANSACTIONS: Final = 256
 _RETRIED: Final = frozenset({Code.BUSY.label, Code.POOL_FULL.label, Code.RATE_LIMITED.label})
+
+
+class _Told(msgspec.Struct, frozen=True, gc=False):
+    code: str
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """Of a submission; without results `code` says why none of it was taken."""
+
+    results: list[_Told] | None = None
+    code: str = Code.INTERNAL.label
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +133,8 @@ def run_load(plan: LoadPlan) -> LoadResult:
 def _main(plan: LoadPlan, pipe: Connection) -> None:
     import uvloop
 
+    # Everything under way is held anyway, and to look through it takes time from the network.
+    gc.disable()
     try:
         result: Any = msgspec.to_builtins(uvloop.run(_Generator(plan).run()))
     except QnetError as error:
@@ -129,6 +146,7 @@ def _main(plan: LoadPlan, pipe: Connection) -> None:
 class _Generator:
     def __init__(self, plan: LoadPlan) -> None:
         self._plan = plan
+        self._poster = Poster(plan.url, "/api/v1/tx/submit")
         self._pending = _Pending()
         self._refused: dict[str, int] = {}
         self._accepted = 0
@@ -140,32 +158,24 @@ class _Generator:
         """(not before, intended, transaction)"""
         self._begin = 0.0
         self._measured_from = 0.0
-        self._source: Iterator[Signed] = itertools.islice(
-            read_signed(plan.folder, plan.first + plan.count), plan.first, None
-        )
+        self._source: Iterator[Signed] = read_signed(plan.folder, plan.count, plan.first)
 
     async def run(self) -> LoadResult:
         subscribed = asyncio.Event()
-        limits = httpx.Limits(max_connections=REQUESTS_IN_FLIGHT_MAX)
-        async with httpx.AsyncClient(
-            base_url=self._plan.url, limits=limits, timeout=30.0
-        ) as client:
-            follower = asyncio.create_task(
-                follow_blocks(self._plan.url, subscribed, self._executed)
-            )
-            try:
-                await asyncio.wait_for(subscribed.wait(), 10)
-                result = await self._send_all(client)
-            finally:
-                follower.cancel()
-                await asyncio.gather(follower, return_exceptions=True)
-        return result
+        follower = asyncio.create_task(follow_blocks(self._plan.url, subscribed, self._executed))
+        try:
+            await asyncio.wait_for(subscribed.wait(), 10)
+            return await self._send_all()
+        finally:
+            self._poster.close()
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
 
-    async def _send_all(self, client: Any) -> LoadResult:
+    async def _send_all(self) -> LoadResult:
         plan = self._plan
         slots = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
         tasks: set[asyncio.Task[None]] = set()
-        await self._prime(client, slots)
+        await self._prime(slots)
         self._begin = time.monotonic()
         wall_offset = time.time() - self._begin
         self._measured_from = self._begin + plan.warm_up_seconds
@@ -177,15 +187,15 @@ class _Generator:
             for start in range(0, len(due), SUBMISSION_TRANSACTIONS_MAX):
                 part = due[start : start + SUBMISSION_TRANSACTIONS_MAX]
                 await slots.acquire()
-                task = asyncio.create_task(self._post(client, part, slots))
+                task = asyncio.create_task(self._post(part, slots))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             await asyncio.sleep(max(0.0, TICK_SECONDS - (time.monotonic() - now)))
         ended = time.monotonic()
-        await self._drain(client, slots, tasks)
+        await self._drain(slots, tasks)
         return self._result(ended, wall_offset)
 
-    async def _prime(self, client: Any, slots: asyncio.Semaphore) -> None:
+    async def _prime(self, slots: asyncio.Semaphore) -> None:
         """Sends the first transactions, some at a time, and waits until all are executed."""
         left = self._plan.prime
         while left:
@@ -198,7 +208,7 @@ class _Generator:
             left -= len(part)
             self._pending.intended.update((signed.id, now) for _, signed in part)
             await slots.acquire()
-            await self._post(client, part, slots)
+            await self._post(part, slots)
             give_up = now + DRAIN_SECONDS
             while self._pending.intended:
                 if time.monotonic() > give_up or self._refused:
@@ -231,26 +241,19 @@ class _Generator:
             due.append((intended, signed))
         return due
 
-    async def _post(
-        self, client: Any, part: list[tuple[float, Signed]], slots: asyncio.Semaphore
-    ) -> None:
+    async def _post(self, part: list[tuple[float, Signed]], slots: asyncio.Semaphore) -> None:
         try:
-            response = await client.post(
-                "/api/v1/tx/submit",
-                content=encode(tuple(signed.wire for _, signed in part)),
-                headers={"content-type": "application/msgpack"},
-            )
-            answer = response.json()
-        except (httpx.HTTPError, ValueError) as error:
+            response = await self._poster.post(encode(tuple(signed.wire for _, signed in part)))
+            answer = _ANSWER.decode(response.body)
+        except (OSError, EOFError, ValueError) as error:
             raise QnetError(Code.NODE_UNREACHABLE, f"{type(error).__name__}") from error
         finally:
             slots.release()
-        results = answer.get("results")
-        if results is None:
-            results = [{"code": answer.get("code", Code.INTERNAL.label)}] * len(part)
+        codes = [answer.code] * len(part)
+        if answer.results is not None:
+            codes = [result.code for result in answer.results]
         retry_at = time.monotonic() + RETRY_SECONDS
-        for (intended, signed), result in zip(part, results, strict=True):
-            code = result["code"]
+        for (intended, signed), code in zip(part, codes, strict=True):
             if code == Code.SUCCESS.label:
                 self._accepted += 1
                 continue
@@ -261,21 +264,19 @@ class _Generator:
                 self._dropped.append(signed.id)
                 self._pending.intended.pop(signed.id, None)
 
-    def _executed(self, transactions: list[dict[str, Any]]) -> None:
+    def _executed(self, transactions: list[Executed]) -> None:
         now = time.monotonic()
         pending = self._pending
         for transaction in transactions:
-            id_ = bytes.fromhex(transaction["id"])
+            id_ = bytes.fromhex(transaction.id)
             intended = pending.intended.pop(id_, None)
             if intended is None:
                 continue
-            pending.failed += transaction["code"] != Code.SUCCESS.label
+            pending.failed += transaction.code != Code.SUCCESS.label
             pending.executed_at.append(now)
             pending.latencies.append((intended, now - intended, id_))
 
-    async def _drain(
-        self, client: Any, slots: asyncio.Semaphore, tasks: set[asyncio.Task[None]]
-    ) -> None:
+    async def _drain(self, slots: asyncio.Semaphore, tasks: set[asyncio.Task[None]]) -> None:
         """Lets what was sent come to its end, repeated submissions included."""
         give_up = time.monotonic() + DRAIN_SECONDS
         while time.monotonic() < give_up and (tasks or self._retries or self._pending.intended):
@@ -286,7 +287,7 @@ class _Generator:
                 part.append((intended, signed))
             if part:
                 await slots.acquire()
-                await self._post(client, part, slots)
+                await self._post(part, slots)
             await asyncio.sleep(TICK_SECONDS)
         if tasks:
             await asyncio.gather(*tasks)

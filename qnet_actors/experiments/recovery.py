@@ -89,8 +89,8 @@ def run_recovery(options: RecoveryOptions, directory: Path, say: Say) -> Recover
         count = result.sent
     rest = {
         signed.id
-        for index, signed in enumerate(read_signed(supply.folder, first + count))
-        if index >= first and homes[workload.sender(index)[0]] != options.killed
+        for index, signed in enumerate(read_signed(supply.folder, count, first), first)
+        if homes[workload.sender(index)[0]] != options.killed
     }
     bins = bins_of(result, rest, killed_at)
     return RecoveryResult(

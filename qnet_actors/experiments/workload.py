@@ -106,15 +106,18 @@ def sign_all(workload: Workload, keys: list[KeyPair], folder: Path, progress: Pr
     return target
 
 
-def read_signed(target: Path, count: int) -> Iterator[Signed]:
-    """The first `count` transactions, in order."""
-    for chunk in range(-(-count // CHUNK_TRANSACTIONS)):
+def read_signed(target: Path, count: int, first: int = 0) -> Iterator[Signed]:
+    """`count` transactions from number `first` on, in order; what stands before is not read."""
+    end = first + count
+    for chunk in range(first // CHUNK_TRANSACTIONS, -(-end // CHUNK_TRANSACTIONS)):
         data = _chunk_file(target, chunk).read_bytes()
         position = 0
-        for _ in range(min(CHUNK_TRANSACTIONS, count - chunk * CHUNK_TRANSACTIONS)):
+        start = chunk * CHUNK_TRANSACTIONS
+        for number in range(start, min(start + CHUNK_TRANSACTIONS, end)):
             length = int.from_bytes(data[position : position + 4], "big")
-            wire = data[position + 36 : position + 36 + length]
-            yield Signed(data[position + 4 : position + 36], wire)
+            if number >= first:
+                wire = data[position + 36 : position + 36 + length]
+                yield Signed(data[position + 4 : position + 36], wire)
             position += 36 + length
 
 

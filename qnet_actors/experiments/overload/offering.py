@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from qnet_actors.experiments.following import follow_blocks
+from qnet_actors.experiments.following import Executed, follow_blocks
 from qnet_actors.experiments.overload.posting import Poster
 from qnet_actors.experiments.workload import read_signed
 from qnet_actors.wire.codec import encode
@@ -391,15 +391,15 @@ class _Generator:
         await follow_blocks(self._plan.url, subscribed, self._executed)
         self._error = QnetError(Code.NODE_UNREACHABLE, "the gateway ended the subscription")
 
-    def _executed(self, transactions: list[dict[str, Any]]) -> None:
+    def _executed(self, transactions: list[Executed]) -> None:
         now = time.monotonic()
         here = self._bucket(now)
         for transaction in transactions:
-            entry = self._open.pop(bytes.fromhex(transaction["id"]), None)
+            entry = self._open.pop(bytes.fromhex(transaction.id), None)
             if entry is None:
                 continue
             at, bucket, home = entry
-            self._failed += transaction["code"] != Code.SUCCESS.label
+            self._failed += transaction.code != Code.SUCCESS.label
             here.executed[home] += 1
             bucket.latency_ms.append(round((now - at) * 1_000, 1))
 
