@@ -83,6 +83,14 @@ def dev(
             min=0, max=16, help="How many observers follow, each with a gateway for readers."
         ),
     ] = 0,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Of a running Ray cluster that this machine is of; needs --data. Validators go "
+            "to its machines that have the label qnet/machine.",
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -114,10 +122,12 @@ def _settings(
 ) -> tuple[NetworkSettings, GatewaySettings | None]:
     """What the file says, and in its place what stands on the command line.
 
-    Raises `QnetError(CONFIGURATION_INVALID)` with the field of the file that is wrong.
+    Raises `QnetError(CONFIGURATION_INVALID)` with the field of the file that is wrong, or where
+    the directory of a cluster is not named.
     """
     from qnet_actors.commands.config import Configuration, read_configuration
     from qnet_actors.network.settings import KeepSettings, NetworkSettings
+    from qnet_actors.wire.codes import Code, QnetError
 
     found = Configuration(None, None) if file is None else read_configuration(file)
     base = found.network or NetworkSettings(directory=temporary, history_blocks=HISTORY_BLOCKS)
@@ -129,7 +139,18 @@ def _settings(
     keep = {name: given.pop(name) for name in KeepSettings.__struct_fields__ if name in given}
     own = {name: given[name] for name in NetworkSettings.__struct_fields__ if name in given}
     kept = msgspec.structs.replace(base.keep, **keep)
-    return msgspec.structs.replace(base, keep=kept, **own), found.gateway
+    settings = msgspec.structs.replace(base, keep=kept, **own)
+    if settings.address is None:
+        return settings, found.gateway
+    if settings.directory == temporary:
+        raise QnetError(
+            Code.CONFIGURATION_INVALID,
+            "--address needs --data: a directory of that name is made on every machine, and "
+            "nobody removes it",
+        )
+    # Processes on other machines have other working directories.
+    directory = settings.directory.absolute()
+    return msgspec.structs.replace(settings, directory=directory), found.gateway
 
 
 def _stop_on_signals() -> None:

@@ -65,7 +65,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class LocalNetwork:
-    """Starts validators and a gateway on this machine, with funded development accounts."""
+    """Starts validators and a gateway, on this machine or a cluster, with funded accounts."""
 
     def __init__(
         self, settings: NetworkSettings, say: Say, gateway: GatewaySettings | None = None

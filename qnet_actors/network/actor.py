@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+import msgspec
 import ray
 
 from qnet_actors.crypto import development_key, require_development
@@ -31,6 +32,9 @@ class ValidatorActor:
         require_development(decoded.development)
         role = OBSERVER if settings.observer else VALIDATOR
         key = development_key(role, settings.index)
+        if not settings.link_host:
+            here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+            settings = msgspec.structs.replace(settings, link_host=here)
         self._host = ValidatorHost(decoded, key, settings)
         self._frames = BackendFrames(self._host)
         self._calls = CallServer(self._host)

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 FORMAT_VERSION: Final = 2
 ENDPOINTS_MAX: Final = 4 * VALIDATORS_MAX
+MACHINE_NAME_LENGTH_MAX: Final = 63
+"""Of a label in Ray."""
 
 
 class Endpoint(Struct, frozen=True):
@@ -48,9 +50,17 @@ class _Shards(Struct, frozen=True):
     count: Unsigned
 
 
+class _Machines(Struct, frozen=True):
+    names: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=MACHINE_NAME_LENGTH_MAX)], ...],
+        msgspec.Meta(max_length=VALIDATORS_MAX),
+    ]
+
+
 _VERSION: Final = msgspec.msgpack.Decoder(_Version)
 _IDENTITY: Final = Codec[_Identity](_Identity, 4_096)
 _SHARDS: Final = Codec[_Shards](_Shards, 64)
+_MACHINES: Final = Codec[_Machines](_Machines, 64 * 1024)
 _ENDPOINTS: Final = Codec[_Endpoints](_Endpoints, 256 * 1024)
 
 
@@ -121,6 +131,21 @@ class DataDirectory:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def known_machines(path: Path) -> tuple[str, ...]:
+    """On which machine each validator of the network with its data in `path` lives, by index.
+
+    Empty at first.  Raises `QnetError(DATA_CORRUPT)`.
+    """
+    file = path / "machines"
+    return _decode(_MACHINES, file).names if file.exists() else ()
+
+
+def save_machines(path: Path, names: tuple[str, ...]) -> None:
+    """Keeps them: a validator that started elsewhere would not know what it has signed."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(path / "machines", encode(_Machines(names)))
 
 
 def set_ledger_aside(path: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +24,18 @@ from qnet_actors.gateway.queries import (
 from qnet_actors.gateway.settings import Settings as GatewaySettings
 from qnet_actors.links import PeerKey
 from qnet_actors.network.actor import ValidatorHostActor
+from qnet_actors.network.connection import join_cluster, start_ray
 from qnet_actors.network.development import OBSERVER
 from qnet_actors.network.directory import Endpoint
-from qnet_actors.network.placement import Placement, alive_nodes, pinned, place
+from qnet_actors.network.placement import (
+    Placement,
+    beside_driver,
+    pinned,
+    place_here,
+    place_on_cluster,
+)
 from qnet_actors.network.settings import (
+    LOOPBACK,
     OBSERVERS_FROM,
     HostSettings,
     NetworkSettings,
@@ -43,26 +49,12 @@ START_TIMEOUT_SECONDS: Final = 120.0
 CALL_TIMEOUT_SECONDS: Final = 10.0
 AGREEMENT_TIMEOUT_SECONDS: Final = 20.0
 AGREEMENT_POLL_SECONDS: Final = 0.25
-# The actors move batches of a few megabytes at most; the default would reserve a third of memory.
-OBJECT_STORE_BYTES: Final = 96 * 1024 * 1024
-
-# Set before Ray starts its processes: workers would otherwise run at nice 15, and statistics of
-# use would be sent out.
-_ENVIRONMENT: Final = {
-    "RAY_worker_niceness": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # An event of every call would be kept for a dashboard that does not run.
-    "RAY_task_events_report_interval_ms": "0",
-    "RAY_metrics_report_interval_ms": "60000",
-}
-# Ray's processes ask for a token, which it keeps in ~/.ray; it warns at each start that they do.
-_TOKEN_LOGGER: Final = "ray._private.authentication.authentication_token_setup"
 
 Progress = Callable[[str], None]
 
 
 class Network:
-    """A network of one operator on an embedded Ray, its validators packed or split.
+    """A network of one operator, on an embedded Ray or a cluster, its validators packed or split.
 
     Use as a context manager.  Ray starts a killed validator again; it finds its disk and its
     peers by itself.
@@ -97,6 +89,7 @@ class Network:
         self._observer_keys: tuple[PeerKey, ...] = ()
         self._endpoints: list[Endpoint] = []
         self._placed: Placement | None = None
+        self._split = False
         self.gateway_urls: list[str] = []
 
     def __enter__(self) -> Network:
@@ -116,33 +109,30 @@ class Network:
         self.stop()
 
     def start(self) -> None:
-        """Starts Ray, validators and gateways, and waits until all of them answer."""
-        self._progress("starting Ray")
-        os.environ.update(_ENVIRONMENT)
-        logging.getLogger(_TOKEN_LOGGER).setLevel(logging.ERROR)
-        ray.init(
-            address="local",
-            namespace=f"qnet-{self.genesis.chain_id().hex()[:16]}",
-            include_dashboard=False,
-            num_cpus=os.cpu_count(),
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+        """Starts or joins Ray, starts validators and gateways, and waits until all answer.
+
+        Raises `QnetError`: NODE_UNREACHABLE where no cluster is at the address, what
+        `place_for_good` does, and what kept an actor from starting.
+        """
+        namespace = f"qnet-{self.genesis.chain_id().hex()[:16]}"
+        if self.settings.address is None:
+            self._progress("starting Ray")
+            start_ray(namespace)
+        else:
+            self._progress(f"joining the Ray cluster at {self.settings.address}")
+            join_cluster(self.settings.address, namespace)
         count = self.settings.validators
-        placement = self._placed = self._placement()
-        shape = "packed" if placement is None else "split"
-        self._progress(f"starting {count} validators, {shape}")
+        self._place()
+        self._progress(f"starting {count} validators, {'split' if self._split else 'packed'}")
         genesis = encode(self.genesis)
         self._observer_keys = tuple(map(_observer_key, range(self.settings.observers)))
         endpoints = self._endpoints
         for index in range(count):
-            self._hosts.append(self._start_host(index, genesis, placement))
-            if placement is not None:
+            self._hosts.append(self._start_host(index, genesis))
+            if self._split:
                 # Its rooms are processes enough to start at a time.
                 endpoints += self._get([self._hosts[-1].start.remote()])
-        if placement is None:
+        if not self._split:
             endpoints += self._get([host.start.remote() for host in self._hosts])
         self._get([host.connect.remote(endpoints) for host in self._hosts])
         self._progress("connecting validators, opening the gateway")
@@ -166,7 +156,7 @@ class Network:
                 Code.CONFIGURATION_INVALID,
                 f"{index} validators run, and no more joiners were provided for",
             )
-        host = self._start_host(index, encode(self.genesis), self._placed)
+        host = self._start_host(index, encode(self.genesis))
         self._hosts.append(host)
         self._endpoints += self._get([host.start.remote()])
         self._get([host.connect.remote(list(self._endpoints))])
@@ -184,7 +174,11 @@ class Network:
             )
         index, name = OBSERVERS_FROM + number, observer_name(number)
         observer = ValidatorHostActor.options(
-            name=name, num_cpus=0, max_restarts=-1, max_task_retries=0
+            name=name,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            scheduling_strategy=beside_driver(),
         ).remote(
             encode(self.genesis),
             HostSettings(
@@ -192,6 +186,7 @@ class Network:
                 directory=settings.directory / name,
                 provider=settings.provider,
                 keep=settings.keep,
+                link_host=self._link_host,
                 observer=True,
             ),
         )
@@ -200,27 +195,40 @@ class Network:
         self._get([observer.connect.remote(list(self._endpoints))])
         return self._start_gateway(settings.gateways + number, {index: name})
 
-    def _placement(self) -> Placement | None:
-        """Where each validator goes if they are split; None: they are packed."""
+    def _place(self) -> None:
+        """Decides where each validator goes, and whether it is split."""
         settings = self.settings
-        if settings.profile == "packed":
-            return None
-        machines = [(node["NodeID"], node["Resources"].get("CPU", 0.0)) for node in alive_nodes()]
-        placement = place(machines, settings.validators)
-        return placement if settings.profile == "split" or placement.roomy else None
+        count = settings.validators + settings.joiners
+        if settings.address is not None:
+            self._placed = place_on_cluster(count, settings.directory)
+        elif settings.profile != "packed":
+            self._placed = place_here(count)
+        self._split = settings.profile == "split" or (
+            settings.profile == "auto" and self._placed is not None and self._placed.roomy
+        )
+        if settings.address is None and not self._split:
+            self._placed = None
 
-    def _start_host(self, index: int, genesis: bytes, placement: Placement | None) -> Any:
+    @property
+    def _link_host(self) -> str:
+        """Where validators listen: on this machine alone, or for the whole cluster."""
+        return LOOPBACK if self.settings.address is None else ""
+
+    def _start_host(self, index: int, genesis: bytes) -> Any:
         settings = HostSettings(
             index=index,
             directory=self.settings.directory / f"validator-{index}",
             provider=self.settings.provider,
             # One of them is enough: a gateway asks on until one knows.
             history_blocks=0 if index else self.settings.history_blocks,
+            link_host=self._link_host,
             keep=self.settings.keep,
             observers=self._observer_keys,
         )
         options: dict[str, Any] = {}
-        if placement is not None:
+        if self._placed is not None:
+            options["scheduling_strategy"] = pinned(self._placed, index)
+        if self._split:
             settings = msgspec.structs.replace(
                 settings,
                 split=True,
@@ -229,8 +237,6 @@ class Network:
                 executors=self.settings.executors,
                 executor_rows_min=self.settings.executor_rows_min,
             )
-            if index < self.settings.validators:
-                options["scheduling_strategy"] = pinned(placement, index)
         actor = ValidatorHostActor.options(
             name=validator_name(index), num_cpus=0, max_restarts=-1, max_task_retries=0, **options
         )
@@ -240,7 +246,11 @@ class Network:
         from qnet_actors.gateway.actor import GatewayActor
 
         options = GatewayActor.options(
-            name=f"gateway-{number}", num_cpus=0, max_restarts=-1, max_task_retries=0
+            name=f"gateway-{number}",
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            scheduling_strategy=beside_driver(),
         )
         gateway = options.remote(
             # Names, not handles: a handle among the arguments would not outlive this process's

@@ -58,6 +58,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     history_blocks: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of how many blocks a history is kept for questions about the past; 0: none."""
     link_host: str = LOOPBACK
+    """Empty: the address that its machine has in the Ray cluster."""
     link_port: int = 0
     """0: the port it had last, or any free one."""
     keep: KeepSettings = KeepSettings()
@@ -81,6 +82,10 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a network of one operator is placed on one Ray cluster."""
 
     directory: Path
+    """With a folder a validator, on the machine that it lives on."""
+    address: str | None = None
+    """Of a Ray cluster that runs already, HOST:PORT; validators go to those of its machines that
+    have the label `qnet/machine`.  None: a Ray of this machine alone, started for the network."""
     validators: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
     joiners: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
     """So many more may be added while it runs; its gateways take them in once they are of the

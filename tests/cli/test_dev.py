@@ -86,6 +86,15 @@ def test_an_option_that_is_given_counts_before_the_file_even_if_it_is_the_defaul
     assert settings.directory == tmp_path
 
 
+def test_a_network_on_a_cluster_has_a_directory_that_is_the_same_on_each_machine(started, file):
+    settings, _ = started("--config", file, "--address", "10.0.0.1:6379")
+    assert settings.address == "10.0.0.1:6379"
+    assert settings.directory == Path.cwd() / "kept"
+    refused = CliRunner().invoke(app, ["dev", "--address", "10.0.0.1:6379", "--json"])
+    assert refused.exit_code == 2
+    assert "--address needs --data" in refused.output
+
+
 def test_a_file_that_is_wrong_is_refused_with_the_field(tmp_path):
     bad = tmp_path / "bad.toml"
     bad.write_text(FILE + "cors_orgins = []\n")

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.network, pytest.mark.long, pytest.mark.timeout(300)]
 
 
-def run(program: str) -> dict[str, Any]:
+def run(program: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.network.{program}"],
+        [sys.executable, "-m", f"tests.network.{program}", *arguments],
         capture_output=True,
         text=True,
         timeout=280,

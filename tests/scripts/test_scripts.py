@@ -140,3 +140,24 @@ def test_install_does_nothing_when_the_environment_is_what_the_lock_says(
 def test_install_keeps_out_of_the_root_folder_without_a_home(clone: Path, tools: Path) -> None:
     install(clone, tools, HOME="")
     assert (clone / ".cache" / "home").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the first argument is the machine's name"),
+        (["a,ray.io/node-id=b", "--head"], "the first argument is the machine's name"),
+        (["--head"], "the first argument is the machine's name"),
+        (["a"], "say --head on the first machine"),
+    ],
+)
+def test_cluster_node_wants_a_name_and_a_cluster(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "cluster-node"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
