@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from qnet_actors.ledger.blocks import Draft, genesis_tip, identity_of, make_block
     from qnet_actors.ledger.core import LedgerCore
+    from qnet_actors.ledger.databases import LogOptions
     from qnet_actors.ledger.duck_log import DuckLog
     from qnet_actors.ledger.execute import OpenBatch, open_batch
     from qnet_actors.ledger.execute import execute as execute_block
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
         validator_keys,
     )
     from qnet_actors.ledger.retention import Retention, RetentionMode
-    from qnet_actors.ledger.segment import LogOptions
     from qnet_actors.ledger.writes import (
         BlockLog,
         BlockQueries,
@@ -100,7 +100,7 @@ _MODULES: Final = {
     "LedgerCore": "core",
     "LedgerQueries": "queries",
     "MemoryLog": "memory_log",
-    "LogOptions": "segment",
+    "LogOptions": "databases",
     "Outcome": "outcome",
     "Place": "writes",
     "REGISTRY_HEAD": "registry",

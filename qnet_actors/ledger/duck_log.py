@@ -11,18 +11,11 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, Final
 
+from qnet_actors.ledger.databases import Databases, LogOptions, copy_database, guarded, sync
 from qnet_actors.ledger.index import Index, RecentIndex
 from qnet_actors.ledger.pruned import SUFFIX, PrunedSegment, write_pruned
 from qnet_actors.ledger.ranges import Ranges
-from qnet_actors.ledger.segment import (
-    TABLES,
-    LogOptions,
-    Segment,
-    copy_database,
-    create_database,
-    guarded,
-    sync,
-)
+from qnet_actors.ledger.segment import TABLES, Segment
 from qnet_actors.ledger.snapshots import Snapshots
 from qnet_actors.ledger.writes import (
     BlockWrite,
@@ -76,19 +69,29 @@ class DuckLog:
         self._tables = Lock()
         self._open: OrderedDict[int, Segment | PrunedSegment] = OrderedDict()
         self._recent: dict[int, RecentIndex] = {}
-        self._index = Index(directory / "index.duckdb", chain_id, self._options)
+        self._databases = Databases(directory, self._options)
+        self._index = Index(self._databases, directory / "index.duckdb", chain_id, self._options)
         self._snapshots = Snapshots(directory, chain_id, self._options)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="ledger-background")
         # A snapshot of a large state takes seconds, for which no segment may wait.
         self._snapshot_thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-snapshot")
         # An empty segment's file: a copy takes a tenth of the time that DuckDB takes to make one.
         self._empty: bytes | None = None
+        # A write-ahead log that is not needed any more becomes the next segment's file, so that the
+        # disk need not give back the place of the one and find that of the other while commits
+        # wait.  One from before may be another name of a log that is needed.
+        self._spare = directory / "spare"
+        self._spare.unlink(missing_ok=True)
         self._snapshotting: list[Future[None]] = []
         self._sealing: Future[None] | None = None
         self._ranges = Ranges()
         self._pruning: Future[None] | None = None
         self._certificate: Certificate | None = None
-        self._current = self._open_all()
+        try:
+            self._current = self._open_all()
+        except QnetError:
+            self._databases.close()
+            raise
         self._next = self._background.submit(self._create, self._current[0] + 1)
         self._last_height = self._ranges.last_height
         self._snapshots.settle_joins(self._last_height)
@@ -165,10 +168,10 @@ class DuckLog:
         sequence, _ = self._next.result()
         self._discard(sequence)
         building = self._directory / "base.building"
-        create_database(building, TABLES, self._chain_id, self._options)
-        segment = Segment(building, self._chain_id, self._options)
+        self._databases.create(building, TABLES, self._chain_id)
+        segment = Segment(self._databases, building, self._chain_id, self._options)
         segment.append([write.block], [write.certificate])
-        segment.seal()
+        segment.seal(self._spare)
         segment.close()
         self._ranges.bases.add(sequence)
         building.rename(self._path(sequence))
@@ -205,7 +208,7 @@ class DuckLog:
             segment = self._whole(sequence)
         with self._tables:
             recent = self._recent[sequence]
-        segment.seal()
+        segment.seal(self._spare)
         if segment.first_height is not None and segment.last_height is not None:
             heights = (segment.first_height, segment.last_height)
             self._index.add(sequence, heights, segment.hashes(), recent)
@@ -439,6 +442,8 @@ class DuckLog:
                 segment.close()
             self._open.clear()
             self._index.close()
+            self._databases.close()
+            self._spare.unlink(missing_ok=True)
         self._snapshots.close()
 
     # Segments
@@ -514,11 +519,11 @@ class DuckLog:
     def _create(self, sequence: int) -> tuple[int, Segment]:
         path = self._path(sequence)
         if self._empty is None:
-            create_database(path, TABLES, self._chain_id, self._options)
+            self._databases.create(path, TABLES, self._chain_id)
             with guarded("a database could not be read"):
                 self._empty = path.read_bytes()
         else:
-            copy_database(self._empty, path)
+            copy_database(self._empty, path, self._spare)
         with self._tables:
             self._recent[sequence] = RecentIndex()
         with self._files:
@@ -546,7 +551,8 @@ class DuckLog:
             if sequence in self._ranges.pruned:
                 segment = PrunedSegment(self._headers_path(sequence), self._chain_id)
             else:
-                segment = Segment(self._path(sequence), self._chain_id, self._options)
+                path = self._path(sequence)
+                segment = Segment(self._databases, path, self._chain_id, self._options)
             self._open[sequence] = segment
             self._close_sealed()
         self._open.move_to_end(sequence)

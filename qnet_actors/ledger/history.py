@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import BoundedSemaphore, Condition, RLock
 from typing import Final, TypeVar
 
+from qnet_actors.ledger.databases import LogOptions
 from qnet_actors.ledger.history_part import (
     Activity,
     EventPlace,
@@ -24,7 +25,6 @@ from qnet_actors.ledger.history_part import (
     TransactionPlace,
 )
 from qnet_actors.ledger.queries import FoundAccount
-from qnet_actors.ledger.segment import LogOptions
 from qnet_actors.ledger.writes import BlockQueries
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.ledger.databases import LogOptions, check_meta, connect, create_database, guarded
 from qnet_actors.ledger.execute import payments_of
-from qnet_actors.ledger.segment import LogOptions, check_meta, connect, create_database, guarded
 from qnet_actors.wire.blocks import BlockRecord, Receipt
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.transactions import Body, amount_total

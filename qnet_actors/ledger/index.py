@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.ledger.databases import Databases, LogOptions, check_meta, guarded
 from qnet_actors.ledger.runs import Run, write_run
-from qnet_actors.ledger.segment import LogOptions, check_meta, connect, create_database, guarded
 from qnet_actors.ledger.writes import Place
 from qnet_actors.wire.codes import Code, QnetError
 
@@ -78,43 +78,51 @@ class RecentIndex:
 class Index:
     """The index file; may be deleted, for it is made again from the segments."""
 
-    def __init__(self, path: Path, chain_id: bytes, options: LogOptions) -> None:
+    def __init__(
+        self, databases: Databases, path: Path, chain_id: bytes, options: LogOptions
+    ) -> None:
+        self._databases = databases
         self._path = path
         self._options = options
         self._chain_id = chain_id
         if not path.exists():
-            create_database(path, _TABLES, chain_id, options)
+            databases.create(path, _TABLES, chain_id)
         self._runs: dict[int, Run] = {}
         """By sequence; replaced, never changed, for others read it meanwhile."""
         try:
-            self._connection = self._open()
+            self._name = self._open()
         except QnetError:
             # Derived data: whatever is wrong with it, it is made anew.
             path.unlink()
             path.with_name(path.name + ".wal").unlink(missing_ok=True)
             for run in path.parent.glob(f"{path.stem}-*.run"):
                 run.unlink()
-            create_database(path, _TABLES, chain_id, options)
-            self._connection = self._open()
+            databases.create(path, _TABLES, chain_id)
+            self._name = self._open()
 
-    def _open(self) -> Any:
-        connection = connect(self._path, self._options)
+    def _open(self) -> str:
+        name = self._databases.attach(self._path)
+        cursor = self._databases.cursor()
         try:
-            check_meta(connection, self._path, self._chain_id)
+            check_meta(cursor, self._path, self._chain_id, name)
             with guarded("the transaction index could not be read", Code.DATA_CORRUPT):
-                rows = connection.execute("SELECT sequence FROM segments ORDER BY 1").fetchall()
+                rows = cursor.execute(f"SELECT sequence FROM {name}.segments ORDER BY 1").fetchall()
             self._runs = {sequence: Run(self._run_path(sequence)) for (sequence,) in rows}
         except QnetError:
-            connection.close()
+            cursor.close()
+            self._databases.detach(self._path)
             raise
-        return connection
+        cursor.close()
+        return name
 
     def _run_path(self, sequence: int) -> Path:
         return self._path.with_name(f"{self._path.stem}-{sequence:08d}.run")
 
     def segments(self) -> dict[int, tuple[int, int]]:
         """Sequence number -> (first height, last height) of the segments that are indexed."""
-        rows = self._read("SELECT sequence, first_height, last_height FROM segments", [])
+        rows = self._read(
+            f"SELECT sequence, first_height, last_height FROM {self._name}.segments", []
+        )
         return {sequence: (first, last) for sequence, first, last in rows}
 
     def add(
@@ -132,16 +140,18 @@ class Index:
             "height": np.array([height for height, _ in hashes], dtype=np.uint64),
         }
         with guarded("the transaction index could not be written"):
-            cursor = self._connection.cursor()
+            cursor = self._databases.cursor()
             try:
                 cursor.execute("BEGIN")
                 if hashes:
                     cursor.register("added", blocks)
-                    cursor.execute("INSERT INTO blocks SELECT * FROM added")
+                    cursor.execute(f"INSERT INTO {self._name}.blocks SELECT * FROM added")
                     cursor.unregister("added")
-                cursor.execute("INSERT INTO segments VALUES (?, ?, ?)", [sequence, *heights])
+                cursor.execute(
+                    f"INSERT INTO {self._name}.segments VALUES (?, ?, ?)", [sequence, *heights]
+                )
                 cursor.execute("COMMIT")
-                cursor.execute("CHECKPOINT")
+                cursor.execute(f"CHECKPOINT {self._name}")
             finally:
                 cursor.close()
         self._runs = {**self._runs, sequence: Run(path)}
@@ -164,17 +174,17 @@ class Index:
     def heights_of(self, block_hash: bytes) -> list[int]:
         """Where blocks whose hash begins alike stand."""
         rows = self._read(
-            f"SELECT height FROM blocks WHERE prefix = ? LIMIT {_PLACES_MAX}",
+            f"SELECT height FROM {self._name}.blocks WHERE prefix = ? LIMIT {_PLACES_MAX}",
             [int(prefixes_of([block_hash])[0])],
         )
         return [row[0] for row in rows]
 
     def close(self) -> None:
-        self._connection.close()
+        self._databases.detach(self._path)
 
     def _read(self, query: str, parameters: list[Any]) -> list[Any]:
         with guarded("the transaction index could not be read"):
-            cursor = self._connection.cursor()
+            cursor = self._databases.cursor()
             try:
                 rows: list[Any] = cursor.execute(query, parameters).fetchall()
             finally:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.ledger.segment import guarded, write_whole
+from qnet_actors.ledger.databases import guarded, write_whole
 from qnet_actors.ledger.writes import Place
 from qnet_actors.wire.codes import Code, QnetError
 

@@ -13,7 +13,7 @@ from threading import Lock, RLock
 from typing import Any, Final
 
 from qnet_actors import state
-from qnet_actors.ledger.segment import (
+from qnet_actors.ledger.databases import (
     LogOptions,
     check_meta,
     connect,

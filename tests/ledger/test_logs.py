@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import duckdb
 import pytest
 
 from qnet_actors.ledger import DuckLog, LogOptions, MemoryLog, recover
+from qnet_actors.ledger.databases import copy_database
 from qnet_actors.ledger.writes import (
     BlockLog,
     CertificateWrite,
@@ -285,6 +287,45 @@ def test_a_sealed_segment_is_in_its_file_alone(tmp_path):
     assert not log.snapshotting
     assert not (tmp_path / "blocks-00000001.duckdb.wal").exists()
     assert (tmp_path / "blocks-00000001.duckdb").stat().st_size > 500_000
+    log.close()
+
+
+def test_a_write_ahead_log_becomes_the_file_of_a_later_segment(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    log.write(blocks()[:1])
+    used = (tmp_path / "blocks-00000001.duckdb.wal").stat().st_ino
+    for block in blocks()[1:]:
+        log.write([block])
+        log.flush()
+    files = [path for path in tmp_path.glob("blocks-*.duckdb") if path.stat().st_ino == used]
+    assert len(files) == 1
+    assert files[0].name > "blocks-00000001.duckdb"
+    log.close()
+    assert not (tmp_path / "spare").exists()
+    log = DuckLog(tmp_path, CHAIN_ID, SMALL)
+    assert log.records(1, 100, 10**9) == [block.encoded for block in blocks()]
+    log.close()
+
+
+def test_a_spare_that_is_a_needed_log_by_another_name_is_not_written_over(tmp_path):
+    log = DuckLog(tmp_path / "live", CHAIN_ID, SMALL)
+    log.write(blocks()[:3])
+    sequence = log._current[0]
+    # What a kill leaves between the second name and the end of the checkpoint.
+    shutil.copytree(tmp_path / "live", tmp_path / "killed")
+    log.close()
+    needed = tmp_path / "killed" / f"blocks-{sequence:08d}.duckdb.wal"
+    (tmp_path / "killed" / "spare").hardlink_to(needed)
+    template, fresh = b"template", tmp_path / "killed" / "fresh"
+    before = needed.read_bytes()
+    copy_database(template, fresh, tmp_path / "killed" / "spare")
+    assert fresh.read_bytes() == template
+    assert needed.read_bytes() == before
+    log = DuckLog(tmp_path / "killed", CHAIN_ID, SMALL)
+    assert not (tmp_path / "killed" / "spare").exists()
+    for block in blocks()[3:]:
+        log.write([block])
+    assert log.records(1, 100, 10**9) == [block.encoded for block in blocks()]
     log.close()
 
 
