@@ -22,18 +22,14 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.hand_offs import HandOffs
     from qnet_actors.ledger.history import History
     from qnet_actors.ledger.memory_log import MemoryLog
+    from qnet_actors.ledger.names import HEAD as REGISTRY_HEAD
+    from qnet_actors.ledger.names import offence_account
     from qnet_actors.ledger.outcome import Outcome
     from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.reference import execute_reference
-    from qnet_actors.ledger.registry import HEAD as REGISTRY_HEAD
-    from qnet_actors.ledger.registry import (
-        committee_of,
-        offence_account,
-        read_epoch,
-        validator_keys,
-    )
+    from qnet_actors.ledger.registry import committee_of, read_epoch, rules_of, validator_keys
     from qnet_actors.ledger.retention import Retention, RetentionMode
     from qnet_actors.ledger.writes import (
         BlockLog,
@@ -81,6 +77,7 @@ __all__ = [
     "open_batch",
     "read_epoch",
     "recover",
+    "rules_of",
     "validator_keys",
 ]
 
@@ -103,7 +100,7 @@ _MODULES: Final = {
     "LogOptions": "databases",
     "Outcome": "outcome",
     "Place": "writes",
-    "REGISTRY_HEAD": "registry",
+    "REGISTRY_HEAD": "names:HEAD",
     "Recovered": "recovery",
     "Retention": "retention",
     "RetentionMode": "retention",
@@ -114,7 +111,7 @@ _MODULES: Final = {
     "genesis_tip": "blocks",
     "identity_of": "blocks",
     "make_block": "blocks",
-    "offence_account": "registry",
+    "offence_account": "names",
     # Not by its own name, which is its module's.
     "execute_block": "execute:execute",
     "execute_reference": "reference",
@@ -122,6 +119,7 @@ _MODULES: Final = {
     "open_batch": "execute",
     "read_epoch": "registry",
     "recover": "recovery",
+    "rules_of": "registry",
     "validator_keys": "registry",
 }
 

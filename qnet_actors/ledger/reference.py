@@ -23,6 +23,7 @@ from qnet_actors.wire.limits import U64_MAX
 from qnet_actors.wire.schemes import Verifier
 from qnet_actors.wire.transactions import (
     Action,
+    Approve,
     Body,
     MultiTransfer,
     RegisterValidator,
@@ -123,7 +124,7 @@ def apply_action(
         case RotateKey(key_id=key_id):
             accounts[sender] = replace(accounts[sender], key_id=key_id)
             return Code.SUCCESS
-        case RegisterValidator() | Stake() | Unstake() | ReportEquivocation():
+        case RegisterValidator() | Stake() | Unstake() | Approve() | ReportEquivocation():
             if registry is None:
                 raise QnetError(Code.INTERNAL, "an action on the validators without terms")
             return registry.apply(sender, action)

@@ -16,6 +16,9 @@ Their nonce is the last there is, so nothing is ever sent from them.
                      epoch's number modulo 2, since a restart may still need the one before
     member p, i      validator key id, stake and owner of their committees, an account each
     committee p      the digest of these committees, which is how a light client learns of them
+    approval owner   the digest of what the owner approved last, and of the epoch it did so in
+    decided i        the rules of the next epoch in rows, once a quorum of stake approved them
+    rules p, i       the rules of the present epoch and the one before, once any were approved
     burnt            what was taken from equivocators
 
 Nothing is written before the first action of this kind.  Until then the genesis speaks; its stakes
@@ -25,22 +28,47 @@ become balances with that action.  Whoever pays to a validator's account adds to
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import partial
 from typing import Final, assert_never
 
 import numpy as np
 
+from qnet_actors.ledger.names import (
+    BURNT,
+    HEAD,
+    approval_account,
+    chunk_account,
+    decided_account,
+    key_account,
+    member_account,
+    member_accounts,
+    offence_account,
+    seed_account,
+    slot_account,
+    unbonding_account,
+    validator_account,
+)
 from qnet_actors.ledger.outcome import Reader
 from qnet_actors.ledger.values import AccountMap, Accounts, Draft, Given
 from qnet_actors.wire.blocks import WriteSet
-from qnet_actors.wire.codes import Code
-from qnet_actors.wire.committee import Committee, Member, committee_account
+from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.committee import Committee, Member, committee_account, quorum_of
 from qnet_actors.wire.dag import Commit
-from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.hashing import EPOCH_SEED, REGISTRY, ZERO_DIGEST, hash32
+from qnet_actors.wire.genesis import Genesis, Parameters
+from qnet_actors.wire.hashing import EPOCH_SEED, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import U64_MAX, VALIDATORS_MAX
+from qnet_actors.wire.rules import (
+    EpochRules,
+    approval_digest,
+    check_change,
+    first_rules,
+    pack_rules,
+    rules_account,
+    unpack_head,
+    unpack_rules,
+)
 from qnet_actors.wire.schemes import (
     CONTEXT_REGISTRATION,
     SCHEME_SIZES,
@@ -50,6 +78,7 @@ from qnet_actors.wire.schemes import (
     key_id,
 )
 from qnet_actors.wire.transactions import (
+    Approve,
     RegisterValidator,
     RegistryAction,
     ReportEquivocation,
@@ -65,16 +94,8 @@ REPORTER_DIVISOR: Final = 10
 _HEAD: Final = struct.Struct(">4Q")
 _OPEN: Final = 1
 _CHANGED: Final = 2
-
-
-def _address(kind: bytes, *parts: bytes | int) -> bytes:
-    encoded = (p if isinstance(p, bytes) else p.to_bytes(8, "big") for p in parts)
-    return hash32(REGISTRY, kind, *encoded)
-
-
-HEAD: Final = _address(b"head")
-BURNT: Final = _address(b"burnt")
-REGISTRY_HEAD: Final = HEAD
+_RULED: Final = 4
+_DECIDED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +110,15 @@ class Epoch:
     is_open: bool = False
     """Whether the registry is written at all."""
     is_changed: bool = False
-    """Whether the next committee is to be another one."""
+    """Whether the next epoch is to have another committee or other rules."""
+    is_ruled: bool = False
+    """Whether rules were ever approved; else the genesis' parameters hold."""
+    is_decided: bool = False
+    """Whether the rules of the next epoch are approved."""
 
     def packed(self) -> bytes:
         flags = _OPEN * self.is_open | _CHANGED * self.is_changed
+        flags |= _RULED * self.is_ruled | _DECIDED * self.is_decided
         return _HEAD.pack(self.number, self.first_commit, self.last_commit, flags)
 
     def is_due(self, commit_index: int, commits_min: int) -> bool:
@@ -106,7 +132,8 @@ class Epoch:
 
 def _unpack(key_id: bytes) -> Epoch:
     number, first, last, flags = _HEAD.unpack(key_id)
-    return Epoch(number, first, last, bool(flags & _OPEN), bool(flags & _CHANGED))
+    bits = [bool(flags & bit) for bit in (_OPEN, _CHANGED, _RULED, _DECIDED)]
+    return Epoch(number, first, last, *bits)
 
 
 def read_epoch(reader: Reader) -> Epoch:
@@ -132,6 +159,15 @@ def committee_of(reader: Reader, genesis: Genesis, number: int | None = None) ->
     if not number:
         return genesis.committee()
     return Registry(Accounts(reader), genesis).committee(number)
+
+
+def rules_of(reader: Reader, genesis: Genesis, number: int | None = None) -> EpochRules:
+    """The rules of the epoch that the state stands in, or of the epoch before that."""
+    present = read_epoch(reader).number
+    number = present if number is None else number
+    if not present - 1 <= number <= present:
+        raise ValueError(f"the rules of epoch {number} in a state of epoch {present}")
+    return Registry(Accounts(reader), genesis).rules(number)
 
 
 def validator_keys(reader: Reader, genesis: Genesis) -> tuple[tuple[int, bytes], ...]:
@@ -180,6 +216,8 @@ class Registry:
                 return self._stake(sender, amount)
             case Unstake(amount=amount):
                 return self._unstake(sender, amount)
+            case Approve(rules=rules):
+                return self._approve(sender, rules)
             case ReportEquivocation():
                 return self._punish(sender, action)
             case _:
@@ -187,7 +225,11 @@ class Registry:
 
     def end_block(self, commit: Commit) -> None:
         """A block ends with `commit`: the epoch's end is fixed, or is here."""
-        epoch, parameters = self.epoch, self.genesis.parameters
+        epoch = self.epoch
+        if not (epoch.is_changed or epoch.last_commit):
+            # As nearly always: what follows reads more of the state.
+            return
+        parameters = self.rules(epoch.number).parameters
         if not epoch.is_due(commit.index, parameters.epoch_commits_min):
             return
         if not epoch.last_commit:
@@ -195,10 +237,19 @@ class Registry:
             return
         number = epoch.number + 1
         seed = hash32(EPOCH_SEED, self.genesis.chain_id(), _u64(number), commit.digest())
-        self._put(_seed(number), seed)
-        self._elect(number)
+        self._put(seed_account(number), seed)
+        is_ruled = epoch.is_ruled or epoch.is_decided
+        rules = first_rules(self.genesis.parameters)
+        if is_ruled:
+            before = decided_account if epoch.is_decided else partial(rules_account, epoch.number)
+            rows = self._rows(before)
+            self.accounts.fetch([rules_account(number, row) for row in range(len(rows))])
+            for row, data in enumerate(rows):
+                self._put(rules_account(number, row), data)
+            rules = unpack_rules(rows)
+        self._elect(number, rules.parameters.stake_min)
         self._put(committee_account(number), self.committee(number).digest)
-        self.epoch = Epoch(number, commit.index, 0, True, False)
+        self.epoch = Epoch(number, commit.index, 0, True, is_ruled=is_ruled)
 
     # The epoch and its committee
 
@@ -209,6 +260,25 @@ class Registry:
     @epoch.setter
     def epoch(self, epoch: Epoch) -> None:
         self._put(HEAD, epoch.packed())
+
+    def rules(self, number: int) -> EpochRules:
+        """The rules of the present epoch or of the one before."""
+        rows = self._rows(partial(rules_account, number)) if self.epoch.is_ruled else []
+        return unpack_rules(rows) if rows else first_rules(self.genesis.parameters)
+
+    @property
+    def parameters(self) -> Parameters:
+        return self.rules(self.epoch.number).parameters
+
+    def _rows(self, account: Callable[[int], bytes]) -> list[bytes]:
+        """The rows of rules in accounts; empty where none were written."""
+        head = self.accounts[account(0)].key_id
+        if head == ZERO_DIGEST:
+            return []
+        _, count = unpack_head(head)
+        names = [account(row) for row in range(count)]
+        self.accounts.fetch(names)
+        return [self.accounts[name].key_id for name in names]
 
     def _opened(self) -> dict[bytes, Given]:
         """What the first action takes over from the genesis: its validators."""
@@ -221,7 +291,7 @@ class Registry:
             validator = validator_account(member.reward)
             name = key_id(member.scheme, member.public_key)
             paid = opening[validator].paid if validator in opening else 0
-            opening[_slot(slot)] = Given(U64_MAX, member.reward, 0)
+            opening[slot_account(slot)] = Given(U64_MAX, member.reward, 0)
             opening[validator] = Given(U64_MAX, name, paid + member.stake)
             for address, data in _key_rows(member.reward, member.scheme, member.public_key):
                 opening[address] = Given(U64_MAX, data, 0)
@@ -229,37 +299,40 @@ class Registry:
 
     def committee(self, number: int) -> Committee:
         """The committee that `_elect` wrote for an epoch: the present one or the one before."""
-        names = [_member(number, i, what) for i in range(VALIDATORS_MAX) for what in range(3)]
-        self.accounts.fetch([_seed(number), *names])
-        rows: list[tuple[bytes, int, bytes]] = []
-        for i in range(VALIDATORS_MAX):
-            row = [_member(number, i, what) for what in range(3)]
-            key, stake, owner = (self.accounts[name].key_id for name in row)
-            if key == ZERO_DIGEST:
-                break
-            rows.append((key, int.from_bytes(stake[:8], "big"), owner))
+        self.accounts.fetch([seed_account(number)])
         members: list[Member] = []
-        for key, stake_units, owner in rows:
-            scheme, public_key = self._key(key)
-            members.append(Member(scheme, public_key, stake_units, owner))
-        return Committee(members, number, self.accounts[_seed(number)].key_id)
+        for name, stake, owner in self._members(number):
+            scheme, public_key = self._key(name)
+            members.append(Member(scheme, public_key, stake, owner))
+        return Committee(members, number, self.accounts[seed_account(number)].key_id)
+
+    def _members(self, number: int) -> list[tuple[bytes, int, bytes]]:
+        """(key id, stake, owner) of a committee that `_elect` wrote."""
+        self.accounts.fetch(member_accounts(number))
+        members: list[tuple[bytes, int, bytes]] = []
+        for i in range(VALIDATORS_MAX):
+            row = (self.accounts[member_account(number, i, what)].key_id for what in range(3))
+            name, stake, owner = row
+            if name == ZERO_DIGEST:
+                break
+            members.append((name, int.from_bytes(stake[:8], "big"), owner))
+        return members
 
     def registered(self) -> list[tuple[int, bytes]]:
         """(scheme, public key) of all registered validators, by their places."""
-        slots = [_slot(i) for i in range(VALIDATORS_MAX)]
+        slots = [slot_account(i) for i in range(VALIDATORS_MAX)]
         self.accounts.fetch(slots)
         owners = [owner for slot in slots if (owner := self.accounts[slot].key_id) != ZERO_DIGEST]
         self.accounts.fetch([validator_account(owner) for owner in owners])
         names = [self.accounts[validator_account(owner)].key_id for owner in owners]
         return [self._key(name) for name in names if name != ZERO_DIGEST]
 
-    def _elect(self, number: int) -> None:
+    def _elect(self, number: int, least: int) -> None:
         """Makes the validators with stake the committee; where there are none it stays."""
-        slots = [_slot(i) for i in range(VALIDATORS_MAX)]
+        slots = [slot_account(i) for i in range(VALIDATORS_MAX)]
         self.accounts.fetch(slots)
         owners = [owner for slot in slots if (owner := self.accounts[slot].key_id) != ZERO_DIGEST]
         self.accounts.fetch([validator_account(owner) for owner in owners])
-        least = self.genesis.parameters.stake_min
         elected: list[tuple[bytes, bytes, bytes]] = []
         for owner in owners:
             validator = self.accounts[validator_account(owner)]
@@ -271,14 +344,13 @@ class Registry:
                 (key_id(m.scheme, m.public_key), _u64(m.stake).ljust(32, b"\0"), m.reward)
                 for m in self._present()
             ]
-        names = [_member(number, i, what) for i in range(VALIDATORS_MAX) for what in range(3)]
-        self.accounts.fetch(names)
+        self.accounts.fetch(member_accounts(number))
         for i in range(VALIDATORS_MAX):
             row = elected[i] if i < len(elected) else (ZERO_DIGEST,) * 3
-            if row[0] == self.accounts[_member(number, i, 0)].key_id == ZERO_DIGEST:
+            if row[0] == self.accounts[member_account(number, i, 0)].key_id == ZERO_DIGEST:
                 break
             for what in range(3):
-                self._put(_member(number, i, what), row[what])
+                self._put(member_account(number, i, what), row[what])
 
     def _present(self) -> tuple[Member, ...]:
         number = self.epoch.number
@@ -291,13 +363,13 @@ class Registry:
 
     def _register(self, owner: bytes, action: RegisterValidator) -> Code:
         name = key_id(action.scheme, action.public_key)
-        holder = self.accounts[_key_owner(name)].key_id
+        holder = self.accounts[key_account(name)].key_id
         if action.scheme not in self.genesis.schemes or holder not in (ZERO_DIGEST, owner):
             return Code.VALIDATOR_KEY_IN_USE
         if self.accounts[owner].balance < action.stake:
             return Code.INSUFFICIENT_BALANCE
         validator = self.accounts[validator_account(owner)]
-        if validator.balance + action.stake < self.genesis.parameters.stake_min:
+        if validator.balance + action.stake < self.parameters.stake_min:
             return Code.STAKE_TOO_LOW
         if validator.balance + action.stake > U64_MAX:
             return Code.BALANCE_OVERFLOW
@@ -333,7 +405,7 @@ class Registry:
             self.accounts[unbonding_account(owner)],
         )
         left = validator.balance - amount
-        if left < 0 or 0 < left < self.genesis.parameters.stake_min:
+        if left < 0 or 0 < left < self.parameters.stake_min:
             return Code.STAKE_TOO_LOW
         if not amount and not unbonding.balance:
             return Code.NOT_A_VALIDATOR
@@ -349,7 +421,7 @@ class Registry:
         """Stake leaves the next committee; all that unbonds waits for the newest of it."""
         self._move(validator_account(owner), unbonding_account(owner), amount)
         # It counts to the end of this epoch, and is held for `unbonding_epochs` after that.
-        release = self.epoch.number + 1 + self.genesis.parameters.unbonding_epochs
+        release = self.epoch.number + 1 + self.parameters.unbonding_epochs
         self._put(unbonding_account(owner), _u64(release).ljust(32, b"\0"))
         if not self.accounts[validator_account(owner)].balance:
             self._put(validator_account(owner), ZERO_DIGEST)
@@ -358,11 +430,40 @@ class Registry:
                 self._put(slot, ZERO_DIGEST)
         self._change()
 
+    def _approve(self, owner: bytes, rules: EpochRules) -> Code:
+        epoch, stakes = self.epoch, self._stakes()
+        if owner not in stakes:
+            return Code.NOT_OF_COMMITTEE
+        try:
+            check_change(self.rules(epoch.number), rules)
+        except QnetError as error:
+            return error.code
+        digest = approval_digest(epoch.number, rules)
+        self._put(approval_account(owner), digest)
+        self.accounts.fetch([approval_account(other) for other in stakes])
+        approved = sum(
+            stake
+            for other, stake in stakes.items()
+            if self.accounts[approval_account(other)].key_id == digest
+        )
+        if approved >= quorum_of(sum(stakes.values())):
+            for row, data in enumerate(pack_rules(rules)):
+                self._put(decided_account(row), data)
+            self.epoch = replace(self.epoch, is_changed=True, is_decided=True)
+        return Code.SUCCESS
+
+    def _stakes(self) -> dict[bytes, int]:
+        """Owner -> stake of the present committee, whose keys need not be read."""
+        number = self.epoch.number
+        if not number:
+            return {member.reward: member.stake for member in self.genesis.members}
+        return {owner: stake for _, stake, owner in self._members(number)}
+
     def _punish(self, reporter: bytes, report: ReportEquivocation) -> Code:
         name = key_id(report.scheme, report.public_key)
-        owner = self.accounts[_key_owner(name)].key_id
+        owner = self.accounts[key_account(name)].key_id
         offence = offence_account(name, report.equivocation.epoch)
-        if owner == ZERO_DIGEST or report.equivocation.epoch > self.epoch.number:
+        if owner == ZERO_DIGEST or not self._is_punishable(report.equivocation.epoch):
             return Code.EVIDENCE_REFUSED
         if self.accounts[offence].key_id != ZERO_DIGEST:
             return Code.ALREADY_PUNISHED
@@ -381,6 +482,11 @@ class Registry:
         if bonded:
             self._unbond(owner, bonded)
         return Code.SUCCESS
+
+    def _is_punishable(self, epoch: int) -> bool:
+        """Whether the stake of an epoch may still be held: who got it back, and perhaps staked
+        anew, is not punished for a key that was given up or sold long ago."""
+        return epoch <= self.epoch.number <= epoch + self.parameters.unbonding_epochs
 
     def _is_proof(self, report: ReportEquivocation) -> bool:
         rows = report.equivocation.rows()
@@ -412,7 +518,7 @@ class Registry:
     # Accounts
 
     def _find_slot(self, owner: bytes) -> bytes | None:
-        slots = [_slot(i) for i in range(VALIDATORS_MAX)]
+        slots = [slot_account(i) for i in range(VALIDATORS_MAX)]
         self.accounts.fetch(slots)
         return next((slot for slot in slots if self.accounts[slot].key_id == owner), None)
 
@@ -423,9 +529,9 @@ class Registry:
             self._put(address, data)
 
     def _key(self, name: bytes) -> tuple[int, bytes]:
-        scheme = self.accounts[_chunk(name, 0)].key_id[0]
+        scheme = self.accounts[chunk_account(name, 0)].key_id[0]
         size = 1 + SCHEME_SIZES[Scheme(scheme)].public_key
-        chunks = [_chunk(name, i) for i in range((size + 31) // 32)]
+        chunks = [chunk_account(name, i) for i in range((size + 31) // 32)]
         self.accounts.fetch(chunks)
         data = b"".join(self.accounts[chunk].key_id for chunk in chunks)
         return scheme, data[1:size]
@@ -448,8 +554,10 @@ class Registry:
 def accounts_of(sender: bytes, action: RegistryAction) -> list[bytes]:
     """Accounts that an action will need, as far as it says so itself, to be read at once."""
     names = [HEAD, validator_account(sender), unbonding_account(sender)]
+    if isinstance(action, Approve):
+        names.append(approval_account(sender))
     if isinstance(action, RegisterValidator | ReportEquivocation):
-        names.append(_key_owner(key_id(action.scheme, action.public_key)))
+        names.append(key_account(key_id(action.scheme, action.public_key)))
     if isinstance(action, ReportEquivocation):
         names.append(
             offence_account(key_id(action.scheme, action.public_key), action.equivocation.epoch)
@@ -462,42 +570,8 @@ def _key_rows(owner: bytes, scheme: int, public_key: bytes) -> list[tuple[bytes,
     name = key_id(scheme, public_key)
     data = bytes((scheme,)) + public_key
     pieces = [data[at : at + 32].ljust(32, b"\0") for at in range(0, len(data), 32)]
-    rows = [(_chunk(name, i), piece) for i, piece in enumerate(pieces)]
-    return [(_key_owner(name), owner), *rows]
-
-
-def offence_account(name: bytes, epoch: int) -> bytes:
-    """Holds who reported what the key with this id signed in an epoch; zeros: nobody did."""
-    return _address(b"offence", name, epoch)
-
-
-@cache
-def _slot(index: int) -> bytes:
-    return _address(b"slot", index)
-
-
-def validator_account(owner: bytes) -> bytes:
-    return _address(b"validator", owner)
-
-
-def unbonding_account(owner: bytes) -> bytes:
-    return _address(b"unbonding", owner)
-
-
-def _key_owner(name: bytes) -> bytes:
-    return _address(b"key", name)
-
-
-def _chunk(name: bytes, index: int) -> bytes:
-    return _address(b"chunk", name, index)
-
-
-def _seed(epoch: int) -> bytes:
-    return _address(b"seed", epoch % 2)
-
-
-def _member(epoch: int, index: int, what: int) -> bytes:
-    return _address(b"member", epoch % 2, index, what)
+    rows = [(chunk_account(name, i), piece) for i, piece in enumerate(pieces)]
+    return [(key_account(name), owner), *rows]
 
 
 def _u64(number: int) -> bytes:

@@ -29,6 +29,9 @@ class Code(IntEnum):
     ALREADY_PUNISHED = 10
     COMMITTEE_FIXED = 11
     KEY_NOT_PROVED = 12
+    NOT_OF_COMMITTEE = 13
+    PARAMETERS_REFUSED = 14
+    VERSION_REFUSED = 15
 
     # Form: facts of the bytes.
     MALFORMED = 100
@@ -150,12 +153,18 @@ DESCRIPTIONS: Final = {
     Code.REGISTRY_FULL: "All places for validators are taken; wait until one leaves.",
     Code.STAKE_TOO_LOW: "The stake would be below the network's least, or less than is unstaked.",
     Code.VALIDATOR_KEY_IN_USE: "The key is or was another validator's; make a new one.",
-    Code.EVIDENCE_REFUSED: "The proof does not hold, or its key is no validator's.",
+    Code.EVIDENCE_REFUSED: "The proof does not hold, its key is no validator's, or its epoch is "
+    "longer ago than unbonding takes.",
     Code.ALREADY_PUNISHED: "This validator was punished for this epoch already.",
     Code.COMMITTEE_FIXED: "The genesis keeps the committee for ever; nobody registers, stakes or "
     "is punished here.",
     Code.KEY_NOT_PROVED: "The validator key did not sign for this account on this chain; sign the "
     "registration with it.",
+    Code.NOT_OF_COMMITTEE: "The sender owns no stake of the present committee; register, and "
+    "approve in the next epoch.",
+    Code.PARAMETERS_REFUSED: "A parameter is out of its range or the genesis' for ever; see the "
+    "configuration reference.",
+    Code.VERSION_REFUSED: "Only the present protocol version or the one after it can be approved.",
     Code.MALFORMED: "The bytes do not decode against the schema; compare with the wire format.",
     Code.NON_CANONICAL: "The bytes decode, but are not the canonical encoding; encode again.",
     Code.TOO_LARGE: "The message is over its size limit; send less at once.",

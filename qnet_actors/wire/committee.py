@@ -38,6 +38,11 @@ def committee_account(epoch: int) -> bytes:
     return hash32(REGISTRY, b"committee", (epoch % 2).to_bytes(8, "big"))
 
 
+def quorum_of(stake_total: int) -> int:
+    """The least stake of which two sets have an honest validator in common."""
+    return 2 * stake_total // 3 + 1
+
+
 class Committee:
     """The validators of one epoch and the arithmetic of their stake.
 
@@ -51,7 +56,7 @@ class Committee:
         self.seed: Final = seed
         self.stakes: Final = tuple(member.stake for member in self.members)
         self.total: Final = sum(self.stakes)
-        self.quorum: Final = 2 * self.total // 3 + 1
+        self.quorum: Final = quorum_of(self.total)
         self.validity: Final = self.total - self.quorum + 1
         self._check()
 

@@ -22,6 +22,7 @@ from qnet_actors.wire.schemes import Scheme
 
 GENESIS_VERSION: Final = 1
 _BLOCK_SIZE_BYTES_MAX: Final = 8 * 1024 * 1024
+_TIME_MS_MAX: Final = 600_000
 
 
 class Parameters(Struct, frozen=True):
@@ -77,6 +78,27 @@ class Genesis(Struct, frozen=True, dict=True, gc=True):
 GENESIS_CODEC: Final = Codec[Genesis](Genesis, GENESIS_SIZE_BYTES_MAX)
 
 
+def check_parameters(parameters: Parameters) -> None:
+    """Raises `QnetError(CONFIGURATION_INVALID)` with the parameter that is out of its range."""
+
+    def refuse(reason: str) -> None:
+        raise QnetError(Code.CONFIGURATION_INVALID, reason)
+
+    if parameters.gc_depth < 8 or parameters.commit_lag < 1 or parameters.block_interval_ms < 1:
+        refuse("gc_depth, commit_lag or block_interval_ms is too small")
+    if not 1 <= parameters.stake_min <= SUPPLY_MAX:
+        refuse(f"stake_min is not 1-{SUPPLY_MAX}: no committee could be made")
+    if parameters.block_gas_max < GAS_LIMIT_MAX:
+        refuse(f"block_gas_max is below {GAS_LIMIT_MAX}, the gas limit of one transaction")
+    if not TRANSACTION_SIZE_BYTES_MAX <= parameters.block_size_bytes_max <= _BLOCK_SIZE_BYTES_MAX:
+        refuse(f"block_size_bytes_max is not {TRANSACTION_SIZE_BYTES_MAX}-{_BLOCK_SIZE_BYTES_MAX}")
+    if not 1 <= parameters.leader_timeout_ms <= parameters.leader_timeout_ms_max <= _TIME_MS_MAX:
+        refuse("leader_timeout_ms is out of range")
+    for name in ("block_interval_ms", "round_delay_ms", "round_idle_ms"):
+        if getattr(parameters, name) > _TIME_MS_MAX:
+            refuse(f"{name} is over {_TIME_MS_MAX}: the network would stand still")
+
+
 def check_genesis(genesis: Genesis) -> None:
     """Raises `QnetError(CONFIGURATION_INVALID)` with the field that is wrong."""
 
@@ -100,16 +122,12 @@ def check_genesis(genesis: Genesis) -> None:
     parameters = genesis.parameters
     if not genesis.development and not parameters.power_durability:
         refuse("process durability is for development networks only")
-    if parameters.gc_depth < 8 or parameters.commit_lag < 1 or parameters.block_interval_ms < 1:
-        refuse("gc_depth, commit_lag or block_interval_ms is too small")
+    try:
+        check_parameters(parameters)
+    except QnetError as error:
+        refuse(error.detail)
     if any(member.stake < parameters.stake_min for member in genesis.members):
         refuse("a validator's stake is below stake_min")
     if len({member.reward for member in genesis.members}) != len(genesis.members):
         refuse("two validators have the same reward account")
-    if parameters.block_gas_max < GAS_LIMIT_MAX:
-        refuse(f"block_gas_max is below {GAS_LIMIT_MAX}, the gas limit of one transaction")
-    if not TRANSACTION_SIZE_BYTES_MAX <= parameters.block_size_bytes_max <= _BLOCK_SIZE_BYTES_MAX:
-        refuse(f"block_size_bytes_max is not {TRANSACTION_SIZE_BYTES_MAX}-{_BLOCK_SIZE_BYTES_MAX}")
-    if not 1 <= parameters.leader_timeout_ms <= parameters.leader_timeout_ms_max <= 600_000:
-        refuse("leader_timeout_ms is out of range")
     genesis.committee()

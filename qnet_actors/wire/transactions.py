@@ -19,6 +19,7 @@ from qnet_actors.wire.limits import (
     TRANSACTION_SIZE_BYTES_MAX,
     U64_MAX,
 )
+from qnet_actors.wire.rules import EpochRules
 from qnet_actors.wire.schemes import (
     CONTEXT_REGISTRATION,
     SCHEME_SIZES,
@@ -80,6 +81,16 @@ class Unstake(Struct, frozen=True, tag=10):
     """0: only pays out."""
 
 
+class Approve(Struct, frozen=True, tag=11):
+    """Wants these rules for the next epoch; the sender owns stake of the present committee.
+
+    They come once a quorum of its stake wants the same.  A later approval takes the place of an
+    earlier one, and none counts beyond the epoch that it is executed in.
+    """
+
+    rules: EpochRules
+
+
 class ReportEquivocation(Struct, frozen=True, tag=12):
     """Shows that the holder of a validator key signed two DAG blocks for one slot."""
 
@@ -88,14 +99,21 @@ class ReportEquivocation(Struct, frozen=True, tag=12):
     equivocation: Equivocation
 
 
-RegistryAction = RegisterValidator | Stake | Unstake | ReportEquivocation
+RegistryAction = RegisterValidator | Stake | Unstake | Approve | ReportEquivocation
 Action = (
-    Transfer | MultiTransfer | RotateKey | RegisterValidator | Stake | Unstake | ReportEquivocation
+    Transfer
+    | MultiTransfer
+    | RotateKey
+    | RegisterValidator
+    | Stake
+    | Unstake
+    | Approve
+    | ReportEquivocation
 )
 
 # Tags that the format has given out and this protocol version does not run: 4 upload code,
-# 5 instantiate, 6 call, 7 migrate, 11 approve.
-RESERVED_ACTION_TAGS: Final = (4, 5, 6, 7, 11)
+# 5 instantiate, 6 call, 7 migrate.
+RESERVED_ACTION_TAGS: Final = (4, 5, 6, 7)
 
 
 class Access(Struct, frozen=True):
@@ -180,6 +198,7 @@ GAS_ACCESS_ENTRY: Final = 50
 GAS_REGISTER: Final = 60_000
 GAS_STAKE: Final = 20_000
 GAS_REPORT: Final = 60_000
+GAS_APPROVE: Final = 60_000
 
 
 def registration_digest(chain_id: bytes, account: bytes, scheme: int, public_key: bytes) -> bytes:
@@ -230,6 +249,8 @@ def intrinsic_gas(access_count: int, action: Action) -> int:
             return gas + GAS_REGISTER
         case Stake() | Unstake():
             return gas + GAS_STAKE
+        case Approve():
+            return gas + GAS_APPROVE
         case ReportEquivocation():
             return gas + GAS_REPORT
 
@@ -245,7 +266,7 @@ def amount_total(action: Action) -> int:
             return stake
         case Stake(amount=amount):
             return amount
-        case RotateKey() | Unstake() | ReportEquivocation():
+        case RotateKey() | Unstake() | Approve() | ReportEquivocation():
             return 0
 
 

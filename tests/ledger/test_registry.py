@@ -16,18 +16,16 @@ from qnet_actors.ledger.blocks import weight_of
 from qnet_actors.ledger.execute import execute, open_batch
 from qnet_actors.ledger.executor import Executor
 from qnet_actors.ledger.groups import GroupExecution
+from qnet_actors.ledger.names import BURNT, unbonding_account, validator_account
 from qnet_actors.ledger.outcome import Outcome
 from qnet_actors.ledger.reference import Terms, execute_reference
 from qnet_actors.ledger.registry import (
-    BURNT,
     REPORTER_DIVISOR,
     SLASH_DIVISOR,
     Epoch,
     committee_of,
     ends_epoch,
     read_epoch,
-    unbonding_account,
-    validator_account,
 )
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.state import State, genesis_write_set
