@@ -53,12 +53,38 @@ class Validator(msgspec.Struct, frozen=True):
     connected: bool
 
 
+class Parameters(msgspec.Struct, frozen=True):
+    """The parameters of an epoch; see the configuration reference."""
+
+    block_interval_ms: int
+    block_gas_max: int
+    block_size_bytes_max: int
+    round_delay_ms: int
+    round_idle_ms: int
+    leader_timeout_ms: int
+    leader_timeout_ms_max: int
+    gc_depth: int
+    commit_lag: int
+    epoch_commits_min: int
+    unbonding_epochs: int
+    stake_min: int
+    power_durability: bool
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What all validators go by in an epoch."""
+
+    protocol_version: int
+    parameters: Parameters
+
+
 class Validators(msgspec.Struct, frozen=True):
-    """The committee; `quorum` is the stake that decides."""
+    """The committee and the epoch's rules; `quorum` is the stake that decides."""
 
     epoch: int
     quorum: int
     validators: list[Validator]
+    rules: Rules
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -157,6 +183,7 @@ class Action(msgspec.Struct, frozen=True):
     amount: int | None = None
     payments: list[Payment] | None = None
     key_id: str | None = None
+    rules: Rules | None = None
 
 
 class Body(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from qnet_actors.wire.limits import (
     SUBMISSION_TRANSACTIONS_MAX,
     VALIDATORS_MAX,
 )
+from qnet_actors.wire.rules import EpochRules
 
 GENESIS_SIZE_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of a genesis that is served; a larger one goes from hand to hand."""
@@ -217,6 +218,7 @@ class ValidatorsAnswer(Struct, frozen=True, tag=2):
     quorum: Unsigned
     """The stake that decides."""
     validators: Annotated[tuple[ValidatorInfo, ...], msgspec.Meta(max_length=VALIDATORS_MAX)]
+    rules: EpochRules
 
 
 class AccountAnswer(Struct, frozen=True, tag=3):

@@ -55,10 +55,36 @@ class ValidatorView(View, frozen=True):
     connected: bool
 
 
+class ParametersView(View, frozen=True):
+    """See the configuration reference."""
+
+    block_interval_ms: int
+    block_gas_max: str
+    block_size_bytes_max: int
+    round_delay_ms: int
+    round_idle_ms: int
+    leader_timeout_ms: int
+    leader_timeout_ms_max: int
+    gc_depth: int
+    commit_lag: int
+    epoch_commits_min: int
+    unbonding_epochs: int
+    stake_min: str
+    power_durability: bool
+
+
+class RulesView(View, frozen=True):
+    """What all validators go by in an epoch."""
+
+    protocol_version: int
+    parameters: ParametersView
+
+
 class ValidatorsView(View, frozen=True):
     epoch: str
     quorum: str
     validators: list[ValidatorView]
+    rules: RulesView
 
 
 class AccountView(View, frozen=True):
@@ -164,11 +190,13 @@ class PaymentView(View, frozen=True):
 
 class ActionView(View, frozen=True):
     kind: str
-    """transfer, multi_transfer or rotate_key; the other fields are those of the kind."""
+    """transfer, multi_transfer, rotate_key, register_validator, stake, unstake, approve or
+    report_equivocation; the other fields are those of the kind."""
     payee: str | None = None
     amount: str | None = None
     payments: list[PaymentView] | None = None
     key_id: str | None = None
+    rules: RulesView | None = None
 
 
 class AccessView(View, frozen=True):

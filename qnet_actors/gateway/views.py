@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from msgspec import structs
+
 from qnet_actors.gateway.queries import (
     AccountAnswer,
     BlockAnswer,
@@ -32,8 +34,10 @@ from qnet_actors.gateway.schema import (
     FeesView,
     GasView,
     HeaderView,
+    ParametersView,
     PaymentView,
     ReceiptView,
+    RulesView,
     SignedSlotView,
     StatusView,
     SyncView,
@@ -55,6 +59,7 @@ from qnet_actors.wire.limits import (
     SUBMISSION_TRANSACTIONS_MAX,
     TRANSACTION_SIZE_BYTES_MAX,
 )
+from qnet_actors.wire.rules import EpochRules
 from qnet_actors.wire.schemes import Scheme, key_id
 from qnet_actors.wire.transactions import (
     BODY_CODEC,
@@ -63,6 +68,7 @@ from qnet_actors.wire.transactions import (
     GAS_ROTATE_KEY,
     GAS_TRANSFER,
     Action,
+    Approve,
     Body,
     MultiTransfer,
     RegisterValidator,
@@ -212,6 +218,14 @@ def tracked_views(tracked: Tracked) -> dict[str, Any]:
     }
 
 
+def rules_view(rules: EpochRules) -> RulesView:
+    values = structs.asdict(rules.parameters)
+    # Only what may be over 2^53 is text, as everywhere in the API.
+    for name in ("block_gas_max", "stake_min"):
+        values[name] = str(values[name])
+    return RulesView(rules.version, ParametersView(**values))
+
+
 class Views:
     """The views that hold addresses, whose prefix depends on the network."""
 
@@ -225,6 +239,7 @@ class Views:
         return ValidatorsView(
             epoch=str(answer.epoch),
             quorum=str(answer.quorum),
+            rules=rules_view(answer.rules),
             validators=[
                 ValidatorView(
                     index=info.index,
@@ -270,6 +285,8 @@ class Views:
                 return ActionView("stake", amount=str(action.amount))
             case Unstake():
                 return ActionView("unstake", amount=str(action.amount))
+            case Approve(rules=rules):
+                return ActionView("approve", rules=rules_view(rules))
             case ReportEquivocation():
                 name = key_id(action.scheme, action.public_key).hex()
                 return ActionView("report_equivocation", key_id=name)

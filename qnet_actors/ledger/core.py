@@ -16,7 +16,7 @@ from qnet_actors.ledger.catchup import (
     Rules,
     check_answer,
 )
-from qnet_actors.ledger.epochs import apply_and_look, install_and_look, prove_last
+from qnet_actors.ledger.epochs import apply_and_look, install_and_look, prove_last, unknown_rules
 from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batch
 from qnet_actors.ledger.joining import (
     JoinRun,
@@ -30,7 +30,7 @@ from qnet_actors.ledger.pipeline import OutOfOrder, Pipeline
 from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
 from qnet_actors.ledger.recovery import Recovered, trim_commits
 from qnet_actors.ledger.reference import Terms
-from qnet_actors.ledger.registry import Epoch, read_epoch
+from qnet_actors.ledger.registry import Epoch, read_epoch, rules_of
 from qnet_actors.ledger.serving import Serving
 from qnet_actors.ledger.verify import CheckedRecord
 from qnet_actors.ledger.writes import (
@@ -117,7 +117,8 @@ class LedgerCore:
     ) -> None:
         self._rules: Final = Rules(identity_of(genesis, committee), committee, verifier)
         self._committee: Final = committee
-        self._parameters: Final = genesis.parameters
+        self._genesis: Final = genesis
+        self._parameters: Final = rules_of(recovered.state, genesis, committee.epoch).parameters
         self._state: Final[LedgerState] = recovered.state
         self._run: Final = run
         self._terms: Final = Terms(genesis, verifier)
@@ -126,7 +127,7 @@ class LedgerCore:
         self._checkpoint = recovered.checkpoint
         self._commits: deque[Commit] = deque(recovered.commits)
         self._made_digests: dict[int, bytes] = {}
-        self._pipeline = Pipeline(genesis.parameters, recovered.tip)
+        self._pipeline = Pipeline(self._parameters, recovered.tip)
         self._epoch = read_epoch(recovered.state)
         self._pipeline.end_epoch(self._epoch.last_commit)
         self._handed_over = False
@@ -137,7 +138,7 @@ class LedgerCore:
         self._log: Final = log
         self._snapshots: Final = snapshots or SnapshotSettings()
         self._join: JoinRun | None = None
-        gc_depth = genesis.parameters.gc_depth
+        gc_depth = self._parameters.gc_depth
         self._plan: Final = SnapshotPlan(
             self._snapshots.every_bytes, gc_depth, recovered.bytes_since_snapshot, recovered.commits
         )
@@ -321,7 +322,7 @@ class LedgerCore:
         return [ToRoom(Room.VALIDATOR, EpochEnds(epoch.last_commit))]
 
     def _hand_over(self) -> list[Effect]:
-        """Once the last block of the epoch is certified, the next one begins."""
+        """Once the last block of the epoch is certified, the next one begins, if it is known."""
         certificate = self._certificate
         if (
             self._handed_over
@@ -330,6 +331,8 @@ class LedgerCore:
             or certificate.checkpoint.height < self._tip.height
         ):
             return []
+        if (unknown := unknown_rules(self._state, self._genesis)) is not None:
+            return [Halt(unknown)]
         self._handed_over = True
         return [NextEpoch(self._epoch.number)]
 

@@ -9,6 +9,7 @@ from qnet_actors.wire.blocks import BlockHeader, Certificate, WriteSet
 from qnet_actors.wire.codec import Codec, Digest, Struct
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee, Members, committee_account
+from qnet_actors.wire.rules import check_known, rules_account, unpack_head
 
 
 class HandOff(Struct, frozen=True):
@@ -39,7 +40,8 @@ def check_hand_off(
     """The committee that `committee` hands over to; CPU work.
 
     Raises `QnetError`: BAD_PROOF where the members are not those that the certified block names;
-    BAD_CERTIFICATE.
+    BAD_CERTIFICATE; UNSUPPORTED_VERSION where the next epoch goes by a protocol version that is not
+    known here, so what its blocks mean is not either.
     """
     check_headers(hand_off.certificate.checkpoint, [hand_off.header])
     if hand_off.write_set.digest() != hand_off.header.write_set_digest:
@@ -52,6 +54,9 @@ def check_hand_off(
     if _written(hand_off.write_set, committee_account(number)) != following.digest:
         raise QnetError(Code.BAD_PROOF, f"the block does not hand over to these for epoch {number}")
     check_certificate(chain_id, committee, hand_off.certificate, verifier)
+    rules = _written(hand_off.write_set, rules_account(number, 0))
+    if rules is not None:
+        check_known(number, unpack_head(rules)[0])
     return following
 
 

@@ -65,6 +65,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.rules import EpochRules
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -86,6 +87,8 @@ class Sources:
     """What answers are read from, wherever the rooms live."""
 
     committee: Committee
+    rules: EpochRules
+    """Of the epoch."""
     own: int | None
     """The place in it; None: not of it."""
     status: Callable[[], ValidatorStatus]
@@ -124,6 +127,7 @@ def packed_sources(validator: Validator, hand_offs: HandOffs) -> Sources:
 
     return Sources(
         committee=validator.committee,
+        rules=validator.rules,
         own=validator.own,
         status=lambda: consensus.status,
         equivocations=(
@@ -278,6 +282,7 @@ class Answers:
         return ValidatorsAnswer(
             epoch=committee.epoch,
             quorum=committee.quorum,
+            rules=self._sources.rules,
             validators=tuple(
                 ValidatorInfo(
                     index=index,

@@ -28,6 +28,7 @@ from qnet_actors.validators import FollowerCore, Journalled, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.rules import EpochRules
 from qnet_actors.wire.schemes import Signer
 from qnet_actors.wire.schemes import Verifier as RowVerifier
 
@@ -68,6 +69,7 @@ class Validator:
 
     node: Node
     committee: Committee
+    rules: EpochRules
     own: int | None
     """The index in the committee; None: it is not of it, and only follows."""
     shards: tuple[MempoolShard, ...]
@@ -90,6 +92,7 @@ def open_consensus(
     return ValidatorCore(
         genesis=genesis,
         committee=committee,
+        parameters=present.rules.parameters,
         own=own,
         signer=signer,
         verifier=verifier,
@@ -117,7 +120,8 @@ def compose(
     the ledger of the epoch before handed over; None: it is read from the log.  `observes`: it never
     takes part, whoever its key belongs to.
 
-    Raises `QnetError`: DATA_CORRUPT and the like where a store does not hold up.
+    Raises `QnetError`: DATA_CORRUPT and the like where a store does not hold up;
+    UNSUPPORTED_VERSION where the epoch goes by rules that this software does not know.
     """
     recovered = carried or recover_ledger(stores.log, genesis)
     state, tip = recovered.state, recovered.tip
@@ -135,7 +139,8 @@ def compose(
     if own is None:
         follower = FollowerCore(committee, observes=observes)
         rooms: dict[RoomKey, Core] = {VALIDATOR: follower, LEDGER: ledger}
-        return Validator(Node(rooms), committee, None, (), follower, ledger, state, stores)
+        node = Node(rooms)
+        return Validator(node, committee, present.rules, None, (), follower, ledger, state, stores)
     holdings = Holdings(stores.batches, stores.batches.load(), mempool)
     mempool_shards = tuple(
         MempoolShard(
@@ -174,4 +179,6 @@ def compose(
             core.take_over(entries)
 
     node = Node(rooms, (), None, lambda: [core.leftovers() for core in mempool_shards], take_over)
-    return Validator(node, committee, own, mempool_shards, consensus, ledger, state, stores)
+    return Validator(
+        node, committee, present.rules, own, mempool_shards, consensus, ledger, state, stores
+    )

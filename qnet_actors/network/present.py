@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from qnet_actors.ledger import Recovered, committee_of, read_epoch
+from qnet_actors.ledger import Recovered, committee_of, read_epoch, rules_of
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.rules import EpochRules, check_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Present:
     """What the rooms of an epoch are made with."""
 
     committee: Committee
+    rules: EpochRules
     previous: Committee | None
     """Of the epoch before, whose batches may not be executed yet; None: there is none."""
     epoch_end: int
@@ -33,15 +35,21 @@ class Present:
 
 def present_of(recovered: Recovered[Any], genesis: Genesis) -> Present:
     """The epoch that the ledger stands in; the one before as long as its last block is not final,
-    since its committee goes on until then."""
+    since its committee goes on until then.
+
+    Raises `QnetError(UNSUPPORTED_VERSION)` where the epoch goes by rules that are not known here.
+    """
     state, tip = recovered.state, recovered.tip
     epoch = read_epoch(state)
     number = epoch.number
     certified = 0 if recovered.certificate is None else recovered.certificate.checkpoint.height
     if number and tip.commit_index == epoch.first_commit and certified < tip.height:
         number -= 1
+    rules = rules_of(state, genesis, number)
+    check_known(number, rules.version)
     return Present(
         committee=committee_of(state, genesis, number),
+        rules=rules,
         previous=(committee_of(state, genesis, number - 1) if number == epoch.number > 0 else None),
         epoch_end=epoch.last_commit,
         commit_index=tip.commit_index,

@@ -54,7 +54,7 @@ from qnet_actors.wire.blocks import Certificate, Checkpoint
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import CheckpointVote, Commit, DagBlock, DagHeader
-from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.genesis import Genesis, Parameters
 from qnet_actors.wire.limits import DAG_BLOCK_BATCHES_MAX, MESSAGE_DAG_BLOCKS_MAX
 from qnet_actors.wire.messages import DagBlocks, DagRequest, Evidence, PeerStatus
 from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT, Signer, Verifier, dag_context
@@ -80,10 +80,11 @@ class ValidatorCore:
         recovered: Recovered,
         executed_index: int | None = None,
         epoch_end: int = 0,
+        parameters: Parameters | None = None,
     ) -> None:
         """`executed_index`: the last commit that the ledger has executed durably; None: unknown,
         which hands it again what the journal does not know to be executed.  `epoch_end`: the last
-        commit of the epoch; 0: not known yet.
+        commit of the epoch; 0: not known yet.  `parameters`: of the epoch; None: the genesis'.
 
         Raises `QnetError(DATA_CORRUPT)` where what was recovered does not fit together.
         """
@@ -112,7 +113,7 @@ class ValidatorCore:
         self._custody: Final = Custody(self._dag, self._ordering, self._synchronizer, own)
         self._own_batches: Final = self._custody.own
         self._proposer: Final = Proposer(self._dag, committee, own, recovered.own)
-        self._pacemaker: Final = Pacemaker(genesis.parameters, recovered.own.round)
+        self._pacemaker: Final = Pacemaker(parameters or genesis.parameters, recovered.own.round)
         self._guard: Final = MemoryGuard(committee, own, recovered.own.round, recovered.round_min)
         self._journal: Final = JournalWriter(
             self._snapshot, self._dag.blocks, is_new=recovered.is_new

@@ -75,8 +75,9 @@ from qnet_actors.wire.blocks import (
 )
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.genesis import Genesis, Parameters
 from qnet_actors.wire.hashing import ZERO_DIGEST
+from qnet_actors.wire.rules import first_rules
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme
 from qnet_actors.wire.transactions import (
     BODY_CODEC,
@@ -357,7 +358,7 @@ class FakeBackend:
                     ValidatorInfo(peer.index, 2, bytes([peer.index]) * 32, 100, b"\x33" * 32, True)
                     for peer in self.peers
                 )
-                return ValidatorsAnswer(0, 67, infos)
+                return ValidatorsAnswer(0, 67, infos, first_rules(Parameters()))
             case AccountQuery():
                 return self._account(request.address)
             case TransactionQuery():

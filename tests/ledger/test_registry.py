@@ -102,9 +102,10 @@ def register(number: int, stake: int = STAKE, *, owner: int = 0) -> RegisterVali
 class Chain:
     """A state that blocks are executed on, by the specification and by the fast paths alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, genesis: Genesis = GENESIS) -> None:
+        self.genesis = genesis
         self.state = State()
-        self.state.load(0, genesis_write_set(GENESIS))
+        self.state.load(0, genesis_write_set(genesis))
         self.commits = Commits()
         self.height = 0
         self.nonces: dict[int, int] = {}
@@ -118,9 +119,9 @@ class Chain:
         transactions: list[Transaction] = []
         for sender, action in actions:
             nonce = self.nonces.get(sender, 0)
-            transactions.append(a_transaction(GENESIS, sender, nonce, action))
+            transactions.append(a_transaction(self.genesis, sender, nonce, action))
             self.nonces[sender] = nonce + 1
-        self.last = run(self.state, self.height, transactions, self.commit)
+        self.last = run(self.state, self.height, transactions, self.commit, self.genesis)
         assert not self.last.excluded
         self.state.apply(self.height, self.last.write_set)
         return [RECEIPT_CODEC.decode(receipt).status for receipt in self.last.receipts]
@@ -144,7 +145,7 @@ class Chain:
 
     @property
     def committee(self) -> Committee:
-        return committee_of(self.state, GENESIS)
+        return committee_of(self.state, self.genesis)
 
     def next_epoch(self) -> None:
         number = self.epoch.number

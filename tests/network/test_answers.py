@@ -31,6 +31,7 @@ from qnet_actors.rooms import JoinProgress
 from qnet_actors.state import State
 from qnet_actors.validators import ValidatorStatus
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.rules import first_rules
 from tests.ledger.chain import blocks, chain_genesis
 from tests.ledger.world import address
 
@@ -57,6 +58,7 @@ def answers(
 ) -> Answers:
     sources = Sources(
         committee=chain_genesis().committee(),
+        rules=first_rules(chain_genesis().parameters),
         own=0,
         status=status,
         equivocations=tuple,

@@ -58,6 +58,7 @@ from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import BatchRequest, Message
+from qnet_actors.wire.rules import EpochRules
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class SplitRooms:
         """Counts incarnations, and the epochs of each: of which one a frame is."""
         self._crypto: tuple[Signer, BatchVerifier] | None = None
         self._standing: Standing | None = None
+        self._rules: EpochRules | None = None
         self._ledger: Any = None
         self._shards: list[Any] = []
         """Those of the committee; who is not of it has none, though their processes run."""
@@ -168,6 +170,7 @@ class SplitRooms:
             self._forward,
         )
         self._consensus = consensus
+        self._rules = present.rules
         self._standing = Standing(present.committee, own, _keys(opened.keys))
         return self._standing
 
@@ -181,8 +184,9 @@ class SplitRooms:
         return core, journal
 
     def sources(self) -> Sources:
-        ledger, consensus, standing = self._ledger, self._consensus, self._standing
-        if consensus is None or standing is None:
+        ledger, consensus = self._ledger, self._consensus
+        standing, rules = self._standing, self._rules
+        if consensus is None or standing is None or rules is None:
             raise QnetError(Code.NOT_READY)
 
         def read(frame: bytes) -> bytes:
@@ -200,6 +204,7 @@ class SplitRooms:
         log = RemoteLog(read)
         return Sources(
             committee=standing.committee,
+            rules=rules,
             own=standing.own,
             status=lambda: consensus.status,
             equivocations=(
