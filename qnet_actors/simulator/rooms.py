@@ -17,6 +17,7 @@ from qnet_actors.validators import MemoryJournal
 from qnet_actors.wire.blocks import BLOCK_RECORD_CODEC, BlockRecord
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.rules import EpochRules
 
 SECTION_ACCOUNTS_MAX: Final = 6
 
@@ -39,6 +40,8 @@ class RealRooms:
         self._verifier = BatchVerifier(crypto)
         self._committees: dict[int, Committee] = {}
         """Validator -> the committee of the epoch that it is in."""
+        self._rules: dict[int, EpochRules] = {}
+        """Validator -> the rules of that epoch."""
         self._stores = [
             Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=_log()) for _ in signers
         ]
@@ -55,11 +58,16 @@ class RealRooms:
             snapshots=self._snapshots,
         )
         self._committees[index] = validator.committee
+        self._rules[index] = validator.rules
         return validator.node, stores.by_room(self._shards)
 
     def committee_of(self, index: int) -> Committee:
         """The committee of the epoch that a validator is in."""
         return self._committees[index]
+
+    def rules_of(self, index: int) -> EpochRules:
+        """The rules of the epoch that a validator is in."""
+        return self._rules[index]
 
     def names_of(self, index: int) -> tuple[int, ...]:
         """All validators: the committee of a validator's epoch in its order, then the rest."""

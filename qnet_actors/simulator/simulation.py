@@ -14,7 +14,9 @@ from qnet_actors.crypto import Provider
 from qnet_actors.ledger import SnapshotSettings
 from qnet_actors.network.node import VALIDATOR, Node, RoomKey
 from qnet_actors.rooms import Core, Room, Storage, Submit
+from qnet_actors.simulator.actions import Actions
 from qnet_actors.simulator.adversary import Adversary
+from qnet_actors.simulator.approving import Approving, there_and_back
 from qnet_actors.simulator.checks import Checks
 from qnet_actors.simulator.clients import Workload
 from qnet_actors.simulator.faults import (
@@ -39,6 +41,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import Message
+from qnet_actors.wire.rules import EpochRules
 from qnet_actors.wire.schemes import Scheme
 
 ML_DSA_EVERY: Final = 50
@@ -84,6 +87,8 @@ class SimConfig:
     """Validators that register while the network runs, and leave again."""
     epochs: bool = False
     """Whether epochs end where there are no joiners, too: equivocators are punished."""
+    approves: bool = False
+    """Whether the validators approve other rules while the network runs, and then the first."""
     episodes: tuple[int, ...] | None = None
     """Of the planned faults only these, by their place in the plan; None: all."""
     submitted_max: int | None = None
@@ -103,7 +108,7 @@ class SimConfig:
 
     @property
     def epochs_end(self) -> bool:
-        return self.epochs or self.joiners > 0
+        return self.epochs or self.approves or self.joiners > 0
 
     def calm_for(self, calm_ms: int) -> SimConfig:
         """As long after the faults and no longer; such a run counts however short it is."""
@@ -125,6 +130,9 @@ class Rooms(Protocol):
 
     def committee_of(self, index: int) -> Committee:
         """The committee of the epoch that the validator is in."""
+
+    def rules_of(self, index: int) -> EpochRules:
+        """The rules of the epoch that the validator is in."""
 
     def records(self, index: int, first_height: int) -> list[BlockRecord]:
         """The durable blocks from a height on."""
@@ -160,9 +168,11 @@ class Simulation:
         clients = signing.signers("account", config.accounts)
         joiners = signing.signers("joiner", config.joiners)
         owners = signing.signers("owner", config.joiners)
+        # Who approves pays for it, and a validator has nothing but its fees.
+        rich = owners + members if config.approves else owners
         matrix = matrix_ms(config.regions, config.validators + config.joiners)
         self.genesis: Final = draw_genesis(
-            self.rng, members, clients, owners, longest_ms(matrix), config.epochs_end
+            self.rng, members, clients, rich, longest_ms(matrix), config.epochs_end
         )
         self.faults: Final = self._armed()
         liars: list[int] = []
@@ -234,8 +244,14 @@ class Simulation:
             config.submitted_max,
         )
 
-        self.turnover: Final = Turnover(
-            self.scheduler, self.hosts, self.checks.accounts, self.genesis, joiners, owners
+        actions = Actions(self.hosts, self.checks.accounts, self.genesis)
+        self.turnover: Final = Turnover(self.scheduler, actions, self.genesis, joiners, owners)
+        self.approving: Final = Approving(
+            self.scheduler,
+            actions,
+            members,
+            there_and_back(self.genesis) if config.approves else (),
+            lambda: {self._rooms.rules_of(host.index) for host in self.hosts if host.alive},
         )
 
     def run(self) -> SimResult:
@@ -250,6 +266,7 @@ class Simulation:
         if self.config.resync_ms:
             self.scheduler.at(self.config.resync_ms, self._resync)
         self.scheduler.at(TURNOVER_MS, self.turnover.begin, self._committee_sizes)
+        self.scheduler.at(TURNOVER_MS, self.approving.begin)
         try:
             self._with_faults()
             self._in_peace()
@@ -358,7 +375,7 @@ class Simulation:
                 return
             long_enough = now_ms >= max(config.virtual_ms_min - STEP_MS, begun_ms + config.calm_ms)
             enough = long_enough and checks.round >= config.rounds_min
-            if progressed and enough and self.turnover.done:
+            if progressed and enough and self.turnover.done and self.approving.done:
                 return
             if now_ms >= config.virtual_ms_max:
                 return

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from qnet_actors.client import build, sign
-from qnet_actors.mempool import shard_of
-from qnet_actors.rooms import Room, Submit
-from qnet_actors.simulator.accounts import Accounts
-from qnet_actors.simulator.host import Host
+from qnet_actors.simulator.actions import Actions
 from qnet_actors.simulator.scheduler import Scheduler
 from qnet_actors.simulator.signing import SimSigner
 from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.transactions import (
-    Action,
-    Unstake,
-    register_validator,
-)
+from qnet_actors.wire.transactions import Unstake, register_validator
 
 LOOK_MS: Final = 250
 STAY_MS: Final = 3_000
@@ -31,20 +23,16 @@ class Turnover:
     def __init__(
         self,
         scheduler: Scheduler,
-        hosts: Sequence[Host],
-        accounts: Accounts,
+        actions: Actions,
         genesis: Genesis,
         joiners: Sequence[SimSigner],
         owners: Sequence[SimSigner],
     ) -> None:
         self._scheduler: Final = scheduler
-        self._hosts: Final = hosts
-        self._accounts: Final = accounts
-        self._chain_id: Final = genesis.chain_id()
+        self._actions: Final = actions
         self._members: Final = len(genesis.members)
         self._pairs: Final = list(zip(joiners, owners, strict=True))
         self._leave_ms: int | None = None
-        self._requests = 0
         self.sizes: set[int] = set()
         """Of all the committees that there were."""
         self.done = not self._pairs
@@ -58,25 +46,12 @@ class Turnover:
         now_ms = self._scheduler.now_ms
         if self._leave_ms is None:
             for joiner, owner in self._pairs:
-                register = register_validator(joiner, self._chain_id, owner.key_id, STAKE)
-                self._submit(owner, 0, register)
+                register = register_validator(joiner, self._actions.chain_id, owner.key_id, STAKE)
+                self._actions.submit(owner, 0, register)
             if sizes() == {self._members + len(self._pairs)}:
                 self._leave_ms = now_ms + STAY_MS
         elif now_ms >= self._leave_ms:
             for _, owner in self._pairs:
-                self._submit(owner, 1, Unstake(STAKE))
+                self._actions.submit(owner, 1, Unstake(STAKE))
             self.done = sizes() == {self._members}
         self._scheduler.after(LOOK_MS, self.begin, sizes)
-
-    def _submit(self, owner: SimSigner, nonce: int, action: Action) -> None:
-        """Sends an action to every validator that takes it, until it is executed."""
-        if self._accounts.get(owner.key_id).nonce != nonce:
-            return
-        chain_id, sender = self._chain_id, owner.key_id
-        body = build(chain_id=chain_id, sender=sender, signer=owner, nonce=nonce, action=action)
-        data = sign(body, owner).data
-        for host in self._hosts:
-            if host.takes_part and host.node is not None:
-                self._requests += 1
-                shard = shard_of(owner.key_id, host.node.shard_count)
-                host.handle(Room.MEMPOOL, Submit(-self._requests, (data,)), shard)

@@ -8,12 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qnet_actors.crypto import Signer
-from qnet_actors.ledger import rules_of
+from qnet_actors.ledger import MemoryLog, recover, rules_of
+from qnet_actors.ledger.hand_offs import make_hand_off
 from qnet_actors.ledger.names import approval_account
-from qnet_actors.wire.codes import Code
+from qnet_actors.ledger.writes import CertificateWrite
+from qnet_actors.light import check_hand_off
+from qnet_actors.network.present import present_of
+from qnet_actors.rooms import CheckpointCertified, CheckpointMade
+from qnet_actors.wire.blocks import Certificate, CertificateVote, Checkpoint
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.rules import EpochRules, approval_digest, first_rules, rules_account
+from qnet_actors.wire.schemes import CONTEXT_CHECKPOINT
 from qnet_actors.wire.transactions import (
     Approve,
     RegisterValidator,
@@ -22,7 +29,7 @@ from qnet_actors.wire.transactions import (
     Unstake,
     register_validator,
 )
-from tests.ledger.rig import PROVIDER
+from tests.ledger.rig import PROVIDER, VERIFIER, Rig
 from tests.ledger.test_registry import (
     BALANCE,
     PARAMETERS,
@@ -31,7 +38,7 @@ from tests.ledger.test_registry import (
     proof,
     validator_key,
 )
-from tests.ledger.world import a_genesis, address
+from tests.ledger.world import GENESIS_MS, Commits, a_batch, a_genesis, a_transaction, address
 
 OWNERS = (0, 1, 2, 3)
 """Of the genesis' validators, with a stake of 10 each: three of them are a quorum."""
@@ -240,6 +247,78 @@ def test_nobody_is_punished_for_what_is_longer_ago_than_unbonding_takes():
     assert chain.block((4, signed)) == [Code.SUCCESS]
     chain.next_epoch()
     assert chain.block((4, proof_of(21, epoch=0))) == [Code.EVIDENCE_REFUSED]
+
+
+class Validators:
+    """The ledger of a validator, and all votes that it needs, over the genesis of this module."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        self.rig = Rig(GENESIS, self.log)
+        self.commits = Commits()
+
+    def approve(self, rules: EpochRules) -> None:
+        """Until the epoch's last block is certified."""
+        for step in range(12):
+            at_ms = GENESIS_MS + 400 * (step + 1)
+            transactions = [a_transaction(GENESIS, 4, step)]
+            if not step:
+                transactions += [a_transaction(GENESIS, n, 0, Approve(rules)) for n in range(3)]
+            batch = a_batch(transactions, 0, step + 1)
+            self.rig.commit(self.commits.next(at_ms, [batch]), [batch])
+            if self.rig.core.epoch_ended:
+                break
+        assert self.rig.core.epoch_ended
+        self.commits.epoch += 1
+        last = next(e for e in reversed(self.rig.to_validator) if isinstance(e, CheckpointMade))
+        certificate = certified(last.checkpoint)
+        self.log.write([CertificateWrite(certificate)])
+        self.rig.handle(CheckpointCertified(certificate))
+
+
+def certified(checkpoint: Checkpoint) -> Certificate:
+    signers = [Signer(validator_key(20 + n), PROVIDER) for n in OWNERS]
+    votes = [signer.sign(checkpoint.digest(), CONTEXT_CHECKPOINT) for signer in signers]
+    return Certificate(checkpoint, tuple(CertificateVote(n, vote) for n, vote in enumerate(votes)))
+
+
+def test_the_next_epoch_goes_by_its_rules_also_after_a_restart():
+    validators = Validators()
+    validators.approve(SLOWER)
+    assert validators.rig.halted is None
+    hand_off = make_hand_off(validators.log, validators.rig.state, GENESIS)
+    assert hand_off is not None
+    following = check_hand_off(GENESIS.chain_id(), GENESIS.committee(), hand_off, VERIFIER)
+    present = present_of(recover(validators.log, GENESIS), GENESIS)
+    assert present.rules == SLOWER
+    assert present.committee.digest == following.digest
+    again = Rig(GENESIS, validators.log)
+    tip_ms = again.tip.timestamp_ms
+    for step in range(4):
+        batch = a_batch([a_transaction(GENESIS, 5, step)], 0, validators.commits.index + 1)
+        # 100 ms would have made a block of this with the parameters of the genesis.
+        at_ms = tip_ms + 130 * (step + 1)
+        again.commit(validators.commits.next(at_ms, [batch]), [batch])
+    ends = [event.record.header.timestamp_ms - tip_ms for event in again.executed]
+    assert ends == [260, 520]
+
+
+def test_who_does_not_know_the_version_stops_where_the_epoch_ends():
+    validators = Validators()
+    validators.approve(changed(version=2))
+    assert validators.rig.halted is not None
+    assert "protocol version 2" in validators.rig.halted
+    assert "newer release" in validators.rig.halted
+    recovered = recover(validators.log, GENESIS)
+    with pytest.raises(QnetError, match="protocol version 2") as caught:
+        present_of(recovered, GENESIS)
+    assert caught.value.code == Code.UNSUPPORTED_VERSION
+    # A light client goes no further either.
+    hand_off = make_hand_off(validators.log, validators.rig.state, GENESIS)
+    assert hand_off is not None
+    with pytest.raises(QnetError, match="protocol version 2") as caught:
+        check_hand_off(GENESIS.chain_id(), GENESIS.committee(), hand_off, VERIFIER)
+    assert caught.value.code == Code.UNSUPPORTED_VERSION
 
 
 people = st.integers(0, 5)
