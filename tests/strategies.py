@@ -14,6 +14,7 @@ from qnet_actors.wire import (
     genesis,
     limits,
     messages,
+    rules,
     transactions,
 )
 from qnet_actors.wire.committee import Member
@@ -44,6 +45,16 @@ payments = st.builds(transactions.Payment, payee=digests, amount=u64)
 transfers = st.builds(transactions.Transfer, payee=digests, amount=u64)
 multi_transfers = st.builds(transactions.MultiTransfer, payments=tuples(payments, 1))
 rotations = st.builds(transactions.RotateKey, key_id=digests)
+parameters = st.builds(
+    genesis.Parameters,
+    **{
+        name: u64 if name in ("block_gas_max", "stake_min") else u32
+        for name in genesis.Parameters.__struct_fields__
+        if name != "power_durability"
+    },
+    power_durability=st.booleans(),
+)
+epoch_rules = st.builds(rules.EpochRules, version=u32, parameters=parameters)
 registry_actions: SearchStrategy[transactions.Action] = st.one_of(
     st.builds(
         transactions.RegisterValidator,
@@ -54,6 +65,7 @@ registry_actions: SearchStrategy[transactions.Action] = st.one_of(
     ),
     st.builds(transactions.Stake, amount=u64),
     st.builds(transactions.Unstake, amount=u64),
+    st.builds(transactions.Approve, rules=epoch_rules),
 )
 actions: SearchStrategy[transactions.Action] = st.one_of(
     transfers, multi_transfers, rotations, registry_actions

@@ -103,6 +103,39 @@ def unstake(
         _send(client, signer, action, wait, timeout_s, as_json)
 
 
+@app.command("approve")
+def approve(
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME=VALUE...", help="Parameters to change, such as round_delay_ms=80."
+        ),
+    ] = None,
+    protocol_version: Annotated[
+        int | None, typer.Option(help="The next version of the protocol.")
+    ] = None,
+    owner: OwnerOption = "default",
+    wait: WaitOption = "executed",
+    timeout_s: TimeoutOption = 10.0,
+    passphrase_file: PassphraseFile = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve other rules for the next epoch, as an owner of the present committee's stake.
+
+    They are the present rules with these changes, and come once owners of a quorum of the stake
+    approved the same in one epoch. Approve without a change to take an approval back.
+    """
+    with reported(as_json), open_client(url) as client:
+        from qnet_actors.commands.approving import changed_rules
+        from qnet_actors.wire.transactions import Approve
+
+        rules = changed_rules(client.validators().rules, changes or [], protocol_version)
+        _, development = client.network()
+        signer = wallet.load_signer(owner, passphrase_file, development)
+        _send(client, signer, Approve(rules), wait, timeout_s, as_json)
+
+
 def _send(
     client: Client, signer: Signer, action: Action, wait: Stage, timeout_s: float, as_json: bool
 ) -> None:

@@ -9,6 +9,7 @@ from qnet_actors.wire.genesis import Parameters
 from qnet_actors.wire.limits import GAS_LIMIT_MAX, GAS_PRICE_MAX
 from qnet_actors.wire.transactions import (
     GAS_ACCESS_ENTRY,
+    GAS_APPROVE,
     GAS_PAYMENT,
     GAS_REGISTER,
     GAS_REPORT,
@@ -35,6 +36,7 @@ def test_table():
         "rotate key": str(GAS_ROTATE_KEY),
         "register validator": str(GAS_REGISTER),
         "stake, unstake": str(GAS_STAKE),
+        "approve": str(GAS_APPROVE),
         "report equivocation": str(GAS_REPORT),
         "each declared access": str(GAS_ACCESS_ENTRY),
     }

@@ -36,10 +36,12 @@ from qnet_actors.wire.dag import (
 )
 from qnet_actors.wire.genesis import Genesis, GenesisAccount, Parameters
 from qnet_actors.wire.messages import BatchAcks, PeerStatus
+from qnet_actors.wire.rules import EpochRules
 from qnet_actors.wire.schemes import CONTEXT_REGISTRATION, CONTEXT_TRANSACTION, Scheme, key_id
 from qnet_actors.wire.transactions import (
     Access,
     Action,
+    Approve,
     Body,
     MultiTransfer,
     Payment,
@@ -142,6 +144,7 @@ def _bodies() -> dict[str, Body]:
             gas_limit=2**31,
             access=(Access(pattern("a"), b"key", True), Access(pattern("b"), b"", False)),
         ),
+        "approve": body(1, Approve(EpochRules(2, Parameters(round_delay_ms=80))), gas_limit=60_000),
     }
 
 

@@ -261,7 +261,7 @@ def tags(union: Any) -> list[int]:
 
 
 def test_tags_are_unique_and_reserved_ones_are_free():
-    assert tags(transactions.Action) == [1, 2, 3, 8, 9, 10, 12]
+    assert tags(transactions.Action) == [1, 2, 3, 8, 9, 10, 11, 12]
     assert not set(tags(transactions.Action)) & set(transactions.RESERVED_ACTION_TAGS)
     assert tags(messages.Message) == list(range(1, 14))
 
@@ -272,6 +272,7 @@ def test_tags_are_unique_and_reserved_ones_are_free():
         (0, Code.UNKNOWN_ACTION),
         *((tag, Code.ACTION_DISABLED) for tag in transactions.RESERVED_ACTION_TAGS),
         # Known, with fields that are not its own.
+        (11, Code.MALFORMED),
         (12, Code.MALFORMED),
         (13, Code.UNKNOWN_ACTION),
         (128, Code.UNKNOWN_ACTION),

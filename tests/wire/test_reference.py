@@ -29,6 +29,7 @@ from qnet_actors.wire import (
     hashing,
     limits,
     messages,
+    rules,
     schemes,
     snapshots,
     transactions,
@@ -58,6 +59,7 @@ def wire_types() -> dict[str, type[msgspec.Struct]]:
         genesis,
         handshake,
         messages,
+        rules,
         snapshots,
         transactions,
     )
