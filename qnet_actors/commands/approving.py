@@ -31,7 +31,8 @@ def changed_rules(present: Rules, changes: Sequence[str], version: int | None) -
         # Within the ranges of the wire format, or nobody could read it.
         parameters = msgspec.msgpack.decode(encode(Parameters(**values)), type=Parameters)
     except (msgspec.ValidationError, QnetError) as error:
-        raise QnetError(Code.INVALID_PARAMETER, str(error)) from None
+        detail = f"{' '.join(changes)}: {error}"
+        raise QnetError(Code.INVALID_PARAMETER, detail) from None
     rules = EpochRules(present.protocol_version if version is None else version, parameters)
     check_change(before, rules)
     return rules

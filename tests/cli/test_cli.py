@@ -132,6 +132,36 @@ def test_a_place_in_the_committee_is_taken_and_given_up(qnet):
     assert refused.exit_code == USAGE
 
 
+def test_rules_are_approved_as_changes_of_the_present_ones(qnet):
+    sent = qnet(
+        "validator", "approve", "round_delay_ms=80", "stake_min=7", "--protocol-version", "2",
+        "--from", "dev:0", "--wait", "received", "--json",
+    )  # fmt: skip
+    assert sent.exit_code == 0, sent.stderr
+    action = one_object(qnet("tx", one_object(sent)["id"], "--json"))["body"]["action"]
+    assert action["kind"] == "approve"
+    assert action["rules"]["protocol_version"] == 2
+    parameters = action["rules"]["parameters"]
+    assert (parameters["round_delay_ms"], parameters["stake_min"]) == (80, 7)
+    assert (parameters["gc_depth"], parameters["epoch_commits_min"]) == (64, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("round_delays=80", "no parameter"),
+        ("round_delay_ms=fast", "number"),
+        ("round_delay_ms=-1", "round_delay_ms"),
+        ("gc_depth=128", "gc_depth"),
+        ("block_interval_ms=0", "block_interval_ms"),
+    ],
+)
+def test_rules_that_validators_would_refuse_are_not_sent(qnet, change, word):
+    refused = qnet("validator", "approve", change, "--from", "dev:0")
+    assert refused.exit_code != 0
+    assert word in refused.stderr
+
+
 def test_a_balance_that_is_proved_or_refused(qnet, world: ThreadedWorld, monkeypatch):
     text = encode_address(address(1), development=True)
     proved = proved_account(address(1))

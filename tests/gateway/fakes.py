@@ -358,7 +358,7 @@ class FakeBackend:
                     ValidatorInfo(peer.index, 2, bytes([peer.index]) * 32, 100, b"\x33" * 32, True)
                     for peer in self.peers
                 )
-                return ValidatorsAnswer(0, 67, infos, first_rules(Parameters()))
+                return ValidatorsAnswer(0, 67, infos, first_rules(Parameters(epoch_commits_min=10)))
             case AccountQuery():
                 return self._account(request.address)
             case TransactionQuery():
