@@ -18,6 +18,8 @@ from qnet_actors.experiments.overload.posting import Poster
 GOOD = ExcessResult(
     maximum_per_second=100.0,
     offered_per_second=300.0,
+    factor=3.0,
+    factor_reached=3.0,
     executed_per_second=95.0,
     refused_share=0.6,
     responses={"202": 1, "503": 2},
@@ -74,6 +76,8 @@ def test_recovery_ends_with_the_last_half_second_that_was_not_normal() -> None:
         ({"roots_equal": False}, False),
         ({"without_retry_after": 1}, False),
         ({"refused_share": 0.0}, False),
+        ({"factor_reached": 2.9}, True),
+        ({"factor_reached": 2.8}, False),
         ({"recovery_seconds": 5.5}, False),
         ({"memory_growth": 0.2}, False),
     ],

@@ -10,7 +10,13 @@ from typing import Final
 import msgspec
 
 from qnet_actors.experiments.demonstration import percentile
-from qnet_actors.experiments.overload.offering import BUCKET_SECONDS, Bucket, Stretch, StretchResult
+from qnet_actors.experiments.overload.offering import (
+    BUCKET_SECONDS,
+    SETTLE_SECONDS,
+    Bucket,
+    Stretch,
+    StretchResult,
+)
 from qnet_actors.experiments.overload.rehearsal import ProviderName, Rehearsal, Say
 from qnet_actors.experiments.processes import cpu_seconds, memory_bytes
 from qnet_actors.wire.codes import Code, QnetError
@@ -19,12 +25,11 @@ MEASURE_SECONDS: Final = 10.0
 NORMAL_SECONDS: Final = 8.0
 AFTER_SECONDS: Final = 12.0
 NORMAL_SHARE: Final = 0.5
-SETTLE_SECONDS: Final = 2.0
-"""Of the quiet stretch, left out: what the closed loop had under way is still being executed."""
 SAMPLE_SECONDS: Final = 1.0
 LATENCY_FACTOR: Final = 2.0
 LATENCY_SLACK_MS: Final = 200.0
 """Normal is a median of half a second's offers of no more than twice the usual one and this."""
+FACTOR_REACHED_MIN: Final = 0.95
 RECOVERY_SECONDS_MAX: Final = 5.0
 MEMORY_GROWTH_MAX: Final = 0.15
 
@@ -43,7 +48,11 @@ class ExcessResult(msgspec.Struct, frozen=True, kw_only=True):
     maximum_per_second: float
     """Executed in a closed loop."""
     offered_per_second: float
-    """During the overload."""
+    """During the overload: sent to the gateway, and answered."""
+    factor: float
+    """What should be offered over the maximum,"""
+    factor_reached: float
+    """and what was."""
     executed_per_second: float
     """During the overload."""
     refused_share: float
@@ -93,6 +102,7 @@ class ExcessResult(msgspec.Struct, frozen=True, kw_only=True):
             self.roots_equal
             and not (self.failed or self.lost or self.without_retry_after)
             and self.refused_share > 0
+            and self.factor_reached >= FACTOR_REACHED_MIN * self.factor
             and self.recovery_seconds <= RECOVERY_SECONDS_MAX
             and self.memory_growth <= MEMORY_GROWTH_MAX
         )
@@ -140,8 +150,10 @@ def run_excess(options: ExcessOptions, directory: Path, say: Say) -> ExcessResul
     late = statistics.median(size for _, size in under[-5:])
     slope = statistics.linear_regression(*zip(*under, strict=True)).slope
     return ExcessResult(
-        maximum_per_second=round(maximum.executed_per_second, 1),
+        maximum_per_second=round(maximum.settled_per_second, 1),
         offered_per_second=round(offers / overload.seconds, 1),
+        factor=options.factor,
+        factor_reached=round(offers / overload.seconds / max(maximum.settled_per_second, 1e-9), 2),
         executed_per_second=round(overload.executed_per_second, 1),
         refused_share=round(sum(b.refused for b in overload.buckets) / max(1, offers), 3),
         responses=overload.responses,

@@ -28,7 +28,7 @@ SAMPLE_TRANSACTIONS = 1_024
 PLANNED_SHARE = 1.1
 """Of the verifiers' limit, which is measured while others may use the machine too."""
 PLANNED_PER_SECOND_MAX = 10_000
-WINDOW_SECONDS = 0.5
+WINDOW_SECONDS = 0.8
 
 ProviderName = Literal["auto", "openssl", "liboqs"]
 Say = Callable[[str], None]
