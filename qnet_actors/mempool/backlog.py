@@ -23,9 +23,10 @@ from qnet_actors.mempool.settings import MempoolSettings
 
 _SLOT_MS: Final = 1_000
 _SLOTS: Final = 4
-"""The rate is the mean of so many seconds: blocks come in bursts, and the best second of several
-is one in which the work of two was done."""
-_AGE_MS: Final = _SLOTS * _SLOT_MS
+"""The rate is the mean of so many seconds, or of twice as many where that is more.  Blocks come in
+bursts: the best second of several is one in which the work of two was done, and under an overload
+one burst may have left the four seconds before the next one comes."""
+_AGE_MS: Final = 4_000
 _AGES: Final = 32
 """How long execution takes is the lowest mean of so many times four seconds: a queue is shorter at
 times, or was before the load, and a long way is not.  A longer memory takes a way that has become
@@ -45,12 +46,12 @@ class Backlog:
 
     def __init__(self, settings: MempoolSettings) -> None:
         self._settings = settings
-        self._slots: deque[tuple[int, int]] = deque(maxlen=_SLOTS)
+        self._slots: deque[tuple[int, int]] = deque(maxlen=2 * _SLOTS)
         """(second, transactions), seconds rising."""
         self._ages: deque[tuple[int, int, int]] = deque(maxlen=_AGES + 1)
         """(four seconds, batches, milliseconds that they took in all), the first rising."""
         self._proven = 0
-        """Executed in as many seconds as there are slots, when that was last all that could be."""
+        """Executed in twice `_SLOTS` seconds, when that was last all that could be."""
         self.capacity = settings.backlog_transactions_min
         """How many may be on their way from the client to execution, at the last look."""
 
@@ -72,12 +73,14 @@ class Backlog:
 
     def look(self, now_ms: int, under_way: int) -> None:
         """What was executed of late, seen from now, with so many taken on and not executed."""
-        since = now_ms // _SLOT_MS - _SLOTS
-        recent = sum(count for second, count in self._slots if second > since)
+        second = now_ms // _SLOT_MS
+        recent = sum(count for at, count in self._slots if at > second - _SLOTS)
+        before = sum(count for at, count in self._slots if second - 2 * _SLOTS < at)
+        recent = max(2 * recent, before)
         part, whole = _LOADED_SHARE
         if recent > self._proven or under_way * whole >= self.capacity * part:
             self._proven = recent
-        rated = self._proven * self.wait_ms(now_ms) // (_SLOTS * _SLOT_MS)
+        rated = self._proven * self.wait_ms(now_ms) // (2 * _SLOTS * _SLOT_MS)
         self.capacity = max(self._settings.backlog_transactions_min, rated)
 
     def wait_ms(self, now_ms: int) -> int:

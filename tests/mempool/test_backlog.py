@@ -38,7 +38,9 @@ def test_capacity_is_what_the_last_seconds_execute_in_the_time_allowed() -> None
     assert backlog.sealed_max == 100
     # While there is work, a pause lowers the rate by and by.
     assert capacity(backlog, 5_000) == 450 // 4
-    assert capacity(backlog, 6_000) == 10
+    assert capacity(backlog, 6_000) == 600 // 8
+    assert capacity(backlog, 9_000) == 450 // 8
+    assert capacity(backlog, 10_000) == 10
 
 
 def test_what_was_not_asked_for_is_no_reason_to_take_on_less() -> None:

@@ -25,7 +25,7 @@ MEASURE_SECONDS: Final = 10.0
 NORMAL_SECONDS: Final = 8.0
 AFTER_SECONDS: Final = 12.0
 NORMAL_SHARE: Final = 0.5
-SAMPLE_SECONDS: Final = 1.0
+SAMPLE_SECONDS: Final = 2.0
 LATENCY_FACTOR: Final = 2.0
 LATENCY_SLACK_MS: Final = 200.0
 """Normal is a median of half a second's offers of no more than twice the usual one and this."""
@@ -61,7 +61,7 @@ class ExcessResult(msgspec.Struct, frozen=True, kw_only=True):
     """HTTP responses of the overload, by status."""
     refused: dict[str, int]
     unoffered: int
-    """Transactions that were due and could not be offered; the offered rate is without them."""
+    """Transactions that were due and could not be sent; the offered rate is without them."""
     without_retry_after: int
     """503 and 429 that did not say when to come again; must be 0."""
     latency_ms_p50: float

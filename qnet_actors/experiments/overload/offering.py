@@ -33,7 +33,10 @@ SETTLE_SECONDS: Final = 2.0
 """Of a stretch: what that before it left under way is still being executed."""
 REQUEST_TRANSACTIONS: Final = 200
 REQUESTS_IN_FLIGHT_MAX: Final = 512
-"""An open loop that has so many unanswered is held up, which `unoffered` counts."""
+"""An open loop that has so many unanswered is held up."""
+CATCH_UP: Final = 1.5
+"""What it is behind it offers as soon as it can, at so many times the rate: more people come while
+nobody is served, and not all at once after it."""
 OFFER_AGAIN_SECONDS: Final = 0.1
 SENDER_OFFERS_MAX: Final = 8
 """Of one sender, offered and not taken yet: so the rate holds while answers take half a second."""
@@ -107,7 +110,7 @@ class StretchResult(msgspec.Struct):
     """`time.time()`."""
     seconds: float = 0.0
     unoffered: int = 0
-    """Transactions that were due while too many requests were unanswered, or no sender free."""
+    """Transactions that were due and not sent: too many requests unanswered, or no sender free."""
     refused: dict[str, int] = {}
     responses: dict[str, int] = {}
     """HTTP responses by status code."""
@@ -266,19 +269,19 @@ class _Generator:
         self._results.append(self._stretch)
         self._say(stretch.name)
         self._began = begin = time.monotonic()
-        offered = 0
+        offered, before = 0, begin
         while (now := time.monotonic()) < begin + stretch.seconds:
             self._check()
             if rate:
                 due = int((now - begin) * rate) - offered
+                due, before = min(due, int((now - before) * rate * CATCH_UP) + 1), now
             else:
                 due = self._plan.window - len(self._open) - len(self._again)
             offers = self._due(due)
-            offered += max(0, due, len(offers))
-            self._stretch.unoffered += max(0, due - len(offers))
-            await self._offer(offers, bounded=True)
+            offered += await self._offer(offers, bounded=True)
             await asyncio.sleep(max(0.0, TICK_SECONDS - (time.monotonic() - now)))
         self._stretch.seconds = time.monotonic() - begin
+        self._stretch.unoffered = max(0, int(stretch.seconds * rate) - offered)
 
     def _due(self, count: int) -> list[_Offer]:
         """About `count`: what was refused a while ago, and what senders may go on with."""
@@ -328,12 +331,15 @@ class _Generator:
         if sender in self._later:
             self._freed.append(sender)
 
-    async def _offer(self, offers: list[_Offer], *, bounded: bool = False) -> None:
+    async def _offer(self, offers: list[_Offer], *, bounded: bool = False) -> int:
         """Sends offers; where it is `bounded`, those that find no request free come next time.
+
+        Returns how many were sent.
 
         No request has senders of two homes: one validator's clients do not wait for another.
         """
         by_home: dict[int, list[_Offer]] = {}
+        sent = 0
         for item in offers:
             by_home.setdefault(self._plan.homes[self._sender(item)], []).append(item)
         for part in (
@@ -342,13 +348,14 @@ class _Generator:
             for start in range(0, len(mine), REQUEST_TRANSACTIONS)
         ):
             if bounded and self._slots.locked():
-                self._stretch.unoffered += len(part)
                 self._again.extendleft((0.0, item) for item in reversed(part))
                 continue
+            sent += len(part)
             await self._slots.acquire()
             task = asyncio.create_task(self._post(part))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return sent
 
     async def _post(self, offers: list[_Offer]) -> None:
         stretch, now = self._stretch, time.monotonic()
