@@ -274,7 +274,8 @@ class _Generator:
             self._check()
             if rate:
                 due = int((now - begin) * rate) - offered
-                due, before = min(due, int((now - before) * rate * CATCH_UP) + 1), now
+                elapsed, before = min(now - before, 4 * TICK_SECONDS), now
+                due = min(due, int(elapsed * rate * CATCH_UP) + 1)
             else:
                 due = self._plan.window - len(self._open) - len(self._again)
             offers = self._due(due)
