@@ -218,6 +218,21 @@ def state(
         emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
 
 
+@app.command("prune")
+def prune(
+    blocks: Annotated[int, typer.Option(min=200, help="Before pruning.")] = 1_000,
+    transfers: Annotated[int, typer.Option(min=1, max=5_000, help="Of a block.")] = 500,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure commits beside the pruning of old blocks, and what each retention leaves on disk."""
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+        from qnet_actors.experiments.prune_bench import PruneOptions, run_prune_bench
+
+        options = PruneOptions(blocks=blocks, transfers=transfers)
+        result = run_prune_bench(options, Path(directory), say)
+        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+
+
 @app.command("execute")
 def execute(
     accounts: Annotated[int, typer.Option(min=16, max=1_000_000)] = 10_000,

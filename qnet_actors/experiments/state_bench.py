@@ -12,7 +12,7 @@ import multiprocessing
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,7 +172,7 @@ def run_state_bench(options: StateOptions, directory: Path, say: Say) -> StateRe
     whole = [c for c in (*commits, *during) if not c.checkpoint]
     idle = [c for c in whole if not (c.sealing or c.snapshotting)]
     sealing = [c for c in whole if c.sealing and not c.snapshotting]
-    idle_ms, sealing_ms = (_milliseconds(c.commit_ms for c in of) for of in (idle, sealing))
+    idle_ms, sealing_ms = (milliseconds(c.commit_ms for c in of) for of in (idle, sealing))
     return StateResult(
         accounts=options.accounts,
         partitions=1,
@@ -187,10 +187,10 @@ def run_state_bench(options: StateOptions, directory: Path, say: Say) -> StateRe
         commit_ms=idle_ms,
         commit_ms_checkpoint=sealing_ms,
         checkpoint_ratio=round(sealing_ms.p99 / idle_ms.p50, 2) if idle_ms.count else 0.0,
-        commit_ms_snapshot=_milliseconds(c.commit_ms for c in whole if c.snapshotting),
-        write_ms=_milliseconds(c.write_ms for c in idle),
-        write_ms_checkpoint=_milliseconds(c.write_ms for c in sealing),
-        root_ms=_milliseconds(c.execute_ms for c in (*commits, *during) if c.checkpoint),
+        commit_ms_snapshot=milliseconds(c.commit_ms for c in whole if c.snapshotting),
+        write_ms=milliseconds(c.write_ms for c in idle),
+        write_ms_checkpoint=milliseconds(c.write_ms for c in sealing),
+        root_ms=milliseconds(c.execute_ms for c in (*commits, *during) if c.checkpoint),
         proof_bytes=included,
         exclusion_proof_bytes=excluded,
         flushes=flushes,
@@ -329,7 +329,8 @@ def _rate(picks: Sequence[Addresses], seconds: float) -> float:
     return round(2 * sum(map(len, picks)) / seconds, 1)
 
 
-def _milliseconds(values: Any) -> Milliseconds:
+def milliseconds(values: Iterable[float]) -> Milliseconds:
+    """Of durations in milliseconds; zeros where there are none."""
     ordered = np.sort(list(values))
     if not len(ordered):
         return Milliseconds(0, 0.0, 0.0, 0.0)

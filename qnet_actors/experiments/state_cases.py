@@ -68,6 +68,17 @@ def picks_of(addresses: Addresses, keys: int, count: int) -> list[Addresses]:
     ]
 
 
+class Carried(NamedTuple):
+    """The transactions of a block, whatever they are."""
+
+    ids: list[bytes]
+    bodies: list[bytes]
+    receipts: list[bytes]
+
+
+NOTHING: Final = Carried([], [], [])
+
+
 class CommitTimes(NamedTuple):
     """One block: milliseconds until it was executed, and from then until it was durable."""
 
@@ -77,6 +88,7 @@ class CommitTimes(NamedTuple):
     sealing: bool
     """Whether the log checkpointed a full file in that time."""
     snapshotting: bool
+    pruning: bool
 
     @property
     def commit_ms(self) -> float:
@@ -98,7 +110,7 @@ class BenchLedger:
         self.log: Final = DuckLog(directory, genesis.chain_id(), options)
         recovered = recover(self.log, genesis)
         self.state: Final = recovered.state
-        self.root: bytes = b"" if recovered.checkpoint is None else recovered.checkpoint.state_root
+        self.checkpoint = recovered.checkpoint
         self._tip = recovered.tip
         self._commit: Commit | None = None
         self._committee = committee
@@ -109,6 +121,11 @@ class BenchLedger:
             recovered.bytes_since_snapshot,
             recovered.commits,
         )
+
+    @property
+    def root(self) -> bytes:
+        """The state root of the last checkpoint; empty before the first one."""
+        return b"" if self.checkpoint is None else self.checkpoint.state_root
 
     @property
     def height(self) -> int:
@@ -154,22 +171,23 @@ class BenchLedger:
         """Changes `keys` in the state alone, so that nothing can be committed after."""
         self.state.apply(self.state.height + 1, _changed(keys, self.state))
 
-    def commit(self, keys: Addresses) -> CommitTimes:
-        """Reads and changes `keys` in a block, and makes it durable."""
+    def commit(self, keys: Addresses, carried: Carried = NOTHING) -> CommitTimes:
+        """Reads and changes `keys` in a block with transactions, and makes it durable."""
         log = self.log
-        busy = log.sealing, log.snapshotting
+        busy = log.sealing, log.snapshotting, log.pruning
         draft = self._draft()
         started = time.perf_counter()
 
         def run(height: int, batches: Any, rewards: Any, reader: Any, terms: Any = None) -> Outcome:
-            return Outcome([], [], [], [], 0, 0, _changed(keys, reader))
+            changed = _changed(keys, reader)
+            return Outcome(carried.ids, carried.bodies, carried.receipts, [], 0, 0, changed)
 
         block, self._tip = make_block(
             self._identity, self._committee, self._tip, draft, self.state, run
         )
         write, checkpoint = block.write, block.write.record.checkpoint
         if checkpoint is not None:
-            self.root = checkpoint.state_root
+            self.checkpoint = checkpoint
         snapshot = self._plan.executed(write.record, len(write.encoded), self.state)
         executed = time.perf_counter()
         log.write([write])
@@ -182,6 +200,7 @@ class BenchLedger:
             checkpoint is not None,
             busy[0] or log.sealing,
             busy[1] or log.snapshotting,
+            busy[2] or log.pruning,
         )
 
 

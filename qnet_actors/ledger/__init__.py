@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         BlockQueries,
         BlockReader,
         BlockWrite,
+        CertificateWrite,
         Place,
         SnapshotWrite,
     )
@@ -45,6 +46,7 @@ __all__ = [
     "BlockQueries",
     "BlockReader",
     "BlockWrite",
+    "CertificateWrite",
     "Draft",
     "DuckLog",
     "Executor",
@@ -86,6 +88,7 @@ _MODULES: Final = {
     "BlockQueries": "writes",
     "BlockReader": "writes",
     "BlockWrite": "writes",
+    "CertificateWrite": "writes",
     "Draft": "blocks",
     "DuckLog": "duck_log",
     "Executor": "executor",

@@ -302,6 +302,11 @@ class DuckLog:
         """Whether a snapshot is being written, or waits for its turn."""
         return any(not future.done() for future in self._snapshotting)
 
+    @property
+    def pruning(self) -> bool:
+        """Whether old blocks are being pruned now, or that is being looked into."""
+        return self._pruning is not None and not self._pruning.done()
+
     # Reading
 
     def first_height(self) -> int:
