@@ -32,6 +32,10 @@ def network(
     rate: Annotated[
         float, typer.Option(min=0, help="Offered in the second phase; 0: half of the maximum.")
     ] = 0.0,
+    workload: Annotated[
+        Literal["uniform", "zipf", "hot"],
+        typer.Option(help="Who pays whom: all alike, a few most of all, or all pay one."),
+    ] = "uniform",
     costs_out: Annotated[
         Path | None,
         typer.Option(
@@ -58,6 +62,7 @@ def network(
             validators=validators,
             provider=provider,
             rate=rate,
+            workload=workload,
             costs_out=costs_out,
         )
         result = run_bench(options, Path(directory), say)
@@ -249,6 +254,7 @@ def execute(
 
 def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
     latency, half = result.latency_ms, result.half_load
+    yield "workload", result.workload
     yield "executed a second", f"{result.executed_per_second:.0f}"
     yield "raw verifications a second", f"{result.raw_verifications_per_second:.0f}"
     yield "ratio to the verifier's limit", f"{result.ratio_to_verify_limit:.2f}"

@@ -18,6 +18,7 @@ from qnet_actors.experiments.demonstration import percentile
 from qnet_actors.experiments.load import LoadPlan, LoadResult, run_load
 from qnet_actors.experiments.processes import cpu_seconds, memory_bytes
 from qnet_actors.experiments.workload import (
+    Shape,
     Workload,
     benchmark_keys,
     check_signed,
@@ -64,6 +65,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     provider: ProviderName = "auto"
     rate: float = 0.0
     """Offered in the second phase; 0: half of what the first one reached."""
+    workload: Shape = "uniform"
     costs_out: Path | None = None
     """Where the cost of each stage is written, for `qnet sim --cost-model`."""
 
@@ -117,6 +119,7 @@ class BenchResult(msgspec.Struct, frozen=True):
     """Proportional set size of the whole network, Ray included."""
     validators: int
     senders: int
+    workload: str
     provider: str
     durability: str
     cores: int
@@ -154,14 +157,18 @@ def prepare(options: BenchOptions, say: Say) -> Supply:
     folder = cache_root() / "benchmark"
     chain_id = genesis.chain_id()
     sample = sign_all(
-        Workload(chain_id, options.senders, SAMPLE_TRANSACTIONS), keys, folder, progress
+        Workload(chain_id, options.senders, SAMPLE_TRANSACTIONS, options.workload),
+        keys,
+        folder,
+        progress,
     )
     raw = raw_verifications(sample, options.provider)
     limit = raw / options.validators
     say(f"raw limit: {raw:.0f} verifications a second, {limit:.0f} transactions")
     planned = min(limit, PLANNED_PER_SECOND_MAX)
     count = int(1.8 * options.seconds * planned) + options.senders
-    sign_all(Workload(chain_id, options.senders, count), keys, folder, progress)
+    workload = Workload(chain_id, options.senders, count, options.workload)
+    sign_all(workload, keys, folder, progress)
     return Supply(genesis, keys, sample, count, raw)
 
 
@@ -213,6 +220,7 @@ def run_bench(options: BenchOptions, directory: Path, say: Say) -> BenchResult:
         memory_bytes=memory,
         validators=options.validators,
         senders=options.senders,
+        workload=options.workload,
         provider=select_provider(options.provider).provider.name,
         durability="power" if genesis.parameters.power_durability else "process",
         cores=os.cpu_count() or 1,

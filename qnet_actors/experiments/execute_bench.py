@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from qnet_actors.experiments.state_cases import addresses_of
+from qnet_actors.experiments.workload import SHAPES, Indices, Shape, zipf
 from qnet_actors.kernels.cache import warm
 from qnet_actors.ledger import OpenBatch, execute_block, execute_reference, open_batch
 from qnet_actors.state import State
@@ -32,9 +32,6 @@ _AUTHORS: Final = 4
 _SIGNATURE: Final = bytes(3_309)
 """ML-DSA-65's size: whoever executes does not look at it."""
 
-Shape = Literal["uniform", "zipf", "hot"]
-SHAPES: Final[tuple[Shape, ...]] = ("uniform", "zipf", "hot")
-Indices = npt.NDArray[np.int64]
 Say = Callable[[str], None]
 
 
@@ -90,10 +87,7 @@ def pairs_of(shape: Shape, accounts: int, count: int) -> tuple[Indices, Indices]
         return turn, random.integers(0, accounts, count)
     if shape == "hot":
         return turn, np.zeros(count, dtype=np.int64)
-    weights = 1.0 / np.arange(1, accounts + 1)
-    weights /= weights.sum()
-    senders, payees = (random.choice(accounts, count, p=weights) for _ in range(2))
-    return senders.astype(np.int64), payees.astype(np.int64)
+    return zipf(accounts, count, _SEED), zipf(accounts, count, _SEED + 1)
 
 
 def bodies_of(shape: Shape, accounts: int, count: int) -> list[Body]:

@@ -7,9 +7,13 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from qnet_actors.crypto import KeyPair, Signer, development_key
 from qnet_actors.crypto.providers import provider
@@ -31,31 +35,77 @@ ROLE: Final = "benchmark"
 CHUNK_TRANSACTIONS: Final = 256
 FORMAT_VERSION: Final = 1
 _SEED_CONTEXT: Final = "qnet benchmark payees v1"
+_SENDERS_SEED: Final = 31_415
+_PAYEES_SEED: Final = 92_653
 
 Progress = Callable[[str, int, int], None]
 """(what, done, in all)"""
 
 
+Shape = Literal["uniform", "zipf", "hot"]
+"""Who pays whom: all alike; sender and payee of rank r with a weight of 1/r; all pay one."""
+SHAPES: Final[tuple[Shape, ...]] = ("uniform", "zipf", "hot")
+Indices = npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is signed: plain transfers among `senders` accounts, round robin, nonces from 0.
+    """What is signed: plain transfers among `senders` accounts, nonces from 0.
 
-    Transaction i is of sender i modulo `senders`, pays another sender chosen by hash, and carries
-    the sender's public key where its nonce is 0.
+    Transaction i carries the sender's public key where its nonce is 0, and the first `senders`
+    transactions are of one sender each.  Senders go on in turn, with payees by hash, or all
+    transfers pay the first account; of "zipf" both are drawn.
     """
 
     chain_id: bytes
     senders: int
     count: int
+    shape: Shape = "uniform"
 
     def sender(self, index: int) -> tuple[int, int]:
         """(sender, nonce) of transaction `index`."""
+        if self.shape == "zipf":
+            senders, nonces, _ = _drawn(self.senders, self.chunks() * CHUNK_TRANSACTIONS)
+            return int(senders[index]), int(nonces[index])
         return index % self.senders, index // self.senders
 
     def payee(self, index: int) -> int:
         """Whom transaction `index` pays."""
+        if self.shape == "hot":
+            return 0
+        if self.shape == "zipf":
+            return int(_drawn(self.senders, self.chunks() * CHUNK_TRANSACTIONS)[2][index])
         digest = hash32(_SEED_CONTEXT, self.senders.to_bytes(8, "big"), index.to_bytes(8, "big"))
         return int.from_bytes(digest[:8], "big") % self.senders
+
+    def chunks(self) -> int:
+        """Files of whole chunks that hold all transactions."""
+        return -(-self.count // CHUNK_TRANSACTIONS)
+
+    def identity(self) -> str:
+        """What the signed transactions hang on, except how many there are."""
+        shape = "" if self.shape == "uniform" else f"|{self.shape}"
+        return f"{FORMAT_VERSION}|{self.chain_id.hex()}|{self.senders}{shape}"
+
+
+def zipf(accounts: int, count: int, seed: int) -> Indices:
+    """Accounts of rank r with a weight of 1/r; of a longer series this one is the beginning."""
+    steps = np.cumsum(1.0 / np.arange(1, accounts + 1))
+    drawn = np.random.default_rng(seed).random(count) * steps[-1]
+    picks: Indices = np.searchsorted(steps, drawn, side="right").astype(np.int64)
+    return picks
+
+
+@lru_cache(maxsize=2)
+def _drawn(accounts: int, count: int) -> tuple[Indices, Indices, Indices]:
+    """(senders, nonces, payees) of transfers whose parties are drawn."""
+    first = np.arange(min(accounts, count), dtype=np.int64)
+    senders = np.concatenate([first, zipf(accounts, count - len(first), _SENDERS_SEED)])
+    order = np.argsort(senders, kind="stable")
+    ordered = senders[order]
+    nonces = np.empty(count, dtype=np.int64)
+    nonces[order] = np.arange(count) - np.searchsorted(ordered, ordered)
+    return senders, nonces, zipf(accounts, count, _PAYEES_SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +134,13 @@ def sign_all(workload: Workload, keys: list[KeyPair], folder: Path, progress: Pr
     A chunk is a file of `CHUNK_TRANSACTIONS` consecutive transactions, written whole under another
     name and renamed, so an interrupted run leaves only good ones.
     """
-    identity = f"{FORMAT_VERSION}|{workload.chain_id.hex()}|{workload.senders}"
-    target = folder / hashlib.sha256(identity.encode()).hexdigest()[:20]
+    target = folder / hashlib.sha256(workload.identity().encode()).hexdigest()[:20]
     target.mkdir(parents=True, exist_ok=True)
-    chunks = -(-workload.count // CHUNK_TRANSACTIONS)
-    missing = [n for n in range(chunks) if not _chunk_file(target, n).exists()]
+    missing = [n for n in range(workload.chunks()) if not _chunk_file(target, n).exists()]
     if not missing:
         return target
     addresses = [key.key_id for key in keys]
-    done = chunks - len(missing)
+    done = workload.chunks() - len(missing)
     progress("signing", done * CHUNK_TRANSACTIONS, workload.count)
     with ProcessPoolExecutor(
         os.cpu_count(),

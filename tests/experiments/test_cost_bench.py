@@ -59,6 +59,7 @@ def test_what_the_stages_do_not_explain_is_the_hosts():
         memory_bytes=1,
         validators=4,
         senders=16,
+        workload="uniform",
         provider="openssl",
         durability="process",
         cores=2,
