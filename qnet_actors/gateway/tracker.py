@@ -11,7 +11,10 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from qnet_actors.gateway.events import BlockEvent, CheckpointEvent, Event, StatusEvent
 
@@ -29,7 +32,7 @@ OPEN_MAX: Final = 500_000
 REFUSED_MAX: Final = 100_000
 
 
-class Tracked(NamedTuple):
+class Tracked(msgspec.Struct, frozen=True, gc=False):
     """The last that is known of a transaction."""
 
     status: str
@@ -182,7 +185,7 @@ class Tracker:
             for transaction_id in self._take_unfinal():
                 tracked = self._open.pop(transaction_id, None)
                 if tracked is not None:
-                    final = tracked._replace(status=FINAL, since_ms=now_ms)
+                    final = replace(tracked, status=FINAL, since_ms=now_ms)
                     changes.append((transaction_id, final))
         return changes
 
