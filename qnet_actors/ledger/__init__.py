@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.reference import execute_reference
-    from qnet_actors.ledger.registry import committee_of, read_epoch, rules_of, validator_keys
+    from qnet_actors.ledger.registry import (
+        committee_of,
+        is_punishable,
+        read_epoch,
+        rules_of,
+        validator_keys,
+    )
     from qnet_actors.ledger.retention import Retention, RetentionMode
     from qnet_actors.ledger.writes import (
         BlockLog,
@@ -71,6 +77,7 @@ __all__ = [
     "SnapshotWrite",
     "genesis_tip",
     "identity_of",
+    "is_punishable",
     "make_block",
     "offence_account",
     "OpenBatch",
@@ -113,6 +120,7 @@ _MODULES: Final = {
     "SnapshotWrite": "writes",
     "genesis_tip": "blocks",
     "identity_of": "blocks",
+    "is_punishable": "registry",
     "make_block": "blocks",
     "offence_account": "names",
     # Not by its own name, which is its module's.

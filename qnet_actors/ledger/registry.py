@@ -183,6 +183,12 @@ def validator_keys(reader: Reader, genesis: Genesis) -> tuple[tuple[int, bytes],
     return tuple(dict.fromkeys(keys))
 
 
+def is_punishable(epoch: int, present: int, unbonding_epochs: int) -> bool:
+    """Whether the stake of an epoch may still be held: who got it back, and perhaps staked anew, is
+    not punished for a key that was given up or sold long ago."""
+    return epoch <= present <= epoch + unbonding_epochs
+
+
 @dataclass(slots=True)
 class Registry:
     """The registry over the accounts of a block that is being executed."""
@@ -463,7 +469,9 @@ class Registry:
         name = key_id(report.scheme, report.public_key)
         owner = self.accounts[key_account(name)].key_id
         offence = offence_account(name, report.equivocation.epoch)
-        if owner == ZERO_DIGEST or not self._is_punishable(report.equivocation.epoch):
+        if owner == ZERO_DIGEST or not is_punishable(
+            report.equivocation.epoch, self.epoch.number, self.parameters.unbonding_epochs
+        ):
             return Code.EVIDENCE_REFUSED
         if self.accounts[offence].key_id != ZERO_DIGEST:
             return Code.ALREADY_PUNISHED
@@ -482,11 +490,6 @@ class Registry:
         if bonded:
             self._unbond(owner, bonded)
         return Code.SUCCESS
-
-    def _is_punishable(self, epoch: int) -> bool:
-        """Whether the stake of an epoch may still be held: who got it back, and perhaps staked
-        anew, is not punished for a key that was given up or sold long ago."""
-        return epoch <= self.epoch.number <= epoch + self.parameters.unbonding_epochs
 
     def _is_proof(self, report: ReportEquivocation) -> bool:
         rows = report.equivocation.rows()

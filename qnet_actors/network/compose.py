@@ -20,9 +20,10 @@ from qnet_actors.ledger import recover as recover_ledger
 from qnet_actors.mempool import BatchStore, Entry, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
 from qnet_actors.network.node import LEDGER, REPORTER, VALIDATOR, Node, RoomKey
+from qnet_actors.network.offences import OffenceStore, past_offences
 from qnet_actors.network.present import Present, present_of
 from qnet_actors.network.reporting import Reporter
-from qnet_actors.rooms import Core, Room, Storage
+from qnet_actors.rooms import AccountReader, Core, Room, Storage
 from qnet_actors.state import State
 from qnet_actors.validators import FollowerCore, Journalled, ValidatorCore
 from qnet_actors.validators import recover as recover_validator
@@ -52,6 +53,7 @@ class Stores:
     batches: BatchStore
     journal: Journal
     log: BlockLog
+    offences: OffenceStore
 
     def by_room(self, shards: int) -> dict[RoomKey, Storage]:
         """Which storage each room writes to; the shards share one."""
@@ -60,6 +62,7 @@ class Stores:
         }
         storages[VALIDATOR] = self.journal
         storages[LEDGER] = self.log
+        storages[REPORTER] = self.offences
         return storages
 
 
@@ -99,6 +102,34 @@ def open_consensus(
         recovered=recover_validator(journalled, genesis, committee, own, verifier, present.last),
         executed_index=present.commit_index,
         epoch_end=present.epoch_end,
+    )
+
+
+def open_reporter(
+    genesis: Genesis,
+    present: Present,
+    own: int,
+    signer: Signer,
+    verifier: RowVerifier,
+    journalled: Journalled,
+    offences: OffenceStore,
+    reader: AccountReader,
+    consensus: ValidatorCore,
+    shards: int,
+) -> Reporter:
+    """What has equivocators punished, with what earlier epochs have left to report."""
+    stored = offences.load()
+    chain_id = genesis.chain_id()
+    return Reporter(
+        chain_id=chain_id,
+        committee=present.committee,
+        own=own,
+        signer=signer,
+        reader=reader,
+        evidence=consensus.evidence.equivocations,
+        shard_count=shards,
+        past=past_offences(stored, journalled, present, chain_id, verifier),
+        stored=stored,
     )
 
 
@@ -164,14 +195,17 @@ def compose(
     rooms[LEDGER] = ledger
     if genesis.parameters.epoch_commits_min:
         # Else the committee is fixed, and nobody is punished.
-        rooms[REPORTER] = Reporter(
-            chain_id=genesis.chain_id(),
-            committee=committee,
-            own=own,
-            signer=signer,
-            reader=state,
-            evidence=consensus.evidence.equivocations,
-            shard_count=shards,
+        rooms[REPORTER] = open_reporter(
+            genesis,
+            present,
+            own,
+            signer,
+            verifier,
+            stores.journal.journalled,
+            stores.offences,
+            state,
+            consensus,
+            shards,
         )
 
     def take_over(leftovers: Sequence[Sequence[Entry]]) -> None:

@@ -96,7 +96,7 @@ class DataDirectory:
                     f"{self.path} belongs to another network or validator; choose another one",
                 )
             incarnation = identity.incarnation + 1
-        _write(file, encode(_Identity(FORMAT_VERSION, chain_id, index, incarnation)))
+        write_file(file, encode(_Identity(FORMAT_VERSION, chain_id, index, incarnation)))
         return incarnation
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -106,7 +106,7 @@ class DataDirectory:
 
     def save_endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Keeps them, so that a restart alone finds its peers."""
-        _write(self.path / "addresses", encode(_Endpoints(endpoints)))
+        write_file(self.path / "addresses", encode(_Endpoints(endpoints)))
 
     def keep_shards(self, count: int) -> None:
         """Keeps how many mempool shards there are: their batches lie apart.
@@ -125,7 +125,7 @@ class DataDirectory:
                 "their number stays as it was",
             )
         if not file.exists():
-            _write(file, encode(_Shards(count)))
+            write_file(file, encode(_Shards(count)))
 
     def close(self) -> None:
         if self._lock >= 0:
@@ -145,7 +145,7 @@ def known_machines(path: Path) -> tuple[str, ...]:
 def save_machines(path: Path, names: tuple[str, ...]) -> None:
     """Keeps them: a validator that started elsewhere would not know what it has signed."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(path / "machines", encode(_Machines(names)))
+    write_file(path / "machines", encode(_Machines(names)))
 
 
 def set_ledger_aside(path: Path) -> Path:
@@ -204,7 +204,7 @@ def _decode(codec: Codec[T], file: Path) -> T:
         raise QnetError(Code.DATA_CORRUPT, f"{file.name}: {error.detail}") from error
 
 
-def _write(file: Path, data: bytes) -> None:
+def write_file(file: Path, data: bytes) -> None:
     """Replaces a file at once: a crash leaves the old one or the new one."""
     temporary = file.with_suffix(".new")
     with temporary.open("wb") as out:

@@ -19,6 +19,7 @@ from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
 from qnet_actors.network.node import LEDGER
+from qnet_actors.network.offences import OffenceFile
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.rooms import BlockExecuted, Joined, Room, Submit
 from qnet_actors.state import State
@@ -102,6 +103,7 @@ class PackedRooms:
             ),
             journal=FileJournal(path / "journal", sync=True),
             log=log,
+            offences=OffenceFile(path / "offences"),
         )
         validator = compose(
             self._genesis,

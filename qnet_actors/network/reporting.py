@@ -4,21 +4,23 @@ All honest validators hold the same proofs, so they take turns by the clock: one
 and who comes next sees in the state that it was done.  The transaction is like anybody's: it goes
 through the own mempool, its fee is paid by the validator's reward account, and the reporter's
 share goes there.  A validator whose reward account has another key than its own, or cannot pay,
-lets its turns pass.
+lets its turns pass.  What an epoch leaves unpunished is reported in the next ones; see `offences`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from qnet_actors.ledger import offence_account
 from qnet_actors.mempool import shard_of
-from qnet_actors.rooms import AccountReader, Effect, Room, Run, Submit, ToRoom
+from qnet_actors.network.offences import Name, Offences, name_of
+from qnet_actors.rooms import AccountReader, Effect, Persist, Room, Run, Submit, ToRoom
 from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.hashing import ZERO_DIGEST
@@ -45,7 +47,10 @@ REQUEST: Final = -1
 
 
 class Reporter:
-    """A room without storage, which looks at the proofs of the consensus room twice a second."""
+    """A room that looks at the proofs of the consensus room twice a second.
+
+    Accounts are read where CPU work is done, since they may be another process's.
+    """
 
     def __init__(
         self,
@@ -57,7 +62,11 @@ class Reporter:
         reader: AccountReader,
         evidence: Callable[[], tuple[Equivocation, ...]],
         shard_count: int,
+        past: Sequence[ReportEquivocation] = (),
+        stored: Sequence[ReportEquivocation] = (),
     ) -> None:
+        """`past`: what is to be reported of earlier epochs, checked; `stored`: what its storage
+        holds.  `reader` raises `QnetError(NOT_READY)` where it cannot tell now."""
         self._chain_id: Final = chain_id
         self._committee: Final = committee
         self._own: Final = own
@@ -65,10 +74,14 @@ class Reporter:
         self._reader: Final = reader
         self._evidence: Final = evidence
         self._shard_count: Final = shard_count
+        self._past = tuple(past)
+        self._stored = tuple(stored)
         self._due_ms = 0
-        self._tried: dict[int, tuple[int, int]] = {}
-        """Author -> the turn in which it was reported last, and the gas price to offer next; no
-        more than the committee has."""
+        self._is_making = False
+        self._punished: set[Name] = set()
+        self._tried: dict[Name, tuple[int, int]] = {}
+        """Offence -> the turn in which it was reported last, and the gas price to offer next; no
+        more than are kept of earlier epochs, and the committee has."""
 
     def handle(self, event: Any, now_ms: int) -> Sequence[Effect]:
         """Nothing that happens concerns it: what it goes by stands in the state."""
@@ -78,35 +91,61 @@ class Reporter:
         if now_ms < self._due_ms:
             return []
         self._due_ms = now_ms + LOOK_MS
-        first = {proof.author: proof for proof in reversed(self._evidence())}
-        for author, proof in sorted(first.items()):
-            turn = now_ms // TURN_MS
-            last, gas_price = self._tried.get(author, (-1, GAS_PRICE))
-            if self._is_own_turn(author, turn) and last != turn:
-                self._tried[author] = turn, min(4 * gas_price, GAS_PRICE_MAX)
-                return self._report(proof, gas_price)
-        return []
+        out: list[Effect] = []
+        if self._past != self._stored:
+            self._stored = self._past
+            out.append(Persist((Offences(self._past),)))
+        # One report at a time: two would have the same nonce.
+        if self._is_making:
+            return out
+        turn = now_ms // TURN_MS
+        for report in (*self._past, *self._present()):
+            name = name_of(report)
+            last, gas_price = self._tried.get(name, (-1, GAS_PRICE))
+            if name in self._punished or last == turn or not self._is_own_turn(name[0], turn):
+                continue
+            self._tried[name] = turn, min(4 * gas_price, GAS_PRICE_MAX)
+            self._is_making = True
+            return [*out, Run(partial(self._make, report, gas_price), partial(self._made, name))]
+        return out
 
     def wake_ms(self) -> int:
         return self._due_ms
 
-    def _is_own_turn(self, author: int, turn: int) -> bool:
-        others = [index for index in range(len(self._committee)) if index != author]
+    def _present(self) -> list[ReportEquivocation]:
+        """One report for each author that this epoch has proofs against."""
+        first = {proof.author: proof for proof in reversed(self._evidence())}
+        members = self._committee.members
+        return [
+            ReportEquivocation(members[author].scheme, members[author].public_key, proof)
+            for author, proof in sorted(first.items())
+        ]
+
+    def _is_own_turn(self, offender: bytes, turn: int) -> bool:
+        places = range(len(self._committee))
+        others = [index for index in places if self._committee.key_id(index) != offender]
         return bool(others) and others[turn % len(others)] == self._own
 
-    def _report(self, proof: Equivocation, gas_price: int) -> list[Effect]:
-        """One report at a time: two would have the same nonce.  It offers what it can pay."""
-        offender = self._committee.members[proof.author]
+    def _make(
+        self, report: ReportEquivocation, gas_price: int
+    ) -> tuple[bytes, bytes] | Literal["punished"] | None:
+        """(sender, transaction) that offers what it can pay; None: it can send none now."""
         own = self._committee.members[self._own]
         own_id = key_id(own.scheme, own.public_key)
-        name = key_id(offender.scheme, offender.public_key)
-        wanted = offence_account(name, proof.epoch) + own.reward
-        accounts = self._reader.read(np.frombuffer(wanted, dtype=np.uint8).reshape(2, 32))
+        wanted = offence_account(*name_of(report)) + own.reward
+        try:
+            accounts = self._reader.read(np.frombuffer(wanted, dtype=np.uint8).reshape(2, 32))
+        except QnetError as error:
+            if error.code != Code.NOT_READY:
+                raise
+            return None
         offence, current = (accounts.key_ids[row].tobytes() for row in range(2))
+        if offence != ZERO_DIGEST:
+            return "punished"
         is_own = own_id == (own.reward if current == ZERO_DIGEST else current)
         gas_price = min(gas_price, int(accounts.balances[1]) // GAS_REPORT)
-        if offence != ZERO_DIGEST or not is_own or not gas_price:
-            return []
+        if not is_own or not gas_price:
+            return None
         body = Body(
             version=TRANSACTION_VERSION,
             chain_id=self._chain_id,
@@ -117,13 +156,21 @@ class Reporter:
             gas_limit=GAS_REPORT,
             gas_price=gas_price,
             access=(),
-            action=ReportEquivocation(offender.scheme, offender.public_key, proof),
+            action=report,
         )
-        sign = partial(self._signer.sign, transaction_id(encode(body)), CONTEXT_TRANSACTION)
-        return [Run(sign, partial(self._signed, body))]
+        signature = self._signer.sign(transaction_id(encode(body)), CONTEXT_TRANSACTION)
+        witness = Witness(own.scheme, signature, own.public_key)
+        return own.reward, encode(Transaction(body, witness))
 
-    def _signed(self, body: Body, signature: bytes, now_ms: int) -> list[Effect]:
-        own = self._committee.members[self._own]
-        data = encode(Transaction(body, Witness(own.scheme, signature, own.public_key)))
-        shard = shard_of(body.sender, self._shard_count)
+    def _made(
+        self, name: Name, made: tuple[bytes, bytes] | Literal["punished"] | None, now_ms: int
+    ) -> list[Effect]:
+        self._is_making = False
+        if made == "punished":
+            self._punished.add(name)
+            self._past = tuple(report for report in self._past if name_of(report) != name)
+        if made is None or isinstance(made, str):
+            return []
+        sender, data = made
+        shard = shard_of(sender, self._shard_count)
         return [ToRoom(Room.MEMPOOL, Submit(REQUEST, (data,)), shard)]

@@ -11,6 +11,7 @@ from qnet_actors.ledger import MemoryLog, SnapshotSettings
 from qnet_actors.mempool import MemoryBatchStore
 from qnet_actors.network.compose import Stores, compose
 from qnet_actors.network.node import Node, RoomKey
+from qnet_actors.network.offences import MemoryOffences
 from qnet_actors.rooms import Storage
 from qnet_actors.simulator.signing import SimSigner
 from qnet_actors.validators import MemoryJournal
@@ -43,7 +44,13 @@ class RealRooms:
         self._rules: dict[int, EpochRules] = {}
         """Validator -> the rules of that epoch."""
         self._stores = [
-            Stores(batches=MemoryBatchStore(), journal=MemoryJournal(), log=_log()) for _ in signers
+            Stores(
+                batches=MemoryBatchStore(),
+                journal=MemoryJournal(),
+                log=_log(),
+                offences=MemoryOffences(),
+            )
+            for _ in signers
         ]
 
     def open(self, index: int) -> tuple[Node, Mapping[RoomKey, Storage]]:
@@ -106,4 +113,4 @@ def _after_crash(stores: Stores) -> Stores:
         journal = journal.crash()
     if isinstance(log, MemoryLog):
         log = log.crash()
-    return Stores(batches=batches, journal=journal, log=log)
+    return replace(stores, batches=batches, journal=journal, log=log)

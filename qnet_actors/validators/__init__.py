@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qnet_actors.validators.evidence import EvidenceBook
     from qnet_actors.validators.follower import FollowerCore
     from qnet_actors.validators.journal import FileJournal, Journalled, MemoryJournal
-    from qnet_actors.validators.recovery import Recovered, recover
+    from qnet_actors.validators.recovery import Recovered, journalled_evidence, recover
     from qnet_actors.validators.status import ValidatorStatus
 
 _HOME = {
@@ -29,6 +29,7 @@ _HOME = {
     "Scope": "checks",
     "ValidatorCore": "core",
     "ValidatorStatus": "status",
+    "journalled_evidence": "recovery",
     "recover": "recovery",
 }
 
@@ -52,5 +53,6 @@ __all__ = [
     "Scope",
     "ValidatorCore",
     "ValidatorStatus",
+    "journalled_evidence",
     "recover",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -11,6 +12,7 @@ from qnet_actors.validators.journal import Journalled
 from qnet_actors.validators.journal_entries import (
     JOURNAL_VERSION,
     BlockEntry,
+    Entry,
     EvidenceEntry,
     PendingCommit,
     RoundMinEntry,
@@ -98,14 +100,12 @@ def recover(
         )
     round_min = snapshot.round_min
     encoded: list[bytes] = []
-    evidence = list(snapshot.evidence)
+    evidence = _evidence(snapshot, entries)
     for entry in entries:
         if isinstance(entry, BlockEntry):
             encoded.append(entry.block)
         elif isinstance(entry, RoundMinEntry):
             round_min = max(round_min, entry.round_min)
-        elif isinstance(entry, EvidenceEntry):
-            evidence.append(entry.equivocation)
     rules = BlockRules(committee, verifier, genesis.chain_id())
     blocks = _checked(encoded, rules)
     if len(rules.proven(evidence)) != len(evidence):
@@ -121,6 +121,19 @@ def recover(
         evidence=tuple(evidence),
         torn_bytes=journalled.torn_bytes,
     )
+
+
+def journalled_evidence(journalled: Journalled) -> tuple[int | None, list[Equivocation]]:
+    """(epoch, proofs) that a journal holds, unchecked; None: it is new."""
+    snapshot = journalled.snapshot
+    if snapshot is None:
+        return None, []
+    return snapshot.epoch, _evidence(snapshot, journalled.entries)
+
+
+def _evidence(snapshot: SnapshotEntry, entries: Sequence[Entry]) -> list[Equivocation]:
+    later = [entry.equivocation for entry in entries if isinstance(entry, EvidenceEntry)]
+    return [*snapshot.evidence, *later]
 
 
 def _checked(encoded: list[bytes], rules: BlockRules) -> list[DagBlock]:

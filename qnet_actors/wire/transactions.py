@@ -297,7 +297,7 @@ def check_terms(gas_limit: int, gas_price: int, payload: Payload) -> None:
     if isinstance(payload.action, RotateKey) and payload.action.key_id == ZERO_DIGEST:
         raise QnetError(Code.MALFORMED, "a key id of zeros stands for no key")
     if isinstance(payload.action, RegisterValidator | ReportEquivocation):
-        _check_validator_key(payload.action.scheme, payload.action.public_key)
+        check_validator_key(payload.action.scheme, payload.action.public_key)
     if isinstance(payload.action, RegisterValidator):
         sizes = SCHEME_SIZES[Scheme(payload.action.scheme)]
         if len(payload.action.proof) != sizes.signature:
@@ -306,7 +306,8 @@ def check_terms(gas_limit: int, gas_price: int, payload: Payload) -> None:
         check_equivocation(payload.action.equivocation)
 
 
-def _check_validator_key(scheme: int, public_key: bytes) -> None:
+def check_validator_key(scheme: int, public_key: bytes) -> None:
+    """Raises `QnetError`: UNKNOWN_SCHEME, or MALFORMED where the key is not of its size."""
     try:
         sizes = SCHEME_SIZES[Scheme(scheme)]
     except ValueError:

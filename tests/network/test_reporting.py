@@ -7,9 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from qnet_actors.ledger import offence_account
+from qnet_actors.network.offences import MemoryOffences
 from qnet_actors.network.reporting import GAS_PRICE_MAX, LOOK_MS, TURN_MS, Reporter
-from qnet_actors.rooms import AccountColumns, PeerUp, Room, Run, Submit, ToRoom
+from qnet_actors.rooms import AccountColumns, PeerUp, Persist, Room, Run, Submit, ToRoom
 from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee, Member
 from qnet_actors.wire.evidence import Equivocation, equivocation_of
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme, key_id
@@ -57,20 +59,27 @@ class Accounts:
 class Network:
     """The reporters of four validators that hold the same proofs."""
 
-    def __init__(self, *proofs: Equivocation) -> None:
+    def __init__(
+        self,
+        *proofs: Equivocation,
+        past: tuple[ReportEquivocation, ...] = (),
+        committee: Committee = COMMITTEE,
+    ) -> None:
         self.accounts = Accounts()
         self.proofs = proofs
+        self.stores = [MemoryOffences() for _ in range(len(committee))]
         self.reporters = [
             Reporter(
                 chain_id=CHAIN_ID,
-                committee=COMMITTEE,
+                committee=committee,
                 own=own,
                 signer=signer(own),
                 reader=self.accounts,
                 evidence=lambda: self.proofs,
                 shard_count=1,
+                past=past,
             )
-            for own in range(4)
+            for own in range(len(committee))
         ]
 
     def run(self, start_ms: int, end_ms: int) -> list[tuple[int, int, Transaction]]:
@@ -79,14 +88,17 @@ class Network:
         for now_ms in range(start_ms, end_ms, LOOK_MS):
             for own, reporter in enumerate(self.reporters):
                 for effect in reporter.tick(now_ms):
+                    if isinstance(effect, Persist):
+                        self.stores[own].write(effect.writes)
+                        continue
                     assert isinstance(effect, Run)
-                    (submit,) = effect.then(effect.call(), now_ms)
-                    assert isinstance(submit, ToRoom)
-                    assert (submit.room, submit.shard) == (Room.MEMPOOL, 0)
-                    assert isinstance(submit.event, Submit)
-                    assert submit.event.request < 0
-                    (data,) = submit.event.transactions
-                    sent.append((now_ms, own, TRANSACTION_CODEC.decode(data)))
+                    for submit in effect.then(effect.call(), now_ms):
+                        assert isinstance(submit, ToRoom)
+                        assert (submit.room, submit.shard) == (Room.MEMPOOL, 0)
+                        assert isinstance(submit.event, Submit)
+                        assert submit.event.request < 0
+                        (data,) = submit.event.transactions
+                        sent.append((now_ms, own, TRANSACTION_CODEC.decode(data)))
                 assert reporter.wake_ms() > now_ms
         return sent
 
@@ -116,9 +128,9 @@ def test_nobody_reports_what_the_state_knows_or_without_a_proof():
     network = Network(proof())
     network.accounts.rows[offence_account(NAMES[LIAR], 0)] = (0, 0, NAMES[0])
     assert not network.run(0, 4 * TURN_MS)
+    network = Network(proof())
     network.accounts.rows[offence_account(NAMES[LIAR], 1)] = (0, 0, NAMES[0])
-    del network.accounts.rows[offence_account(NAMES[LIAR], 0)]
-    assert network.run(4 * TURN_MS, 5 * TURN_MS)
+    assert network.run(0, TURN_MS)
 
 
 def test_each_report_offers_more_than_the_last_within_bounds_and_the_balance():
@@ -164,3 +176,47 @@ def test_two_proofs_of_one_author_are_one_offence_and_two_authors_are_two():
 def test_events_change_nothing():
     network = Network(proof())
     assert network.reporters[0].handle(PeerUp(1), 0) == []
+
+
+def report(author: int = LIAR) -> ReportEquivocation:
+    member = COMMITTEE.members[author]
+    return ReportEquivocation(member.scheme, member.public_key, proof(author))
+
+
+def later(*places: int) -> Committee:
+    """The committee of epoch 1, in another order than the first."""
+    return Committee([COMMITTEE.members[place] for place in places], 1, bytes(32))
+
+
+def test_what_an_epoch_left_is_reported_in_the_next_by_all_but_the_offender():
+    # The liar has left, and its old place is somebody else's.
+    network = Network(past=(report(),), committee=later(3, 1, 0))
+    sent = network.run(0, 3 * TURN_MS)
+    assert [own for _, own, _ in sent] == [0, 1, 2]
+    assert {t.body.sender for _, _, t in sent} == {NAMES[0], NAMES[1], NAMES[3]}
+    assert {t.body.action for _, _, t in sent} == {report()}
+    # It is still of the committee, and lets its turns pass.
+    network = Network(past=(report(),), committee=later(2, 1, 0))
+    assert {own for _, own, _ in network.run(0, 3 * TURN_MS)} == {1, 2}
+
+
+def test_what_is_left_is_stored_until_it_is_punished():
+    network = Network(past=(report(), report(3)), committee=later(0, 1))
+    network.run(0, LOOK_MS)
+    assert [store.load() for store in network.stores] == [(report(), report(3))] * 2
+    network.accounts.rows[offence_account(NAMES[LIAR], 0)] = (0, 0, NAMES[0])
+    network.run(LOOK_MS, 3 * TURN_MS)
+    assert [store.load() for store in network.stores] == [(report(3),)] * 2
+
+
+def test_a_reader_that_does_not_answer_costs_a_turn_and_no_more():
+    network = Network(proof())
+
+    def read(addresses: npt.NDArray[np.uint8]) -> AccountColumns:
+        raise QnetError(Code.NOT_READY)
+
+    answers = network.accounts.read
+    network.accounts.read = read  # type: ignore[method-assign]
+    assert not network.run(0, TURN_MS)
+    network.accounts.read = answers  # type: ignore[method-assign]
+    assert [own for _, own, _ in network.run(TURN_MS, 3 * TURN_MS)] == [1, 3]

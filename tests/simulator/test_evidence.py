@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from qnet_actors.crypto import BatchVerifier, simulator_provider
+from qnet_actors.network.reporting import Reporter
 from qnet_actors.simulator.adversary import Attack
 from qnet_actors.simulator.faults import Fault
 from qnet_actors.simulator.result import Verdict
@@ -77,4 +78,41 @@ def test_an_equivocator_is_punished_and_leaves_without_a_client(
     for index in simulation.checks.honest:
         committee = simulation.committee_of(index)
         assert committee.epoch >= 1
+        assert members[liar].public_key not in {m.public_key for m in committee.members}
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_an_equivocator_is_punished_though_its_epoch_is_over(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+):
+    """Nobody reports in the epoch itself; the others do, also who has restarted since."""
+    config = replace(LIES, approves=True, virtual_ms_min=25_000)
+    simulation = Simulation(seed, config, RealRooms)
+    (adversary,) = simulation.adversaries
+    liar = adversary.index
+
+    def equivocate() -> None:
+        adversary.active = [Attack.EQUIVOCATE]
+        adversary._favoured = [(liar + 1) % 4]
+
+    monkeypatch.setattr(adversary, "choose", equivocate)
+    monkeypatch.setattr(Reporter, "_present", lambda self: [])
+    for index in simulation.checks.honest:
+        host = simulation.hosts[index]
+        simulation.scheduler.at(5_000 + 300 * index, host.crash, 200)
+    result = simulation.run()
+    assert result.verdict == Verdict.PASS, result.reason
+    reports = [
+        (record.header.epoch, body.action)
+        for record in simulation._rooms.records(simulation.checks.honest[0], 1)
+        for body in map(BODY_CODEC.decode, record.bodies)
+        if isinstance(body.action, ReportEquivocation)
+    ]
+    members = simulation.genesis.members
+    assert reports
+    for epoch, action in reports:
+        assert epoch > action.equivocation.epoch
+        assert action.public_key == members[liar].public_key
+    for index in simulation.checks.honest:
+        committee = simulation.committee_of(index)
         assert members[liar].public_key not in {m.public_key for m in committee.members}

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import ray
 from ray.exceptions import RayError
 
 from qnet_actors.network.split.channel import CALL_TIMEOUT_SECONDS, Channel
 from qnet_actors.network.split.ledger import PortFault
-from qnet_actors.wire.codes import QnetError
+from qnet_actors.rooms import AccountColumns
+from qnet_actors.wire.codes import Code, QnetError
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,30 @@ class RayPort:
             return answer
 
         return wait
+
+
+class ShardAccounts:
+    """Accounts as a mempool shard has them, for who reads few and seldom, in a thread."""
+
+    def __init__(self, shard: Any, timeout_s: float) -> None:
+        self._shard: Final = shard
+        self._timeout_s: Final = timeout_s
+
+    def read(self, addresses: npt.NDArray[np.uint8]) -> AccountColumns:
+        """See `rooms.AccountReader`.  Raises `QnetError(NOT_READY)` where it does not answer."""
+        calls = [self._shard.account.remote(row.tobytes()) for row in addresses]
+        try:
+            rows = ray.get(calls, timeout=self._timeout_s)
+        except RayError as error:
+            raise QnetError(
+                Code.NOT_READY, f"a shard does not answer: {type(error).__name__}"
+            ) from None
+        keys = b"".join(key_id for _, _, _, key_id, _ in rows)
+        return AccountColumns(
+            nonces=np.array([nonce for _, nonce, _, _, _ in rows], dtype=np.uint64),
+            balances=np.array([balance for _, _, balance, _, _ in rows], dtype=np.uint64),
+            key_ids=np.frombuffer(keys, dtype=np.uint8).reshape(-1, 32),
+        )
 
 
 class Courier:

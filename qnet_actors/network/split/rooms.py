@@ -23,11 +23,12 @@ from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import PeerKey
 from qnet_actors.mempool import shard_of
 from qnet_actors.network.answers import Proof, Sources
-from qnet_actors.network.compose import open_consensus
+from qnet_actors.network.compose import open_consensus, open_reporter
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
-from qnet_actors.network.node import LEDGER, VALIDATOR, AskedBatches, Node, RoomKey
+from qnet_actors.network.node import LEDGER, REPORTER, VALIDATOR, AskedBatches, Node, RoomKey
+from qnet_actors.network.offences import OffenceFile
 from qnet_actors.network.present import Present
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.network.split.actors import (
@@ -40,7 +41,7 @@ from qnet_actors.network.split.actors import (
     receiver_of,
     shard_name,
 )
-from qnet_actors.network.split.calls import RayPort, caller, die, received_async
+from qnet_actors.network.split.calls import RayPort, ShardAccounts, caller, die, received_async
 from qnet_actors.network.split.channel import Channel, Receiver
 from qnet_actors.network.split.events import (
     EpochOver,
@@ -51,7 +52,7 @@ from qnet_actors.network.split.events import (
     decode_event,
 )
 from qnet_actors.network.split.ledger import PortFault, RemoteLog
-from qnet_actors.rooms import Room, Submit
+from qnet_actors.rooms import Core, Room, Storage, Submit
 from qnet_actors.state import PartitionedProofs
 from qnet_actors.validators import FileJournal, FollowerCore, ValidatorCore
 from qnet_actors.wire.codec import encode
@@ -158,30 +159,52 @@ class SplitRooms:
             await asyncio.gather(
                 *(shard.open.remote(era, [accounts], present, own) for shard in self._shards)
             )
-        consensus, journal = await asyncio.to_thread(
-            self._open_consensus, signer, verifier, present, own
-        )
+        rooms, storages = await asyncio.to_thread(self._open_rooms, signer, verifier, present, own)
         remote = [LEDGER, *(RoomKey(Room.MEMPOOL, shard) for shard in range(len(self._shards)))]
         self._driver = Driver(
-            Node({VALIDATOR: consensus}, remote, self._asked),
-            {VALIDATOR: journal},
+            Node(rooms, remote, self._asked),
+            storages,
             self._desk.on_event,
             self._on_stop,
             self._forward,
         )
-        self._consensus = consensus
         self._rules = present.rules
         self._standing = Standing(present.committee, own, _keys(opened.keys))
         return self._standing
 
-    def _open_consensus(
+    def _open_rooms(
         self, signer: Signer, verifier: BatchVerifier, present: Present, own: int | None
-    ) -> tuple[ValidatorCore | FollowerCore, FileJournal]:
-        journal = FileJournal(self._settings.directory / "journal", sync=True)
+    ) -> tuple[dict[RoomKey, Core], dict[RoomKey, Storage]]:
+        """The rooms of this process, and what they write to."""
+        genesis, path = self._genesis, self._settings.directory
+        journal = FileJournal(path / "journal", sync=True)
+        storages: dict[RoomKey, Storage] = {VALIDATOR: journal}
         if own is None:
-            return FollowerCore(present.committee), journal
-        core = open_consensus(self._genesis, present, own, signer, verifier, journal.journalled)
-        return core, journal
+            self._consensus = FollowerCore(present.committee)
+            return {VALIDATOR: self._consensus}, storages
+        # Read before the rooms begin: then the journal begins anew.
+        journalled = journal.journalled
+        core = open_consensus(genesis, present, own, signer, verifier, journalled)
+        self._consensus = core
+        rooms: dict[RoomKey, Core] = {VALIDATOR: core}
+        if genesis.parameters.epoch_commits_min:
+            # Else the committee is fixed, and nobody is punished.
+            offences = OffenceFile(path / "offences")
+            reader = ShardAccounts(self._shards[0], READ_TIMEOUT_SECONDS)
+            rooms[REPORTER] = open_reporter(
+                genesis,
+                present,
+                own,
+                signer,
+                verifier,
+                journalled,
+                offences,
+                reader,
+                core,
+                len(self._shards),
+            )
+            storages[REPORTER] = offences
+        return rooms, storages
 
     def sources(self) -> Sources:
         ledger, consensus = self._ledger, self._consensus
