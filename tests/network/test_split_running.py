@@ -47,3 +47,11 @@ def test_a_split_validator_joins_from_a_snapshot_and_starts_anew_with_it():
     assert found["started_anew"]
     assert found["roots_equal"]
     assert found["failure"] is None
+
+
+def test_a_split_validator_has_an_equivocator_punished_and_all_go_by_approved_rules():
+    found = run("split_epoch")
+    assert found["key_ids"] == [found["honest"]]
+    assert found["epochs"] == [1, 2]
+    assert found["delays_ms"] == [50, 80]
+    assert found["failures"] == [None, None]
