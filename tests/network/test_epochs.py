@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qnet_actors.client import build, sign
@@ -28,8 +29,10 @@ from qnet_actors.network.settings import HostSettings
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, Parameters
+from qnet_actors.wire.rules import EpochRules, first_rules
 from qnet_actors.wire.transactions import (
     Action,
+    Approve,
     Unstake,
     register_validator,
 )
@@ -152,6 +155,58 @@ async def test_a_validator_registers_joins_votes_and_leaves(tmp_path: Path, keys
             common = report.keys() & roots[0].keys()
             assert len(common) >= 3
             assert {report[at] for at in common} == {roots[0][at] for at in common}
+        assert [host.failure for host in hosts] == [None] * len(hosts)
+    finally:
+        for host in hosts:
+            await host.stop()
+
+
+async def test_other_rules_are_approved_and_hold_after_a_restart_too(
+    tmp_path: Path, keys: list[KeyPair]
+):
+    library = provider("auto")
+    owners = [Signer(key, library) for key in keys[:FIRST]]
+    parameters = Parameters(round_idle_ms=60, gc_depth=8, commit_lag=8, epoch_commits_min=20)
+    names = [owner.key_id for owner in owners]
+    genesis = development_genesis(keys[:FIRST], names, parameters=parameters)
+    slower = EpochRules(
+        1, msgspec.structs.replace(parameters, round_delay_ms=70, block_interval_ms=150)
+    )
+
+    def host_of(index: int) -> ValidatorHost:
+        settings = HostSettings(index=index, directory=tmp_path / f"validator-{index}")
+        return ValidatorHost(genesis, keys[index], settings)
+
+    async def rules(host: ValidatorHost) -> tuple[int, EpochRules]:
+        answer = await host.query(ValidatorsQuery())
+        assert isinstance(answer, ValidatorsAnswer)
+        return answer.epoch, answer.rules
+
+    hosts = [host_of(index) for index in range(FIRST)]
+    first = hosts[0]
+    try:
+        endpoints = [await host.start() for host in hosts]
+        for host in hosts:
+            host.connect(endpoints)
+        await first.wait_ready()
+        assert await rules(first) == (0, first_rules(parameters))
+        # A quorum of four is three; the last one says nothing and follows.
+        for owner in owners[:3]:
+            await submitted(first, signed(genesis, owner, 0, Approve(slower)))
+        after = 0
+        for host in hosts:
+            while (await rules(host))[0] < 1:
+                after, _ = await first.poll(after, 1_000)
+            assert await rules(host) == (1, slower)
+        await hosts[3].stop()
+        hosts[3] = host_of(3)
+        endpoints[3] = await hosts[3].start()
+        for host in hosts:
+            host.connect(endpoints)
+        await hosts[3].wait_ready()
+        assert await rules(hosts[3]) == (1, slower)
+        height = hosts[3].state_roots()[-1][0] if hosts[3].state_roots() else 0
+        await until(hosts[3], lambda: bool(r := hosts[3].state_roots()) and r[-1][0] > height + 3)
         assert [host.failure for host in hosts] == [None] * len(hosts)
     finally:
         for host in hosts:

@@ -40,6 +40,7 @@ from qnet_actors.validators.patience import Patience
 from qnet_actors.validators.synchronizer import Synchronizer
 from qnet_actors.wire.codes import QnetError
 from qnet_actors.wire.committee import Committee
+from qnet_actors.wire.rules import approval_digest
 from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, dag_context
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -415,6 +416,39 @@ MUTANTS: Final = (
         test="tests/simulator/test_evidence.py"
         "::test_an_equivocator_is_punished_and_leaves_without_a_client",
         patches=lambda: patch.object(Reporter, "_is_own_turn", lambda self, author, turn: False),
+    ),
+    Mutant(
+        "past-offences",
+        "what an epoch left unpunished is reported in the next",
+        test="tests/simulator/test_evidence.py"
+        "::test_an_equivocator_is_punished_though_its_epoch_is_over",
+        patches=lambda: patch("qnet_actors.network.compose.past_offences", lambda *given: ()),
+    ),
+    Mutant(
+        "old-offences",
+        "nobody is punished for what is longer ago than unbonding takes",
+        test="tests/ledger/test_approvals.py"
+        "::test_nobody_is_punished_for_what_is_longer_ago_than_unbonding_takes",
+        patches=lambda: patch(
+            "qnet_actors.ledger.registry.is_punishable", lambda epoch, present, for_: True
+        ),
+    ),
+    Mutant(
+        "approval-quorum",
+        "other rules need a quorum of stake",
+        test="tests/ledger/test_approvals.py"
+        "::test_rules_come_with_the_next_epoch_once_a_quorum_of_stake_approved_the_same",
+        patches=lambda: patch("qnet_actors.ledger.registry.quorum_of", lambda total: total // 2),
+    ),
+    Mutant(
+        "approval-epoch",
+        "an approval counts in its epoch only",
+        test="tests/ledger/test_approvals.py"
+        "::test_an_approval_replaces_the_one_before_and_ends_with_its_epoch",
+        patches=lambda: patch(
+            "qnet_actors.ledger.registry.approval_digest",
+            lambda epoch, rules: approval_digest(0, rules),
+        ),
     ),
 )
 
