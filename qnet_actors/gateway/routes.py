@@ -64,6 +64,7 @@ from qnet_actors.wire.limits import U64_MAX
 API: Final = "/api/v1"
 # Larger pages are made off the event loop, which others wait for.
 _THREAD_ROWS: Final = 64
+_TAKEN: Final = Code.SUCCESS.label
 _encode: Final = msgspec.json.Encoder().encode
 
 Target = Literal["batched", "executed", "final"]
@@ -230,8 +231,8 @@ async def _answer_many(
     deadline_s: float,
     headers: dict[str, str],
 ) -> Response:
-    overloaded = {outcome.code for outcome in outcomes if outcome.code.http_status == 503}
-    if overloaded and all(outcome.code in overloaded for outcome in outcomes):
+    codes = {outcome.code for outcome in outcomes}
+    if codes and all(code.http_status == 503 for code in codes):
         # Nothing was taken: whoever reads no further than the status must not believe otherwise.
         code = outcomes[0].code
         raise Refused(code, f"none of {len(outcomes)} transactions was taken", headers=headers)
@@ -247,7 +248,7 @@ async def _answer_many(
 def _result(outcome: Outcome) -> SubmittedView:
     id_ = outcome.id.hex() or None
     if outcome.code == Code.SUCCESS:
-        return SubmittedView(id=id_, code=outcome.code.label, status=RECEIVED)
+        return SubmittedView(id=id_, code=_TAKEN, status=RECEIVED)
     return SubmittedView(id=id_, code=outcome.code.label, detail=outcome.detail)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeVar
 
@@ -157,8 +158,8 @@ class Gateway:
                 refused.append(outcome.id)
         self.tracker.forget(refused)
         done = [outcome for outcome in outcomes if outcome is not None]
-        for outcome in done:
-            self.metrics.submitted(outcome.code.label)
+        for code, count in Counter(outcome.code for outcome in done).items():
+            self.metrics.submitted(code.label, count)
         return done
 
     def _refused_for_load(self, transactions: Sequence[bytes]) -> list[int]:
