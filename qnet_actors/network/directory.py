@@ -9,6 +9,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from qnet_actors.network import migration
 from qnet_actors.wire.codec import U16, Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import VALIDATORS_MAX
@@ -86,9 +87,9 @@ class DataDirectory:
 
     def _identify(self, chain_id: bytes, index: int) -> int:
         file = self.path / "identity"
-        incarnation = 1
+        version, incarnation = FORMAT_VERSION, 1
         if file.exists():
-            _check_version(file)
+            version = _known_version(file)
             identity = _decode(_IDENTITY, file)
             if identity.chain_id != chain_id or identity.index != index:
                 raise QnetError(
@@ -96,6 +97,12 @@ class DataDirectory:
                     f"{self.path} belongs to another network or validator; choose another one",
                 )
             incarnation = identity.incarnation + 1
+        migration.finish(self.path, version)
+        while version < FORMAT_VERSION:
+            migration.prepare(self.path, version)
+            version += 1
+            write_file(file, encode(_Identity(version, chain_id, index, incarnation)))
+            migration.finish(self.path, version)
         write_file(file, encode(_Identity(FORMAT_VERSION, chain_id, index, incarnation)))
         return incarnation
 
@@ -183,18 +190,19 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def _check_version(identity: Path) -> None:
-    """Raises `QnetError(DATA_VERSION)` where a directory's format is not the one known here."""
+def _known_version(identity: Path) -> int:
+    """The format of a directory; raises `QnetError(DATA_VERSION)` where no steps lead from it."""
     try:
         version = _VERSION.decode(identity.read_bytes()).version
     except msgspec.DecodeError as error:
         raise QnetError(Code.DATA_CORRUPT, f"{identity.name}: {error}") from None
-    if version != FORMAT_VERSION:
+    if not migration.leads_to(version, FORMAT_VERSION):
         raise QnetError(
             Code.DATA_VERSION,
             f"{identity.parent} has format {version}, this release knows {FORMAT_VERSION}; "
             "start the release that wrote it",
         )
+    return version
 
 
 def _decode(codec: Codec[T], file: Path) -> T:
