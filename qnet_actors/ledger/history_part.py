@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.ledger.databases import LogOptions, check_meta, connect, create_database, guarded
+from qnet_actors.ledger.databases import Databases, check_meta, guarded
 from qnet_actors.ledger.execute import payments_of
 from qnet_actors.wire.blocks import BlockRecord, Receipt
 from qnet_actors.wire.codes import Code, QnetError
@@ -80,24 +80,36 @@ EventPlace = tuple[int, int, int]
 class HistoryPart:
     """A DuckDB file over consecutive heights from `first_height` on; derived from the block log."""
 
-    def __init__(self, path: Path, first_height: int, chain_id: bytes, options: LogOptions) -> None:
+    def __init__(
+        self, databases: Databases, path: Path, first_height: int, chain_id: bytes
+    ) -> None:
         """Opens the file, or makes an empty one."""
         self.path: Final = path
         self.first_height: Final = first_height
+        self._databases: Final = databases
         if not path.exists():
-            create_database(path, _TABLES, chain_id, options)
-        self._connection = connect(path, options)
+            databases.create(path, _TABLES, chain_id)
+        self._name: Final = databases.attach(path)
         try:
-            check_meta(self._connection, path, chain_id)
-            rows = self._read("SELECT height, hash FROM progress ORDER BY height DESC LIMIT 1", [])
+            cursor = databases.cursor()
+            try:
+                check_meta(cursor, path, chain_id, self._name)
+            finally:
+                cursor.close()
+            rows = self._read(
+                f"SELECT height, hash FROM {self._name}.progress ORDER BY height DESC LIMIT 1", []
+            )
             self.last_height: int = rows[0][0] if rows else first_height - 1
             self.last_hash: bytes = rows[0][1] if rows else b""
-            counted = "SELECT (SELECT count(*) FROM accounts) + (SELECT count(*) FROM activity)"
+            counted = (
+                f"SELECT (SELECT count(*) FROM {self._name}.accounts) "
+                f"+ (SELECT count(*) FROM {self._name}.activity)"
+            )
             self.rows: int = self._read(counted, [])[0][0]
         except QnetError:
             # Whoever makes the file anew would else be given this database, for as long as somebody
             # holds the error.
-            self._connection.close()
+            self.close()
             raise
 
     def add(self, encoded: Sequence[bytes]) -> None:
@@ -109,7 +121,7 @@ class HistoryPart:
         for record in records:
             activity.add(record)
         with guarded("the history could not be written"):
-            cursor = self._connection.cursor()
+            cursor = self._databases.cursor()
             try:
                 cursor.execute("BEGIN")
                 tables = (
@@ -120,9 +132,11 @@ class HistoryPart:
                 for table, columns in tables:
                     if len(columns["prefix"]):
                         cursor.register("added", columns)
-                        cursor.execute(f"INSERT INTO {table} SELECT * FROM added")
+                        cursor.execute(f"INSERT INTO {self._name}.{table} SELECT * FROM added")
                         cursor.unregister("added")
-                cursor.execute("INSERT INTO progress VALUES (?, ?)", [last.height, last.hash()])
+                cursor.execute(
+                    f"INSERT INTO {self._name}.progress VALUES (?, ?)", [last.height, last.hash()]
+                )
                 cursor.execute("COMMIT")
             finally:
                 cursor.close()
@@ -132,12 +146,17 @@ class HistoryPart:
     def seal(self) -> None:
         """Moves everything into the file; nothing is added to it any more."""
         with guarded("the history could not be checkpointed"):
-            self._connection.execute("CHECKPOINT")
+            cursor = self._databases.cursor()
+            try:
+                cursor.execute(f"CHECKPOINT {self._name}")
+            finally:
+                cursor.close()
 
     def account(self, address: bytes, height: int) -> tuple[int, int, bytes] | None:
         """(nonce, balance, key id) as the last change in this file up to `height` left them."""
         rows = self._read(
-            "SELECT nonce, balance, key_id FROM accounts WHERE prefix = ? AND height <= ? "
+            f"SELECT nonce, balance, key_id FROM {self._name}.accounts "
+            "WHERE prefix = ? AND height <= ? "
             "AND address = ? ORDER BY height DESC LIMIT 1",
             [_prefix(address), height, address],
         )
@@ -149,7 +168,8 @@ class HistoryPart:
         """Transactions of an account, the newest first, from just before a place on."""
         bound, places = _bound(before, ("height", "position"))
         rows = self._read(
-            "SELECT height, position, id, sent, amount, status, kind FROM activity "
+            "SELECT height, position, id, sent, amount, status, kind "
+            f"FROM {self._name}.activity "
             f"WHERE prefix = ? AND address = ? {bound} "
             "ORDER BY height DESC, position DESC LIMIT ?",
             [_prefix(address), address, *places, count_max],
@@ -163,7 +183,8 @@ class HistoryPart:
         bound, places = _bound(before, ("height", "position", "number"))
         only = "" if source is None else "AND source = ?"
         rows = self._read(
-            "SELECT height, position, number, source, topic, data, id FROM events "
+            "SELECT height, position, number, source, topic, data, id "
+            f"FROM {self._name}.events "
             f"WHERE prefix = ? AND topic = ? {only} {bound} "
             "ORDER BY height DESC, position DESC, number DESC LIMIT ?",
             [_prefix(topic), topic, *([] if source is None else [source]), *places, count_max],
@@ -171,11 +192,11 @@ class HistoryPart:
         return [FoundEvent(*row) for row in rows]
 
     def close(self) -> None:
-        self._connection.close()
+        self._databases.detach(self.path)
 
     def _read(self, query: str, parameters: list[Any]) -> list[Any]:
         with guarded(f"{self.path} could not be read", Code.DATA_CORRUPT):
-            cursor = self._connection.cursor()
+            cursor = self._databases.cursor()
             try:
                 rows: list[Any] = cursor.execute(query, parameters).fetchall()
             except duckdb.OutOfMemoryException as error:
