@@ -41,17 +41,18 @@ def present_of(recovered: Recovered[Any], genesis: Genesis) -> Present:
     """
     state, tip = recovered.state, recovered.tip
     epoch = read_epoch(state)
-    number = epoch.number
+    number, end = epoch.number, epoch.last_commit
     certified = 0 if recovered.certificate is None else recovered.certificate.checkpoint.height
     if number and tip.commit_index == epoch.first_commit and certified < tip.height:
-        number -= 1
+        # Its end is executed, and it must not go on to hand over commits behind that.
+        number, end = number - 1, epoch.first_commit
     rules = rules_of(state, genesis, number)
     check_known(number, rules.version)
     return Present(
         committee=committee_of(state, genesis, number),
         rules=rules,
         previous=(committee_of(state, genesis, number - 1) if number == epoch.number > 0 else None),
-        epoch_end=epoch.last_commit,
+        epoch_end=end,
         commit_index=tip.commit_index,
         last=recovered.commits[-1] if recovered.commits else None,
     )

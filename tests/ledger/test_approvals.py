@@ -259,6 +259,15 @@ class Validators:
 
     def approve(self, rules: EpochRules) -> None:
         """Until the epoch's last block is certified."""
+        self.execute(rules)
+        self.commits.epoch += 1
+        last = next(e for e in reversed(self.rig.to_validator) if isinstance(e, CheckpointMade))
+        certificate = certified(last.checkpoint)
+        self.log.write([CertificateWrite(certificate)])
+        self.rig.handle(CheckpointCertified(certificate))
+
+    def execute(self, rules: EpochRules) -> None:
+        """Until the epoch's last block is executed."""
         for step in range(12):
             at_ms = GENESIS_MS + 400 * (step + 1)
             transactions = [a_transaction(GENESIS, 4, step)]
@@ -269,11 +278,6 @@ class Validators:
             if self.rig.core.epoch_ended:
                 break
         assert self.rig.core.epoch_ended
-        self.commits.epoch += 1
-        last = next(e for e in reversed(self.rig.to_validator) if isinstance(e, CheckpointMade))
-        certificate = certified(last.checkpoint)
-        self.log.write([CertificateWrite(certificate)])
-        self.rig.handle(CheckpointCertified(certificate))
 
 
 def certified(checkpoint: Checkpoint) -> Certificate:
@@ -301,6 +305,15 @@ def test_the_next_epoch_goes_by_its_rules_also_after_a_restart():
         again.commit(validators.commits.next(at_ms, [batch]), [batch])
     ends = [event.record.header.timestamp_ms - tip_ms for event in again.executed]
     assert ends == [260, 520]
+
+
+def test_a_restart_before_the_last_certificate_goes_on_in_the_epoch_and_not_behind_its_end():
+    validators = Validators()
+    validators.execute(SLOWER)
+    present = present_of(recover(validators.log, GENESIS), GENESIS)
+    assert present.committee.epoch == 0
+    assert present.rules == FIRST
+    assert present.epoch_end == present.commit_index == validators.commits.index
 
 
 def test_who_does_not_know_the_version_stops_where_the_epoch_ends():
