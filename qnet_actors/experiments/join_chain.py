@@ -66,7 +66,8 @@ class Grown:
 def join_genesis(keys: Sequence[KeyPair]) -> Genesis:
     """A development network in which one account holds everything."""
     genesis = development_genesis(keys, [])
-    return replace(genesis, accounts=(GenesisAccount(_FUNDER, SUPPLY_MAX),))
+    staked = sum(member.stake for member in genesis.members)
+    return replace(genesis, accounts=(GenesisAccount(_FUNDER, SUPPLY_MAX - staked),))
 
 
 def grow(

@@ -117,7 +117,9 @@ def check_genesis(genesis: Genesis) -> None:
     addresses = {account.address for account in genesis.accounts}
     if len(addresses) != len(genesis.accounts):
         refuse("an account stands there twice")
-    if sum(account.balance for account in genesis.accounts) > SUPPLY_MAX:
+    # Whoever has money may stake it, and no committee may have more than this.
+    staked = sum(member.stake for member in genesis.members)
+    if staked + sum(account.balance for account in genesis.accounts) > SUPPLY_MAX:
         refuse(f"the supply is over {SUPPLY_MAX}")
     parameters = genesis.parameters
     if not genesis.development and not parameters.power_durability:

@@ -29,7 +29,7 @@ VALID = Genesis(
     schemes=(4,),
     parameters=DURABLE,
     members=(Member(4, b"k" * 32, 1, b"r" * 32),),
-    accounts=(GenesisAccount(b"a" * 32, SUPPLY_MAX),),
+    accounts=(GenesisAccount(b"a" * 32, SUPPLY_MAX - 2),),
 )
 
 
@@ -80,9 +80,10 @@ def parameters(**changes: int) -> dict[str, object]:
         ({"schemes": (4, 255)}, "keyed hash"),
         ({"accounts": (GenesisAccount(b"a" * 32, 1),) * 2}, "twice"),
         (
-            {"accounts": (GenesisAccount(b"a" * 32, SUPPLY_MAX), GenesisAccount(b"b" * 32, 1))},
+            {"accounts": (GenesisAccount(b"a" * 32, SUPPLY_MAX - 1), GenesisAccount(b"b" * 32, 1))},
             "supply",
         ),
+        ({"members": (Member(4, b"k" * 32, 3, b"r" * 32),)}, "supply"),
         ({"parameters": Parameters()}, "durability"),
         (parameters(gc_depth=7), "gc_depth"),
         (parameters(commit_lag=0), "commit_lag"),
