@@ -60,6 +60,7 @@ UNEXECUTED: Final = frozenset({RECEIVED, BATCHED})
 PASSING: Final = UNTAKEN | {Code.SUCCESS, Code.BUSY}
 """What does not speak against the transaction itself: another death may move it again."""
 logger: Final = logging.getLogger(__name__)
+_KNOWN: Final = {int(code): (code, code.description) for code in Code}
 
 
 class Outcome(NamedTuple):
@@ -486,11 +487,10 @@ def _now_ms() -> int:
 
 
 def _outcome(code: int, transaction_id: bytes, detail: str) -> Outcome:
-    try:
-        known = Code(code)
-    except ValueError:
+    known = _KNOWN.get(code)
+    if known is None:
         return Outcome(Code.INTERNAL, transaction_id, f"the validator answered with code {code}")
-    return Outcome(known, transaction_id, detail or known.description)
+    return Outcome(known[0], transaction_id, detail or known[1])
 
 
 def _all(items: dict[int, Parsed], error: QnetError) -> dict[int, Outcome]:

@@ -162,12 +162,21 @@ class Tracker:
             return []
         self.height = height
         changes: list[Change] = []
+        count = len(event.ids) // 32
+        codes = struct.unpack(f"<{count}H", event.statuses)
+        gas_used = struct.unpack(f"<{count}Q", event.gas_used)
         for position, transaction_id in enumerate(split_ids(event.ids)):
             if transaction_id not in self._open and transaction_id not in self._refused:
                 continue
-            (code,) = struct.unpack_from("<H", event.statuses, 2 * position)
-            (gas_used,) = struct.unpack_from("<Q", event.gas_used, 8 * position)
-            tracked = Tracked(EXECUTED, now_ms, height, position, event.block_hash, code, gas_used)
+            tracked = Tracked(
+                EXECUTED,
+                now_ms,
+                height,
+                position,
+                event.block_hash,
+                codes[position],
+                gas_used[position],
+            )
             self._refused.pop(transaction_id, None)
             self._open[transaction_id] = tracked
             changes.append((transaction_id, tracked))

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from qnet_actors.gateway.backend import Backend, Result
@@ -300,6 +301,7 @@ def _fail(entry: _Entry, error: QnetError) -> None:
         entry.done.set_exception(error)
 
 
+@lru_cache(maxsize=65_536)
 def home(sender: bytes, count: int) -> tuple[int, int]:
     """Which of `count` validators a sender's transactions go to, and what is left of its hash."""
     turn, position = divmod(int.from_bytes(hash32(HOME, sender)[:8], "big"), count)
