@@ -27,8 +27,8 @@ SENDERS = 8_192
 SAMPLE_TRANSACTIONS = 1_024
 PLANNED_SHARE = 1.1
 """Of the verifiers' limit, which is measured while others may use the machine too."""
-PLANNED_PER_SECOND_MAX = 10_000
-WINDOW_SECONDS = 0.8
+PLANNED_PER_SECOND_MAX = 8_600
+WINDOW_SECONDS = 0.9
 
 ProviderName = Literal["auto", "openssl", "liboqs"]
 Say = Callable[[str], None]
