@@ -38,6 +38,14 @@ def changed_rules(present: Rules, changes: Sequence[str], version: int | None) -
     return rules
 
 
+def spelled(rules: EpochRules) -> str:
+    """All that an approval of these rules binds, for its owner to read."""
+    values = msgspec.structs.asdict(rules.parameters)
+    return " ".join(
+        f"{name}={value}" for name, value in {"version": rules.version, **values}.items()
+    )
+
+
 def _number(name: str, value: str) -> int | bool:
     if value in ("true", "false"):
         return value == "true"

@@ -11,7 +11,7 @@ from qnet_actors.commands import wallet
 from qnet_actors.commands.amounts import parse_amount
 from qnet_actors.commands.chain import TimeoutOption, open_client, show_transaction
 from qnet_actors.commands.keys import PassphraseFile
-from qnet_actors.commands.output import JsonOption, UrlOption, emit, reported
+from qnet_actors.commands.output import JsonOption, UrlOption, emit, reported, say
 
 if TYPE_CHECKING:
     from qnet_actors.client import Client
@@ -127,10 +127,12 @@ def approve(
     approved the same in one epoch. Approve without a change to take an approval back.
     """
     with reported(as_json), open_client(url) as client:
-        from qnet_actors.commands.approving import changed_rules
+        from qnet_actors.commands.approving import changed_rules, spelled
         from qnet_actors.wire.transactions import Approve
 
         rules = changed_rules(client.validators().rules, changes or [], protocol_version)
+        # All values are approved, also those that only the gateway named.
+        say(f"approves {spelled(rules)}")
         _, development = client.network()
         signer = wallet.load_signer(owner, passphrase_file, development)
         _send(client, signer, Approve(rules), wait, timeout_s, as_json)
