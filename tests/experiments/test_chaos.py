@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 from itertools import islice
+from typing import Any
 
 import pytest
 
 from qnet_actors.experiments.chaos.campaign import Options, Outcome, Result, plan, run_chaos
-from qnet_actors.experiments.chaos.faults import FAULTS
+from qnet_actors.experiments.chaos.clients import told
+from qnet_actors.experiments.chaos.faults import FAULTS, ROOM_FAULTS, Site, faults_of
+from qnet_actors.network.settings import NetworkSettings
 from qnet_actors.wire.codes import Code, QnetError
 
+NO_NETWORK: Any = None
 SHORT = ("kill_validator", "second_copy", "cut_journal")
 
 
@@ -32,6 +37,31 @@ def test_an_unknown_fault_is_refused_before_anything_is_started(tmp_path) -> Non
         run_chaos(Options(kinds=("earthquake",)), tmp_path, lambda _: None)
     assert refusal.value.code == Code.INVALID_PARAMETER
     assert list(tmp_path.iterdir()) == []
+
+
+def test_split_networks_have_the_faults_of_packed_ones_and_those_of_rooms(tmp_path) -> None:
+    packed = NetworkSettings(directory=tmp_path)
+    split = NetworkSettings(directory=tmp_path, profile="split", executors=2)
+    assert faults_of(packed) == FAULTS
+    assert faults_of(split) == FAULTS | ROOM_FAULTS
+    alone = faults_of(NetworkSettings(directory=tmp_path, profile="split"))
+    assert set(faults_of(split)) - set(alone) == {"kill_executor"}
+
+
+def test_a_victim_is_a_room_of_the_kind_that_is_asked_for() -> None:
+    rooms = {"ledger", "mempool-0", "mempool-1", "partition-0", "executor-0"}
+    processes = {f"validator-{n}/{room}": 0 for n in range(2) for room in rooms}
+    site = Site(NO_NETWORK, {**processes, "validator-0": 0, "gateway-0": 0}, random.Random(1))
+    for kind in ("ledger", "mempool", "partition", "executor"):
+        found = {site.room(kind).partition("/")[2] for _ in range(40)}
+        assert found == {room for room in rooms if room.startswith(kind)}
+    assert {site.room("") for _ in range(200)} == set(processes)
+
+
+def test_equal_answers_in_a_row_are_told_together() -> None:
+    answers = [(10.1, "busy"), (12.0, "not_ready"), (12.5, "not_ready"), (13.0, "busy")]
+    assert told(10.0, answers) == "0.1 s busy, 2.0 s not_ready 2 times, 3.0 s busy"
+    assert told(10.0, []) == ""
 
 
 @pytest.mark.parametrize(

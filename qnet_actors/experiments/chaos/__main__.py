@@ -20,6 +20,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of victims, order and times")
     parser.add_argument("--faults", default="", help="kinds, separated by commas; none: all")
     parser.add_argument("--profile", choices=("packed", "split"), default="packed")
+    parser.add_argument("--shards", type=int, default=1, help="of a split validator")
+    parser.add_argument("--partitions", type=int, default=1, help="of a split validator")
+    parser.add_argument("--executors", type=int, default=1, help="of a split validator")
+    parser.add_argument("--rate", type=float, default=60.0, help="transactions a second")
     parser.add_argument("--validators", type=int, default=4, help="of which a third may be hurt")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     chosen = parser.parse_args()
@@ -28,6 +32,10 @@ def main() -> int:
         seed=chosen.seed,
         kinds=tuple(filter(None, chosen.faults.split(","))),
         profile=chosen.profile,
+        shards=chosen.shards,
+        partitions=chosen.partitions,
+        executors=chosen.executors,
+        rate=chosen.rate,
         validators=chosen.validators,
     )
     try:

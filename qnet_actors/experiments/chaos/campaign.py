@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ import msgspec
 
 from qnet_actors.crypto import Signer, provider
 from qnet_actors.experiments.chaos.clients import Clients
-from qnet_actors.experiments.chaos.faults import FAULTS, SPLIT_FAULTS, Injury, Site
+from qnet_actors.experiments.chaos.faults import Fault, Injury, Site, faults_of
 from qnet_actors.experiments.chaos.ledgers import Ledgers
 from qnet_actors.gateway.queries import StatusAnswer
 from qnet_actors.kernels.cache import warm
@@ -25,7 +25,7 @@ from qnet_actors.network.development import (
     development_keys,
 )
 from qnet_actors.network.launch import Network, agreed_root
-from qnet_actors.network.settings import LOOPBACK, NetworkSettings, Profile
+from qnet_actors.network.settings import LOOPBACK, NetworkSettings, Profile, check_shape
 from qnet_actors.wire.codes import Code, QnetError
 
 SERVICE_TIMEOUT_SECONDS: Final = 60.0
@@ -48,6 +48,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...] = ()
     """Of faults; none: all that the profile knows."""
     profile: Profile = "packed"
+    shards: int = 1
+    """Of a split validator, as partitions and executors."""
+    partitions: int = 1
+    executors: int = 1
     validators: int = 4
     gateways: int = 2
     clients: int = 24
@@ -101,11 +105,24 @@ def run_chaos(options: Options, directory: Path, say: Say) -> Result:
     Raises `QnetError`: DIVERGED where ledgers differ, WAIT_TIMEOUT where service or a validator
     does not come back, and what a fault led to that it must not.
     """
-    known = SPLIT_FAULTS if options.profile == "split" else FAULTS
-    if set(options.kinds) - set(known):
-        raise QnetError(Code.INVALID_PARAMETER, f"faults are {', '.join(known)}")
+    settings = NetworkSettings(
+        directory=directory,
+        validators=options.validators,
+        gateways=options.gateways,
+        gateway_port=_free_ports(options.gateways),
+        profile=options.profile,
+        shards=options.shards,
+        partitions=options.partitions,
+        executors=options.executors,
+        # However small the blocks of a campaign are, executors take part in them.
+        executor_rows_min=1,
+    )
+    check_shape(settings)
+    faults = faults_of(settings)
+    if set(options.kinds) - set(faults):
+        raise QnetError(Code.INVALID_PARAMETER, f"faults are {', '.join(faults)}")
     if not options.kinds:
-        options = msgspec.structs.replace(options, kinds=tuple(known))
+        options = msgspec.structs.replace(options, kinds=tuple(faults))
     warm()
     library = provider("auto")
     accounts = development_keys(ACCOUNT, options.clients, library)
@@ -114,13 +131,6 @@ def run_chaos(options: Options, directory: Path, say: Say) -> Result:
         [key.key_id for key in accounts],
         name="chaos",
     )
-    settings = NetworkSettings(
-        directory=directory,
-        validators=options.validators,
-        gateways=options.gateways,
-        gateway_port=_free_ports(options.gateways),
-        profile=options.profile,
-    )
     with Network(genesis, settings, say) as network:
         clients = Clients(
             network.gateway_urls,
@@ -128,14 +138,22 @@ def run_chaos(options: Options, directory: Path, say: Say) -> Result:
             [Signer(key, library) for key in accounts],
             options.rate,
         )
-        return asyncio.run(_Campaign(network, clients, options, say).run())
+        return asyncio.run(_Campaign(network, clients, options, faults, say).run())
 
 
 class _Campaign:
-    def __init__(self, network: Network, clients: Clients, options: Options, say: Say) -> None:
+    def __init__(
+        self,
+        network: Network,
+        clients: Clients,
+        options: Options,
+        faults: Mapping[str, Fault],
+        say: Say,
+    ) -> None:
         self._network = network
         self._clients = clients
         self._options = options
+        self._faults = faults
         self._say = say
         self._ledgers = Ledgers(network)
         self._random = random.Random(f"campaign {options.seed}")
@@ -180,7 +198,7 @@ class _Campaign:
         outcome.injected += 1
         outcome.acknowledged_before = len(acknowledged)
         begun = time.monotonic()
-        injury = await SPLIT_FAULTS[kind](site)
+        injury = await self._faults[kind](site)
         self._say(f"{kind}: {injury.what} ({len(acknowledged)} acknowledged before)")
         served = await self._clients.served(begun, HEAL_AFTER_SECONDS)
         await injury.heal()

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, Literal
 
 from qnet_actors.client import AsyncClient, Signed, build, sign
@@ -153,8 +155,10 @@ class Clients:
                 took = time.monotonic() - begun
                 self.record.slowest_seconds = max(self.record.slowest_seconds, took)
                 if took > SLOW_SECONDS:
-                    told = ", ".join(f"{at - begun:.1f} s {code}" for at, code in progress.answers)
-                    self.record.slow.append(f"client {number}: {target} in {took:.1f} s ({told})")
+                    answers = told(begun, progress.answers)
+                    self.record.slow.append(
+                        f"client {number}: {target} in {took:.1f} s ({answers})"
+                    )
                 progress.begun = begun
                 nonce += 1
                 due = max(due + self._interval, time.monotonic())
@@ -188,3 +192,13 @@ class Clients:
         progress.answers.append((time.monotonic(), error.code.label))
         refusals = self.record.refusals
         refusals[error.code.label] = refusals.get(error.code.label, 0) + 1
+
+
+def told(begun: float, answers: Sequence[tuple[float, str]]) -> str:
+    """The refusals in a row with their first time, equal ones together."""
+    parts = []
+    for code, group in groupby(answers, key=itemgetter(1)):
+        (first, _), *more = group
+        times = f" {len(more) + 1} times" if more else ""
+        parts.append(f"{first - begun:.1f} s {code}{times}")
+    return ", ".join(parts)

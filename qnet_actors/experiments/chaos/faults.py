@@ -22,7 +22,7 @@ from qnet_actors.crypto import development_key
 from qnet_actors.network.development import VALIDATOR
 from qnet_actors.network.host import ValidatorHost
 from qnet_actors.network.launch import Network
-from qnet_actors.network.settings import HostSettings
+from qnet_actors.network.settings import HostSettings, NetworkSettings
 from qnet_actors.wire.codes import Code, QnetError
 
 STOPPED_SECONDS: Final = 4.0
@@ -45,6 +45,11 @@ class Site:
     def victim(self) -> int:
         """A validator chosen by the seed."""
         return self.random.randrange(self.network.settings.validators)
+
+    def room(self, kind: str) -> str:
+        """The name of one of the rooms of that kind, of any validator."""
+        rooms = (name for name in self.processes if name.partition("/")[2].startswith(kind))
+        return self.random.choice(sorted(name for name in rooms if "/" in name))
 
     def of_validator(self, index: int) -> list[int]:
         """All its processes."""
@@ -86,11 +91,49 @@ async def kill_validator(site: Site) -> Injury:
     return Injury((index,), f"validator {index}")
 
 
-async def kill_room(site: Site) -> Injury:
+async def kill_ledger(site: Site) -> Injury:
     """One process of a split validator; the rest of the validator has to end by itself."""
-    name = site.random.choice(sorted(name for name in site.processes if "/" in name))
+    return _kill_room(site, "ledger")
+
+
+async def kill_shard(site: Site) -> Injury:
+    """The same, where it is a mempool shard."""
+    return _kill_room(site, "mempool")
+
+
+async def kill_partition(site: Site) -> Injury:
+    """The same, where it is a state partition."""
+    return _kill_room(site, "partition")
+
+
+async def kill_executor(site: Site) -> Injury:
+    """The same, where it is an executor."""
+    return _kill_room(site, "executor")
+
+
+def _kill_room(site: Site, kind: str) -> Injury:
+    name = site.room(kind)
     os.kill(site.processes[name], signal.SIGKILL)
-    return Injury((int(name.partition("/")[0].removeprefix("validator-")),), name)
+    return Injury((_index(name),), name)
+
+
+async def stop_room(site: Site) -> Injury:
+    """One process of a split validator stands still; the others go on without its answers."""
+    name = site.room("")
+    process = site.processes[name]
+    os.kill(process, signal.SIGSTOP)
+    begun = time.monotonic()
+
+    async def heal() -> None:
+        await asyncio.sleep(max(0.0, begun + STOPPED_SECONDS - time.monotonic()))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+    return Injury((_index(name),), name, heal)
+
+
+def _index(room: str) -> int:
+    return int(room.partition("/")[0].removeprefix("validator-"))
 
 
 async def kill_gateway(site: Site) -> Injury:
@@ -221,8 +264,25 @@ FAULTS: Final[dict[str, Fault]] = {
     "fill_disk": fill_disk,
 }
 
-SPLIT_FAULTS: Final[dict[str, Fault]] = {**FAULTS, "kill_room": kill_room}
-"""Those of a network whose validators are split."""
+ROOM_FAULTS: Final[dict[str, Fault]] = {
+    "kill_ledger": kill_ledger,
+    "kill_shard": kill_shard,
+    "kill_partition": kill_partition,
+    "kill_executor": kill_executor,
+    "stop_room": stop_room,
+}
+"""Of a network whose validators are split, besides the others."""
+
+
+def faults_of(settings: NetworkSettings) -> dict[str, Fault]:
+    """The kinds of faults that a network can have."""
+    if settings.profile == "packed":
+        return FAULTS
+    found = FAULTS | ROOM_FAULTS
+    if settings.executors == 1:
+        # The ledger executes by itself.
+        del found["kill_executor"]
+    return found
 
 
 async def stopped(network: Network, index: int) -> str | None:
