@@ -59,6 +59,8 @@ class Desk:
         """How much of a snapshot is here; None: none is being fetched."""
         self.disk_low = False
         """Whether it takes no work for want of room on its disk."""
+        self.silent = False
+        """Whether one of its processes has not answered for a while."""
 
     async def submit(
         self, transactions: list[bytes], hand_over: Callable[[Submit], None]
@@ -110,7 +112,8 @@ class Desk:
         )
 
     async def poll(self, after: int, timeout_ms: int) -> tuple[int, list[bytes]]:
-        """See `gateway.backend.Backend`."""
+        """See `gateway.backend.Backend`.  Raises `QnetError(NOT_READY)` as `check_answering`."""
+        self.check_answering()
         return await self._events.poll(after, timeout_ms)
 
     def state_roots(self) -> list[tuple[int, bytes]]:
@@ -121,6 +124,14 @@ class Desk:
         """Raises `QnetError(NOT_READY)` where the validator stopped."""
         if self.stopped is not None:
             raise QnetError(Code.NOT_READY, f"validator {self._index} stopped: {self.stopped}")
+
+    def check_answering(self) -> None:
+        """Raises `QnetError(NOT_READY)` while a process of the validator does not answer.
+
+        What such a one was given waits in it, so gateways turn to another validator, with that too.
+        """
+        if self.silent:
+            raise QnetError(Code.NOT_READY, "one of its processes does not answer")
 
     def on_event(self, event: Any) -> None:
         """Takes what the rooms have for the gateway."""

@@ -183,14 +183,16 @@ class ValidatorHost:
     async def submit(self, transactions: list[bytes]) -> list[Result]:
         """See `gateway.backend.Backend`.
 
-        Raises `QnetError(NOT_READY)` while no batch of this validator could come to a quorum, so
-        that gateways turn to another: what it took would wait here, and its clients with it.
+        Raises `QnetError(NOT_READY)` while no batch of this validator could come to a quorum, or
+        one of its processes does not answer, so that gateways turn to another: what it took would
+        wait here, and its clients with it.
         Raises `QnetError(DISK_FULL)` while there is too little room, for the same reason, and
         `QnetError(READ_ONLY)` always where it is an observer.
         """
         if self._settings.observer:
             raise QnetError(Code.READ_ONLY)
         self._desk.check_running()
+        self._desk.check_answering()
         self._disk.check()
         neighbours, sources = self._neighbours, self._sources
         if neighbours is None or sources is None:

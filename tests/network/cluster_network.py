@@ -1,7 +1,8 @@
 """A network over a Ray cluster of four nodes, one of which dies and comes back.
 
 A process of its own for `test_cluster`: a process has one Ray.  Prints one JSON object.  With an
-argument `split` the validators are split.
+argument `split` the validators are split; with `frozen` the node stands still, is given up, and
+finds out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -44,7 +46,7 @@ from qnet_actors.network.launch import Network, agreed_root
 from qnet_actors.network.placement import MACHINE_LABEL
 from qnet_actors.network.settings import NetworkSettings, Profile
 from qnet_actors.wire.codes import QnetError
-from tests.network.split_network import transfers
+from tests.network.split_network import transfers, wait_for_end
 
 MACHINES = ("a", "b", "c", "d")
 VICTIM = 2
@@ -72,6 +74,20 @@ class Machines:
     def kill(self, name: str) -> None:
         self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
 
+    def processes(self, name: str) -> list[int]:
+        """A node's Ray, and what that has started."""
+        tasks = Path(f"/proc/{self._ray(name)}/task").glob("*/children")
+        started = [int(pid) for task in tasks for pid in task.read_text(encoding="ascii").split()]
+        return [self._ray(name), *started]
+
+    def given_up(self, name: str) -> bool:
+        """Whether Ray holds a node for dead."""
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        return not any(n["Alive"] and n["Labels"].get(MACHINE_LABEL) == name for n in nodes)
+
+    def _ray(self, name: str) -> int:
+        return int(self.nodes[name].all_processes["raylet"][0].process.pid)
+
     def close(self) -> None:
         self.cluster.shutdown()  # type: ignore[no-untyped-call]
 
@@ -79,10 +95,7 @@ class Machines:
         """On which a process is: its Ray has started it."""
         status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
         parent = next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1]
-        rays = {
-            node.all_processes["raylet"][0].process.pid: name for name, node in self.nodes.items()
-        }
-        return rays.get(int(parent), "none")
+        return {self._ray(name): name for name in self.nodes}.get(int(parent), "none")
 
 
 def until_back(index: int) -> float:
@@ -105,7 +118,30 @@ def served(url: str, signers: list[Signer]) -> tuple[int, float]:
                 raise
 
 
-def main(directory: Path, profile: Profile) -> dict[str, Any]:
+def freeze(machines: Machines, name: str, url: str, signers: list[Signer]) -> list[int]:
+    """Until Ray has given a node up whose processes stand still; which they are."""
+    processes = machines.processes(name)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    give_up = time.monotonic() + WAIT_SECONDS
+    while not machines.given_up(name):
+        served(url, signers)
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"Ray does not give up {name}")
+    return processes
+
+
+def thaw(machines: Machines, name: str, processes: list[int]) -> None:
+    """Has a node find out that it was given up, which ends it."""
+    open_ = [os.pidfd_open(process) for process in processes]
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+    for process in open_:
+        wait_for_end(process)
+    machines.kill(name)
+
+
+def main(directory: Path, profile: Profile, frozen: bool) -> dict[str, Any]:
     warm()
     library = provider("auto")
     accounts = development_keys(ACCOUNT, 6, library)
@@ -128,11 +164,17 @@ def main(directory: Path, profile: Profile) -> dict[str, Any]:
             pids = network.process_ids()
             places = [machines.of(pids[f"validator-{index}"]) for index in range(len(MACHINES))]
             victim = MACHINES[VICTIM]
-            machines.kill(victim)
+            if frozen:
+                processes = freeze(machines, victim, url, signers)
+            else:
+                machines.kill(victim)
             say(f"{victim} is gone")
             without, seconds_to_service = served(url, signers)
             alone = sum(status is not None for status in network.statuses())
             say(f"served after {seconds_to_service:.1f} s")
+            if frozen:
+                thaw(machines, victim, processes)
+                say(f"{victim} has found out")
             machines.start(victim)
             say(f"{victim} is back")
             seconds_to_links = until_back(VICTIM)
@@ -162,5 +204,7 @@ def say(text: str) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        found = main(Path(temporary), "split" if "split" in sys.argv else "packed")
+        found = main(
+            Path(temporary), "split" if "split" in sys.argv else "packed", "frozen" in sys.argv
+        )
         sys.stdout.write(json.dumps(found) + "\n")

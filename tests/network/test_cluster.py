@@ -75,9 +75,9 @@ def test_damaged_places_are_refused(tmp_path: Path) -> None:
 @pytest.mark.network
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("profile", ["packed", "split"])
-def test_a_node_dies_and_its_validator_comes_back_with_it(profile: str) -> None:
-    found = run("cluster_network", profile)
+@pytest.mark.parametrize("how", ["packed", "split", "frozen"])
+def test_a_node_dies_and_its_validator_comes_back_with_it_alone(how: str) -> None:
+    found = run("cluster_network", how)
     assert found["places"] == ["a", "b", "c", "d"]
     assert found["executed"] == [12, 6, 6]
     assert found["answered_without"] == 3

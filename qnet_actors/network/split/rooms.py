@@ -65,7 +65,10 @@ logger = logging.getLogger(__name__)
 
 _EPOCH_BITS: Final = 32
 PING_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 2.0
+"""Who has not answered for so long may be standing still: no work is taken until it does."""
 PING_TIMEOUT_SECONDS: Final = 60.0
+"""It never will: the validator starts again."""
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 READ_TIMEOUT_SECONDS: Final = 10.0
 # Where the sender stands in a canonical transaction: array of two, array of ten, version, chain id.
@@ -431,14 +434,24 @@ class SplitRooms:
         """Asks every other process whether it lives, also one that nothing is sent to."""
         try:
             while self._desk.stopped is None:
+                answers = asyncio.gather(
+                    *(child.ping.remote() for child in self._children.values())
+                )
                 async with asyncio.timeout(PING_TIMEOUT_SECONDS):
-                    answers = await asyncio.gather(
-                        *(child.ping.remote() for child in self._children.values())
-                    )
-                self._pool_transactions = sum(answers)
+                    await asyncio.wait([answers], timeout=SILENCE_SECONDS)
+                    self._heard(answers.done())
+                    self._pool_transactions = sum(await answers)
+                self._heard(True)
                 await asyncio.sleep(PING_SECONDS)
         except Exception as error:  # noqa: BLE001 - handed on
             self._fault(f"a room does not answer: {type(error).__name__}")
+
+    def _heard(self, all_: bool) -> None:
+        """Whether all have answered in time."""
+        if self._desk.silent is all_:
+            state = "answer again" if all_ else "do not all answer; no work is taken"
+            logger.warning("validator %d: its processes %s", self._index, state)
+        self._desk.silent = not all_
 
     async def _account(self, address: bytes) -> AccountAnswer:
         """From the shard whose transactions the account's are: it knows the next nonce."""
