@@ -64,8 +64,8 @@ from qnet_actors.wire.rules import EpochRules
 logger = logging.getLogger(__name__)
 
 _EPOCH_BITS: Final = 32
-PING_SECONDS: Final = 1.0
-SILENCE_SECONDS: Final = 2.0
+PING_SECONDS: Final = 0.5
+SILENCE_SECONDS: Final = 1.5
 """Who has not answered for so long may be standing still: no work is taken until it does."""
 PING_TIMEOUT_SECONDS: Final = 60.0
 """It never will: the validator starts again."""
