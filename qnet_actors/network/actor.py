@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import ray
@@ -15,8 +15,13 @@ from qnet_actors.network.development import OBSERVER, VALIDATOR
 from qnet_actors.network.directory import Endpoint
 from qnet_actors.network.host import ValidatorHost
 from qnet_actors.network.memory import keep_freed_memory
+from qnet_actors.network.orphan import end_with_parent
 from qnet_actors.network.settings import HostSettings
+from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import GENESIS_CODEC
+
+FORMER_WAIT_SECONDS: Final = 20.0
+POLL_SECONDS: Final = 0.5
 
 
 class ValidatorActor:
@@ -27,6 +32,7 @@ class ValidatorActor:
     """
 
     def __init__(self, genesis: bytes, settings: HostSettings) -> None:
+        end_with_parent()
         keep_freed_memory()
         decoded = GENESIS_CODEC.decode(genesis)
         require_development(decoded.development)
@@ -41,7 +47,19 @@ class ValidatorActor:
         loop = asyncio.get_running_loop()
         # Gateways are answered, if only that it is not ready, before recovery ends.
         self._door = loop.create_task(self._calls.start(settings.link_host))
-        self._start = loop.create_task(self._host.start())
+        self._start = loop.create_task(self._begin())
+
+    async def _begin(self) -> Endpoint:
+        """Starts; waits for a former copy of it that is still ending."""
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + FORMER_WAIT_SECONDS
+        while True:
+            try:
+                return await self._host.start()
+            except QnetError as error:
+                if error.code != Code.DATA_DIRECTORY_LOCKED or loop.time() >= give_up_s:
+                    raise
+            await asyncio.sleep(POLL_SECONDS)
 
     async def start(self) -> Endpoint:
         """Where its links listen, once it is recovered."""

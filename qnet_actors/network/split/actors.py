@@ -18,6 +18,7 @@ from qnet_actors.crypto import choose
 from qnet_actors.ledger import DuckLog, Executor, LogOptions
 from qnet_actors.mempool import Entry, FileBatchStore
 from qnet_actors.network.node import RoomKey
+from qnet_actors.network.orphan import end_with_parent
 from qnet_actors.network.present import Present
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.network.split.calls import (
@@ -82,6 +83,7 @@ class Server:
     """A state partition or an executor: one frame after the other."""
 
     def __init__(self, kind: Literal["partition", "executor"]) -> None:
+        end_with_parent()
         self._server = PartitionServer() if kind == "partition" else Executor()
 
     def handle(self, frame: Any) -> Any:
@@ -98,6 +100,7 @@ class Ledger:
     """The ledger with its block log."""
 
     def __init__(self, genesis: bytes, settings: HostSettings) -> None:
+        end_with_parent()
         self._genesis = GENESIS_CODEC.decode(genesis)
         self._settings = settings
         self._lock = hold(settings.directory / "ledger.lock")
@@ -199,6 +202,7 @@ class Shard:
     """A mempool shard with its batch store."""
 
     def __init__(self, genesis: bytes, settings: HostSettings, shard: int) -> None:
+        end_with_parent()
         self._genesis = GENESIS_CODEC.decode(genesis)
         self._settings = settings
         self._incarnation = 0
