@@ -34,7 +34,7 @@ def network(
     ] = 0.0,
     workload: Annotated[
         Literal["uniform", "zipf", "hot"],
-        typer.Option(help="Who pays whom: all alike, a few most of all, or all pay one."),
+        typer.Option(help="Whom accounts pay: anybody, a few most of all, or one."),
     ] = "uniform",
     costs_out: Annotated[
         Path | None,

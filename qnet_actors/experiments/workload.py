@@ -35,7 +35,6 @@ ROLE: Final = "benchmark"
 CHUNK_TRANSACTIONS: Final = 256
 FORMAT_VERSION: Final = 1
 _SEED_CONTEXT: Final = "qnet benchmark payees v1"
-_SENDERS_SEED: Final = 31_415
 _PAYEES_SEED: Final = 92_653
 
 Progress = Callable[[str, int, int], None]
@@ -43,18 +42,18 @@ Progress = Callable[[str, int, int], None]
 
 
 Shape = Literal["uniform", "zipf", "hot"]
-"""Who pays whom: all alike; sender and payee of rank r with a weight of 1/r; all pay one."""
+"""Whom the senders, in turn, pay: anybody; those of rank r with a weight of 1/r; one alone."""
 SHAPES: Final[tuple[Shape, ...]] = ("uniform", "zipf", "hot")
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is signed: plain transfers among `senders` accounts, nonces from 0.
+    """What is signed: plain transfers among `senders` accounts, round robin, nonces from 0.
 
-    Transaction i carries the sender's public key where its nonce is 0, and the first `senders`
-    transactions are of one sender each.  Senders go on in turn, with payees by hash, or all
-    transfers pay the first account; of "zipf" both are drawn.
+    Transaction i is of sender i modulo `senders`, pays another sender by `shape`, and carries the
+    sender's public key where its nonce is 0.  Senders are never drawn: one that sends an eighth of
+    all would have more under way than a pool takes of it.
     """
 
     chain_id: bytes
@@ -64,9 +63,6 @@ class Workload:
 
     def sender(self, index: int) -> tuple[int, int]:
         """(sender, nonce) of transaction `index`."""
-        if self.shape == "zipf":
-            senders, nonces, _ = _drawn(self.senders, self.chunks() * CHUNK_TRANSACTIONS)
-            return int(senders[index]), int(nonces[index])
         return index % self.senders, index // self.senders
 
     def payee(self, index: int) -> int:
@@ -74,7 +70,7 @@ class Workload:
         if self.shape == "hot":
             return 0
         if self.shape == "zipf":
-            return int(_drawn(self.senders, self.chunks() * CHUNK_TRANSACTIONS)[2][index])
+            return int(_payees(self.senders, self.chunks() * CHUNK_TRANSACTIONS)[index])
         digest = hash32(_SEED_CONTEXT, self.senders.to_bytes(8, "big"), index.to_bytes(8, "big"))
         return int.from_bytes(digest[:8], "big") % self.senders
 
@@ -84,7 +80,7 @@ class Workload:
 
     def identity(self) -> str:
         """What the signed transactions hang on, except how many there are."""
-        shape = "" if self.shape == "uniform" else f"|{self.shape}"
+        shape = "" if self.shape == "uniform" else f"|{self.shape} payees"
         return f"{FORMAT_VERSION}|{self.chain_id.hex()}|{self.senders}{shape}"
 
 
@@ -97,15 +93,8 @@ def zipf(accounts: int, count: int, seed: int) -> Indices:
 
 
 @lru_cache(maxsize=2)
-def _drawn(accounts: int, count: int) -> tuple[Indices, Indices, Indices]:
-    """(senders, nonces, payees) of transfers whose parties are drawn."""
-    first = np.arange(min(accounts, count), dtype=np.int64)
-    senders = np.concatenate([first, zipf(accounts, count - len(first), _SENDERS_SEED)])
-    order = np.argsort(senders, kind="stable")
-    ordered = senders[order]
-    nonces = np.empty(count, dtype=np.int64)
-    nonces[order] = np.arange(count) - np.searchsorted(ordered, ordered)
-    return senders, nonces, zipf(accounts, count, _PAYEES_SEED)
+def _payees(accounts: int, count: int) -> Indices:
+    return zipf(accounts, count, _PAYEES_SEED)
 
 
 @dataclass(frozen=True, slots=True)
