@@ -197,6 +197,7 @@ class Registry:
     genesis: Genesis
     verifier: Verifier | None = None
     _opening: dict[bytes, Given] = field(default_factory=dict)
+    _present_stakes: dict[bytes, int] = field(default_factory=dict)
 
     def apply(self, sender: bytes, action: RegistryAction) -> Code:
         """Does what an included transaction asks for, wholly or not at all; returns its status."""
@@ -460,10 +461,15 @@ class Registry:
 
     def _stakes(self) -> dict[bytes, int]:
         """Owner -> stake of the present committee, whose keys need not be read."""
-        number = self.epoch.number
-        if not number:
-            return {member.reward: member.stake for member in self.genesis.members}
-        return {owner: stake for _, stake, owner in self._members(number)}
+        # Kept for the block: no action changes it, and anybody may send many approvals.
+        stakes = self._present_stakes
+        if not stakes:
+            number = self.epoch.number
+            if number:
+                stakes.update({owner: stake for _, stake, owner in self._members(number)})
+            else:
+                stakes.update({member.reward: member.stake for member in self.genesis.members})
+        return stakes
 
     def _punish(self, reporter: bytes, report: ReportEquivocation) -> Code:
         name = key_id(report.scheme, report.public_key)

@@ -11,6 +11,7 @@ from qnet_actors.crypto import Signer
 from qnet_actors.ledger import MemoryLog, recover, rules_of
 from qnet_actors.ledger.hand_offs import make_hand_off
 from qnet_actors.ledger.names import approval_account
+from qnet_actors.ledger.registry import Registry
 from qnet_actors.ledger.writes import CertificateWrite
 from qnet_actors.light import check_hand_off
 from qnet_actors.network.present import present_of
@@ -125,6 +126,24 @@ def test_rules_stay_over_the_epochs_until_others_are_approved():
     assert rules_of(chain.state, GENESIS, 3) == SLOWER
     with pytest.raises(ValueError, match="epoch 2"):
         rules_of(chain.state, GENESIS, 2)
+
+
+def test_many_approvals_in_a_block_read_the_committee_once(monkeypatch: pytest.MonkeyPatch):
+    chain = Chain(GENESIS)
+    approve(chain, SLOWER, 0, 1, 2)
+    chain.next_epoch()
+    read: list[int] = []
+    members = Registry._members
+
+    def counted(registry: Registry, number: int) -> list[tuple[bytes, int, bytes]]:
+        read.append(number)
+        return members(registry, number)
+
+    monkeypatch.setattr(Registry, "_members", counted)
+    statuses = approve(chain, FASTER, *[STRANGER] * 5, 0)
+    assert statuses == [Code.NOT_OF_COMMITTEE] * 5 + [Code.SUCCESS]
+    # Once for the specification, and once for each of the two fast paths.
+    assert read == [1, 1, 1]
 
 
 def test_an_approval_replaces_the_one_before_and_ends_with_its_epoch():
