@@ -17,8 +17,11 @@ from qnet_actors.wire.hashing import REGISTRY, RULES, hash32
 
 PROTOCOL_VERSION: Final = 1
 """The newest protocol version that this software runs; it runs all before it, too."""
-FIXED_PARAMETERS: Final = ("gc_depth", "commit_lag", "power_durability")
-"""The genesis' for ever: a validator's stores and what it keeps of past commits hang on them."""
+FIXED_PARAMETERS: Final = ("gc_depth", "commit_lag", "power_durability", "unbonding_epochs")
+"""The genesis' for ever: a validator's stores and what it keeps of past commits hang on them, and
+for how long who left can be punished."""
+EPOCH_COMMITS_MAX: Final = 10_000_000
+"""The most that an epoch may have at least: a few days of commits."""
 _ROW_BYTES: Final = 32
 _ROWS_MAX: Final = 5
 
@@ -51,8 +54,11 @@ def check_change(present: EpochRules, proposed: EpochRules) -> None:
     for name in FIXED_PARAMETERS:
         if getattr(proposed.parameters, name) != getattr(present.parameters, name):
             raise QnetError(Code.PARAMETERS_REFUSED, f"{name} is the genesis' for ever")
-    if not proposed.parameters.epoch_commits_min:
-        raise QnetError(Code.PARAMETERS_REFUSED, "epoch_commits_min 0 would end all change")
+    if not 1 <= proposed.parameters.epoch_commits_min <= EPOCH_COMMITS_MAX:
+        raise QnetError(
+            Code.PARAMETERS_REFUSED,
+            f"epoch_commits_min is not 1-{EPOCH_COMMITS_MAX}: it would end all change",
+        )
 
 
 def check_known(epoch: int, version: int) -> None:
