@@ -93,7 +93,9 @@ def open_manifest(
     _require(last > 0 and commits[-last:] == record.commits[-last:], "commits of another block")
     _require(commits[-1].timestamp_ms == header.timestamp_ms, "another time")
     gc_round = commits[-1].leader.round - gc_depth
-    reaches_back = commits[0].index == 1 or commits[0].leader.round <= gc_round + 1
+    # Of the epoch before, one commit is enough: rounds begin anew.
+    is_whole = commits[0].index == 1 or commits[0].epoch < commits[-1].epoch
+    reaches_back = is_whole or commits[0].leader.round <= gc_round + 1
     _require(reaches_back, "too few commits")
     _require(sections_root(manifest.sections) == checkpoint.state_root, "another state root")
     prefixes = section_prefixes(manifest.sections)

@@ -169,7 +169,8 @@ def is_chain(commits: Sequence[Commit], checkpoint: Checkpoint) -> bool:
     for before, digest, after in zip(commits, digests, commits[1:], strict=False):
         if (
             (after.index, after.previous) != (before.index + 1, digest)
-            or after.leader.round <= before.leader.round
+            # Rounds begin anew with each epoch.
+            or (after.epoch, after.leader.round) <= (before.epoch, before.leader.round)
             or after.timestamp_ms < before.timestamp_ms
         ):
             return False

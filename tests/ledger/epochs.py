@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from qnet_actors.crypto import KeyPair, Signer, development_key
-from qnet_actors.ledger import MemoryLog
+from qnet_actors.ledger import MemoryLog, SnapshotSettings
 from qnet_actors.ledger.hand_offs import make_hand_off
 from qnet_actors.ledger.writes import CertificateWrite
 from qnet_actors.light import HandOff, ProvedAccount
@@ -72,7 +72,7 @@ def actions() -> list[tuple[int, Action]]:
     return [(4, register(4, 4)), (5, register(5, 5)), (4, Unstake(STAKE)), (6, register(6, 6))]
 
 
-def drive_epochs(log: Any) -> Told:
+def drive_epochs(log: Any, snapshots: SnapshotSettings | None = None) -> Told:
     """Writes the chain to an empty log of either kind; its last epoch has not ended."""
     chain = Commits()
     committees: list[Committee] = []
@@ -81,7 +81,7 @@ def drive_epochs(log: Any) -> Told:
     certificates: list[tuple[Certificate, ...]] = []
     nonces = dict.fromkeys(range(8), 0)
     for epoch, (sender, action) in enumerate([*actions(), (1, None)]):
-        rig = Rig(GENESIS, log)
+        rig = Rig(GENESIS, log, snapshots=snapshots)
         committees.append(rig.committee)
         chain.epoch = epoch
         made: list[Certificate] = []

@@ -93,17 +93,21 @@ def a_batch(transactions: Sequence[Transaction], author: int = 0, sequence: int 
 
 
 class Commits:
-    """A chain of commits, one a call, with made-up DAG blocks."""
+    """A chain of commits, one a call, with made-up DAG blocks; rounds begin anew with an epoch."""
 
     def __init__(self) -> None:
         self.epoch = 0
         self.index = 0
+        self.round = 0
+        self._epoch_of_round = 0
         self.previous = GENESIS_COMMIT_DIGEST
 
     def next(self, timestamp_ms: int, batches: Sequence[Batch] = ()) -> Commit:
         self.index += 1
+        self.round = self.round + 1 if self.epoch == self._epoch_of_round else 1
+        self._epoch_of_round = self.epoch
         seed = encode((self.index, timestamp_ms, [batch.digest for batch in batches]))
-        leader = BlockRef(self.index, self.index % 4, hash32(DAG_BLOCK, seed))
+        leader = BlockRef(self.round, self.index % 4, hash32(DAG_BLOCK, seed))
         commit = Commit(self.epoch, self.index, self.previous, timestamp_ms, leader, (leader,))
         self.previous = commit.digest()
         return commit

@@ -1,5 +1,7 @@
 """The committee changes under load: four validators, seven, and four again, and nothing is lost."""
 
+from dataclasses import replace
+
 import pytest
 
 from qnet_actors.simulator.faults import Fault
@@ -32,3 +34,24 @@ def test_the_committee_grows_and_shrinks_under_load(seed: int, config: SimConfig
     epochs = {simulation.committee_of(index).epoch for index in range(7)}
     assert epochs == {2}
     assert result.executed > 100
+
+
+@pytest.mark.parametrize(
+    ("seed", "config"),
+    [
+        # A validator that joined from a snapshot starts anew behind the edge of an epoch.
+        (9105, replace(INJURED, joiners=1)),
+        # One without its ledger is brought to where a former life of it was before.
+        (
+            9013,
+            replace(INJURED, joiners=0, faults=frozenset(Fault), approves=True, resync_ms=6_000),
+        ),
+    ],
+)
+def test_lives_that_begin_again_behind_the_edge_of_an_epoch(seed: int, config: SimConfig):
+    simulation = Simulation(seed, config, RealRooms)
+    result = simulation.run()
+    assert result.verdict == Verdict.PASS, f"seed {seed}: {result.reason}"
+    assert result.paths_taken["Joined"] > 0
+    assert simulation.turnover.done
+    assert simulation.approving.done
