@@ -169,7 +169,7 @@ class Checks:
     def set_aside(self, index: int) -> None:
         """The ledger of a validator is gone; what it said of its blocks is forgotten rightly."""
         progress = self.progress[index]
-        progress.height = progress.executed_commit = 0
+        progress.height = progress.executed_commit = progress.commit = 0
 
     def sending(self, index: int, message: Message) -> None:
         """No honest validator shows two blocks of its own for one round, in all its lives."""
@@ -257,10 +257,8 @@ class Checks:
         if isinstance(event, CaughtUp):
             self.paths["CaughtUp"] += 1
         elif isinstance(event, CommitsExecuted):
-            progress = self.progress[index]
-            if event.index > progress.commit:
-                # From a peer: consensus hears of it before the gateway does.
-                progress.commit, progress.next_commit = event.index, None
+            # Consensus hears of it before the gateway does.
+            _caught_up(self.progress[index], event.index)
         elif isinstance(event, CheckpointMade):
             made = event.checkpoint
             self._same(index, "state_root", self.expected.checkpoints, made.height, made.digest())
@@ -272,9 +270,8 @@ class Checks:
             self.fail(index, "block_order", f"{header.height} after {progress.height}")
         progress.height = max(progress.height, header.height)
         progress.executed_commit = max(progress.executed_commit, header.commit_index)
-        if event.record.commits and event.record.commits[-1].index > progress.commit:
-            # Caught up from a peer: consensus goes on behind it.
-            progress.commit, progress.next_commit = event.record.commits[-1].index, None
+        if event.record.commits:
+            _caught_up(progress, event.record.commits[-1].index)
         first = header.height not in self.expected.blocks
         self._same(index, "block_fork", self.expected.blocks, header.height, event.block_hash)
         if first:
@@ -292,8 +289,7 @@ class Checks:
         self._same(index, "block_fork", self.expected.blocks, header.height, event.block_hash)
         progress.height = header.height
         progress.executed_commit = header.commit_index
-        if header.commit_index > progress.commit:
-            progress.commit, progress.next_commit = header.commit_index, None
+        _caught_up(progress, header.commit_index)
 
     def _first_execution(self, index: int, event: BlockExecuted) -> None:
         header = event.record.header
@@ -347,3 +343,13 @@ class Checks:
                 return None
             self._parsed[data] = known
         return known
+
+
+def _caught_up(progress: Progress, commit_index: int) -> None:
+    """What was executed up to a commit came from a peer if consensus is not there in this life.
+
+    It goes on behind it.  That a former life came further is no matter.
+    """
+    progress.commit = max(progress.commit, commit_index)
+    if progress.next_commit is not None and commit_index >= progress.next_commit:
+        progress.next_commit = None

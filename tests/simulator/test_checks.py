@@ -15,6 +15,7 @@ from qnet_actors.rooms import (
     CheckpointCertified,
     CheckpointMade,
     CommitReady,
+    CommitsExecuted,
     FetchBatches,
     StatusChanged,
 )
@@ -168,6 +169,30 @@ def test_commits_come_one_after_the_other():
     again = Case()
     again.commit(0, commits[0], commits[1], commits[1])
     assert again.broken == "commit_order"
+
+
+def test_who_fell_behind_its_former_life_may_be_brought_up_by_peers():
+    commits = chain(9)
+    for executed, broken in ((6, None), (2, "commit_order")):
+        case = Case()
+        case.commit(0, *commits)
+        case.commit(1, *commits[:8])
+        case.checks.restarted(1, 0, [])
+        case.commit(1, *commits[:2])
+        # 3 to 6 come from a peer, or nobody brings them.
+        case.validators[1].handle(CommitsExecuted(executed), 0)
+        case.commit(1, commits[6])
+        assert case.broken == broken
+
+
+def test_commits_that_were_set_aside_are_not_known_any_more():
+    case = Case()
+    commits = chain(3)
+    case.commit(1, *commits)
+    case.checks.set_aside(1)
+    case.checks.restarted(1, 0, [])
+    case.commit(1, commits[1])
+    assert case.broken == "commit_order"
 
 
 def test_another_block_at_a_height_is_a_fork():
