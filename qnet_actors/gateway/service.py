@@ -57,6 +57,8 @@ T = TypeVar("T", bound=Answer)
 VERIFIERS_EVERY_S: Final = 1.0
 KNOWN: Final = REFUSALS | STAGES.keys()
 UNEXECUTED: Final = frozenset({RECEIVED, BATCHED})
+LOOK_AGAIN_S: Final = 5.0
+"""After so long without an event who waits asks the validators: its event may have been before."""
 PASSING: Final = UNTAKEN | {Code.SUCCESS, Code.BUSY}
 """What does not speak against the transaction itself: another death may move it again."""
 logger: Final = logging.getLogger(__name__)
@@ -391,7 +393,9 @@ class Gateway:
                 known = await self.follow(transaction_id)
             elif reached(tracked, target):
                 return tracked
-            elif (woken := await self.waits.wait(transaction_id, target, left_s)) is not None:
+            elif (
+                woken := await self.waits.wait(transaction_id, target, min(left_s, LOOK_AGAIN_S))
+            ) is not None:
                 known = woken
             elif loop.time() < deadline_s:
                 known = await self._look_up(transaction_id)
@@ -418,6 +422,7 @@ class Gateway:
     async def _look_up(self, transaction_id: bytes) -> Tracked:
         status, answer, tracked = await self.transaction(transaction_id)
         if answer.height:
+            self.tracker.passed(transaction_id, answer.height)
             code, gas_used = receipt_head(answer.receipt)
             place = (answer.height, answer.index, answer.block_hash)
             return Tracked(status, _now_ms(), *place, code, gas_used)

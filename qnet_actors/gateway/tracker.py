@@ -116,6 +116,16 @@ class Tracker:
             if tracked is not None and tracked.status == RECEIVED:
                 del self._open[transaction_id]
 
+    def passed(self, transaction_id: bytes, height: int) -> None:
+        """Drops a transaction that stands in a block applied before it was followed.
+
+        A validator that comes back tells anew what it has batched, also what is long final; no
+        event would ever move that on.
+        """
+        tracked = self._open.get(transaction_id)
+        if tracked is not None and not tracked.height and height <= self.height:
+            del self._open[transaction_id]
+
     def apply(self, event: Event, now_ms: int) -> list[Change]:
         """Takes an event; returns the transactions that it moved on, those now final among them.
 

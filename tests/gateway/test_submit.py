@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qnet_actors.gateway.events import EventLog, MissedEvents
+from qnet_actors.gateway import service
+from qnet_actors.gateway.events import EventLog, MissedEvents, StatusEvent
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code
 from tests.gateway.fakes import Wallet, id_of, world
@@ -145,6 +146,23 @@ async def test_what_a_pool_gives_up_ends_the_wait_and_is_remembered(label):
         assert document["id"] == id_of(data).hex()
         later = await w.http.get(f"/api/v1/tx/{id_of(data).hex()}")
         assert later.json() == {"id": id_of(data).hex(), "status": label}
+
+
+async def test_a_wait_ends_though_a_validator_told_anew_what_it_had_batched_long_ago(monkeypatch):
+    monkeypatch.setattr(service, "LOOK_AGAIN_S", 0.01)
+    async with world(auto=True) as w:
+        data = ALICE.transfer(0)
+        assert (await w.submit(data, wait="final", timeout_ms=5_000)).status_code == 200
+        w.backend.tell(StatusEvent("batched", id_of(data)))
+        await w.settle()
+        tracked = w.gateway.tracker.status(id_of(data))
+        assert tracked is not None
+        assert tracked.status == "batched"
+        waited = await w.gateway.wait(
+            id_of(data), "executed", asyncio.get_running_loop().time() + 5
+        )
+        assert waited.status == "final"
+        assert w.gateway.tracker.status(id_of(data)) is None
 
 
 async def test_events_that_were_missed_do_not_leave_a_wait_hanging():

@@ -94,6 +94,22 @@ def test_what_a_pool_refused_at_the_door_is_forgotten_but_not_what_it_has():
     assert tracker.status(name(2)) == Tracked("batched", 0)
 
 
+def test_what_stands_in_a_block_of_before_is_dropped_and_nothing_else():
+    tracker = Tracker()
+    tracker.received([name(1), name(2), name(3)], 0)
+    tracker.apply(block(5, [name(1)]), 1)
+    tracker.apply(StatusEvent("batched", name(4)), 2)
+    for number, height in ((1, 5), (2, 6), (4, 5), (9, 5)):
+        tracker.passed(name(number), height)
+    kept = [tracker.status(name(number)) for number in (1, 2, 3, 4)]
+    assert [tracked and tracked.status for tracked in kept] == [
+        "executed",
+        "received",
+        "received",
+        None,
+    ]
+
+
 def test_an_unknown_label_changes_nothing():
     tracker = Tracker()
     tracker.received([name(1)], 0)
