@@ -20,6 +20,12 @@ def sim(
     faults: Annotated[
         str, typer.Option(help="Which faults: all, none, or names separated by commas.")
     ] = "all",
+    joiners: Annotated[
+        int, typer.Option(min=0, help="So many validators more join under load, and leave.")
+    ] = 0,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Validators approve other rules, and then the first.")
+    ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Print the timeline of --seed.")] = False,
     shrink: Annotated[
         bool, typer.Option("--shrink", help="Look for the smallest run of --seed that fails alike.")
@@ -91,6 +97,8 @@ def sim(
             seed=seed,
             validators=validators,
             faults=faults,
+            joiners=joiners,
+            approves=approve,
             trace=trace,
             shrunk=shrink,
             episodes=episodes,

@@ -42,6 +42,8 @@ def run_sim(
     seed: int | None = None,
     validators: int = 4,
     faults: str = "all",
+    joiners: int = 0,
+    approves: bool = False,
     trace: bool = False,
     shrunk: bool = False,
     episodes: str | None = None,
@@ -57,7 +59,8 @@ def run_sim(
     """Runs seeds and prints a summary; returns the exit code: 1 when a seed failed.
 
     `seed` runs that one alone, with its timeline where `trace` is set; `shrunk` looks for the
-    smallest run of it that fails alike.  `episodes` to `accounts` make a run smaller: places in
+    smallest run of it that fails alike.  With `joiners` or `approves` epochs end while the faults
+    last.  `episodes` to `accounts` make a run smaller: places in
     the plan of faults, milliseconds of load after them, transactions, accounts.  Progress goes to
     `err`.
     Raises `QnetError(INVALID_PARAMETER)`.
@@ -67,6 +70,10 @@ def run_sim(
         raise QnetError(Code.INVALID_PARAMETER, f"seeds are 1 to {SEEDS_MAX}")
     if not 1 <= validators <= VALIDATORS_MAX:
         raise QnetError(Code.INVALID_PARAMETER, f"validators are 1 to {VALIDATORS_MAX}")
+    if not 0 <= joiners <= VALIDATORS_MAX - validators:
+        raise QnetError(
+            Code.INVALID_PARAMETER, f"joiners are 0 to {VALIDATORS_MAX - validators} here"
+        )
     if trace and seed is None:
         raise QnetError(Code.INVALID_PARAMETER, "a timeline is of one seed: name it with --seed")
     if shrunk and (seed is None or trace):
@@ -74,6 +81,8 @@ def run_sim(
     config = SimConfig(
         validators=validators,
         faults=parse_faults(faults),
+        joiners=joiners,
+        approves=approves,
         keep_lines=trace,
         episodes=None if episodes is None else parse_episodes(episodes),
         submitted_max=transactions,

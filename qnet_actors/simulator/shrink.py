@@ -91,6 +91,10 @@ def command_of(seed: int, config: SimConfig) -> str:
     words = [f"qnet sim --seed {seed} --validators {config.validators}"]
     names = ",".join(sorted(config.faults)) or "none"
     words.append(f"--faults {'all' if config.faults == frozenset(Fault) else names}")
+    if config.joiners:
+        words.append(f"--joiners {config.joiners}")
+    if config.approves:
+        words.append("--approve")
     if config.episodes is not None:
         words.append(f"--episodes {','.join(map(str, config.episodes)) or 'none'}")
     if config.calm_ms != default.calm_ms:

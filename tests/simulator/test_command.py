@@ -102,6 +102,8 @@ def test_one_seed_shows_its_timeline(monkeypatch):
         {"seed": 1, "shrunk": True, "trace": True},
         {"episodes": "1,x"},
         {"regions": "moon"},
+        {"joiners": -1},
+        {"joiners": 1_000_000},
         {"accounts": 0},
         {"calm_ms": 0},
     ],
@@ -109,6 +111,12 @@ def test_one_seed_shows_its_timeline(monkeypatch):
 def test_what_makes_no_sense_is_refused(arguments):
     with pytest.raises(QnetError):
         run_sim(out=io.StringIO(), err=io.StringIO(), **arguments)
+
+
+def test_how_to_see_a_run_with_epochs_again_is_told(monkeypatch):
+    bad = {7: Verdict.DIVERGED}
+    _, _, err, _ = run(monkeypatch, bad, seeds=1, first_seed=7, joiners=2, approves=True)
+    assert "qnet sim --seed 7 --validators 4 --faults all --joiners 2 --approve --trace" in err
 
 
 def test_results_of_several_processes_come_in_the_order_of_seeds():
