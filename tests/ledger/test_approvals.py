@@ -249,6 +249,18 @@ def test_the_new_values_hold_from_the_new_epoch_on():
     assert chain.epoch.number == 2
 
 
+def test_nobody_is_punished_for_what_is_longer_ago_than_unbonding_takes():
+    chain = Chain(GENESIS)
+    signed = proof_of(20, epoch=0)
+    chain.block((0, Stake(1)))
+    chain.next_epoch()
+    assert chain.block((4, signed)) == [Code.SUCCESS]
+    chain.block((0, Stake(1)))
+    chain.next_epoch()
+    assert chain.epoch.number == 2
+    assert chain.block((4, proof_of(21, epoch=0))) == [Code.EVIDENCE_REFUSED]
+
+
 class Validators:
     """The ledger of a validator, and all votes that it needs, over the genesis of this module."""
 

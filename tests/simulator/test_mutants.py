@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.simulator.mutants import MUTANTS, Mutant, caught, kill, main
+from tests.simulator.mutants import MUTANTS, ROOT, Mutant, caught, kill, main
 
 QUICK = (
     "quorum",
@@ -38,6 +38,9 @@ def test_each_mutant_has_one_who_is_to_notice():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     for mutant in MUTANTS:
         assert bool(mutant.invariants) != bool(mutant.test)
+        if mutant.test:
+            path, name = mutant.test.split("::")
+            assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text(), mutant.test
 
 
 def test_a_mutant_that_lives_is_told(monkeypatch, capsys):
