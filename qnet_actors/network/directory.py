@@ -173,7 +173,7 @@ def set_ledger_aside(path: Path) -> Path:
         while (aside := path / f"ledger-aside-{number}").exists():
             number += 1
         ledger.rename(aside)
-        _sync(path)
+        migration.sync(path)
         return aside
     finally:
         os.close(lock)
@@ -220,12 +220,4 @@ def write_file(file: Path, data: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(file)
-    _sync(file.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    migration.sync(file.parent)

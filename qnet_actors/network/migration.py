@@ -35,7 +35,7 @@ def prepare(directory: Path, version: int) -> None:
     fresh.mkdir(mode=0o700)
     STEPS[version](directory, fresh)
     for path in (*fresh.rglob("*"), fresh, directory):
-        _sync(path)
+        sync(path)
 
 
 def finish(directory: Path, version: int) -> None:
@@ -49,7 +49,7 @@ def finish(directory: Path, version: int) -> None:
                 place.rename(replaced / entry.name)
             entry.rename(place)
         for path in (fresh, replaced, directory):
-            _sync(path)
+            sync(path)
         fresh.rmdir()
     if replaced.exists():
         shutil.rmtree(replaced)
@@ -59,7 +59,8 @@ def _fresh(directory: Path, version: int) -> Path:
     return directory / f"format-{version}"
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flushes a file, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

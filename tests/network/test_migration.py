@@ -102,12 +102,12 @@ def kills(at: int) -> Iterator[mock._patch[object]]:
         (Path, "rmdir"),
         (Path, "mkdir"),
         (shutil, "rmtree"),
-        (migration, "_sync"),
+        (migration, "sync"),
     ):
         yield mock.patch.object(owner, name, before(getattr(owner, name)))
 
 
-@pytest.mark.parametrize("at", range(37))
+@pytest.mark.parametrize("at", range(40))
 def test_a_kill_anywhere_leaves_the_old_data_or_the_new(old: Path, at: int) -> None:
     with (
         mock.patch.object(migration, "STEPS", {OLD: step, OLD + 1: again}),

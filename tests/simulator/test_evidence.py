@@ -46,11 +46,10 @@ def test_every_honest_validator_holds_proofs_against_an_equivocator(seed: int, m
         assert rules.proven(proofs) == list(proofs)
 
 
-@pytest.mark.parametrize("seed", [3, 5])
-def test_an_equivocator_is_punished_and_leaves_without_a_client(
-    monkeypatch: pytest.MonkeyPatch, seed: int
-):
-    config = replace(LIES, epochs=True, virtual_ms_min=25_000)
+def with_an_equivocator(
+    monkeypatch: pytest.MonkeyPatch, seed: int, config: SimConfig
+) -> tuple[Simulation, int]:
+    """A run whose liar does nothing but equivocate, and which validator that is."""
     simulation = Simulation(seed, config, RealRooms)
     (adversary,) = simulation.adversaries
     liar = adversary.index
@@ -60,6 +59,15 @@ def test_an_equivocator_is_punished_and_leaves_without_a_client(
         adversary._favoured = [(liar + 1) % 4]
 
     monkeypatch.setattr(adversary, "choose", equivocate)
+    return simulation, liar
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_an_equivocator_is_punished_and_leaves_without_a_client(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+):
+    config = replace(LIES, epochs=True, virtual_ms_min=25_000)
+    simulation, liar = with_an_equivocator(monkeypatch, seed, config)
     result = simulation.run()
     assert result.verdict == Verdict.PASS, result.reason
     reports = [
@@ -87,15 +95,7 @@ def test_an_equivocator_is_punished_though_its_epoch_is_over(
 ):
     """Nobody reports in the epoch itself; the others do, also who has restarted since."""
     config = replace(LIES, approves=True, virtual_ms_min=25_000)
-    simulation = Simulation(seed, config, RealRooms)
-    (adversary,) = simulation.adversaries
-    liar = adversary.index
-
-    def equivocate() -> None:
-        adversary.active = [Attack.EQUIVOCATE]
-        adversary._favoured = [(liar + 1) % 4]
-
-    monkeypatch.setattr(adversary, "choose", equivocate)
+    simulation, liar = with_an_equivocator(monkeypatch, seed, config)
     monkeypatch.setattr(Reporter, "_present", lambda self: [])
     for index in simulation.checks.honest:
         host = simulation.hosts[index]
