@@ -14,7 +14,7 @@ from qnet_actors.client.nonces import Nonces
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.transactions import Transfer
-from tests.gateway.fakes import Wallet, id_of
+from tests.gateway.ledger import Wallet, id_of
 from tests.gateway.serving import ThreadedWorld, threaded_world
 
 ALICE, BOB = Wallet(0), Wallet(1)

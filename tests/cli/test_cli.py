@@ -20,7 +20,7 @@ from qnet_actors.network.development import development_genesis
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import BALANCE
+from tests.gateway.ledger import BALANCE
 from tests.gateway.serving import ThreadedWorld, threaded_world
 from tests.ledger.world import address
 from tests.light.test_client import GENESIS, proved_account

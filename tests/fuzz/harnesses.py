@@ -39,7 +39,7 @@ from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.dag import COMMIT_CODEC, Commit, decode_dag_block
 from qnet_actors.wire.schemes import Scheme
 from tests.fuzz import proofs
-from tests.gateway.fakes import CHAIN_ID, Ledger, Wallet
+from tests.gateway.ledger import CHAIN_ID, Ledger, Wallet
 from tests.validators.support import VERIFIER, batch_ref, genesis_blocks, make_block, make_genesis
 
 WALLET = Wallet(7)

@@ -15,7 +15,8 @@ from qnet_actors.gateway.actor import GatewayActor
 from qnet_actors.gateway.calls import CallServer, Door
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import FakeBackend, Wallet, make_backends
+from tests.gateway.fakes import FakeBackend, make_backends
+from tests.gateway.ledger import Wallet
 
 pytestmark = [pytest.mark.network, pytest.mark.long]
 

@@ -11,8 +11,7 @@ import pytest
 from qnet_actors.gateway.backend import Result
 from qnet_actors.rooms import Room, Submit, SubmitResult
 from qnet_actors.wire.codes import Code
-from tests.gateway.fakes import World, world
-from tests.gateway.test_submit import check_problem
+from tests.gateway.fakes import World, check_problem, world
 from tests.mempool.test_admission import ALICE, BOB, REFUSED
 from tests.mempool.world import Accounts, Driver, make_driver
 

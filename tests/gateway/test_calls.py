@@ -15,7 +15,8 @@ from qnet_actors.gateway.calls import CallClient, CallServer, Door
 from qnet_actors.gateway.queries import StatusQuery
 from qnet_actors.links import Ended, TcpTransport
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import FakeBackend, Wallet, make_backends
+from tests.gateway.fakes import FakeBackend, make_backends
+from tests.gateway.ledger import Wallet
 
 LOOPBACK = "127.0.0.1"
 

@@ -26,7 +26,8 @@ from qnet_actors.gateway.queries import (
 )
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import Wallet, id_of, make_backends
+from tests.gateway.fakes import make_backends
+from tests.gateway.ledger import Wallet, id_of
 
 
 def status(number: int) -> StatusEvent:

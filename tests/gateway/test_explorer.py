@@ -9,8 +9,7 @@ import pytest
 
 from qnet_actors.gateway.explorer import PREFIX, load_assets, prefers_html
 from qnet_actors.wire.codes import Code
-from tests.gateway.fakes import world
-from tests.gateway.test_submit import check_problem
+from tests.gateway.fakes import check_problem, world
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 ASSETS = load_assets()

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import Wallet, id_of
+from tests.gateway.ledger import Wallet, id_of
 from tests.gateway.serving import ThreadedWorld, threaded_world
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

@@ -12,7 +12,8 @@ from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.submission import Parsed
 from qnet_actors.gateway.upstream import home
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import Wallet, id_of, world
+from tests.gateway.fakes import SLOW_RETRY, world
+from tests.gateway.ledger import Wallet, id_of
 
 
 def item(number: int, size_bytes: int = 10) -> Parsed:
@@ -56,7 +57,7 @@ def test_past_a_bound_the_oldest_are_held_no_more() -> None:
 
 @pytest.mark.parametrize("full", [True, False])
 async def test_what_nobody_could_take_when_its_holder_died_is_kept(full):
-    async with world(2, settings=Settings(retry_first_ms=60_000, retry_last_ms=60_000)) as w:
+    async with world(2, settings=SLOW_RETRY) as w:
         data = Wallet(0).transfer(0)
         position, _ = home(Wallet(0).address, 2)
         dying, other = w.backends[position], w.backends[1 - position]

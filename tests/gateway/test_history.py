@@ -9,8 +9,8 @@ from qnet_actors.client import AsyncClient
 from qnet_actors.gateway.queries import AccountAnswer, EventItem, EventsAnswer
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import Wallet, World, id_of, world
-from tests.gateway.test_submit import check_problem
+from tests.gateway.fakes import World, check_problem, world
+from tests.gateway.ledger import Wallet, id_of
 
 ALICE = Wallet(0)
 TEXT = encode_address(ALICE.address, development=True)

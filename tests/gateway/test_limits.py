@@ -13,8 +13,8 @@ from qnet_actors.gateway.app import create_app
 from qnet_actors.gateway.settings import Rate, Settings
 from qnet_actors.gateway.submission import BODY_SIZE_BYTES_MAX, MSGPACK_TYPE
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import Wallet, make_backends, world
-from tests.gateway.test_submit import check_problem
+from tests.gateway.fakes import check_problem, make_backends, world
+from tests.gateway.ledger import Wallet
 
 FAR = ("192.0.2.1", 1)
 

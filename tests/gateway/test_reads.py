@@ -20,8 +20,8 @@ from qnet_actors.wire.dag import DagBlock, DagHeader, header_slot
 from qnet_actors.wire.evidence import equivocation_of
 from qnet_actors.wire.schemes import Scheme, key_id
 from qnet_actors.wire.transactions import MultiTransfer, Payment, RotateKey
-from tests.gateway.fakes import BALANCE, CHAIN_ID, Wallet, World, id_of, world
-from tests.gateway.test_submit import check_problem
+from tests.gateway.fakes import World, check_problem, world
+from tests.gateway.ledger import BALANCE, CHAIN_ID, Wallet, id_of
 
 ALICE, BOB = Wallet(0), Wallet(1)
 PAYEE = encode_address(b"\x44" * 32, development=True)

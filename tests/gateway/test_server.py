@@ -13,7 +13,8 @@ from qnet_actors.gateway.app import create_app
 from qnet_actors.gateway.server import GatewayServer, bind
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import Wallet, make_backends
+from tests.gateway.fakes import make_backends
+from tests.gateway.ledger import Wallet
 from tests.gateway.serving import served
 
 REQUEST = b"GET /api/v1/status HTTP/1.1\r\nHost: gateway\r\n"

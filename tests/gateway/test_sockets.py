@@ -11,7 +11,8 @@ from qnet_actors.gateway.hub import Hub, Subscriber
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.gateway.tracker import Tracked
 from qnet_actors.wire.codes import Code, QnetError
-from tests.gateway.fakes import FakeBackend, Wallet, id_of, make_backends
+from tests.gateway.fakes import FakeBackend, make_backends
+from tests.gateway.ledger import Wallet, id_of
 from tests.gateway.serving import served
 
 ALICE = Wallet(0)

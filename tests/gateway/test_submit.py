@@ -13,23 +13,11 @@ from qnet_actors.gateway import service
 from qnet_actors.gateway.events import EventLog, MissedEvents, StatusEvent
 from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code
-from tests.gateway.fakes import Wallet, id_of, world
+from tests.gateway.fakes import check_problem, world
+from tests.gateway.ledger import Wallet, id_of
 
 ALICE = Wallet(0)
 BOB = Wallet(1)
-
-
-def check_problem(response, code: Code) -> dict:
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict = response.json()
-    assert document["code"] == code.label
-    assert document["status"] == response.status_code == code.http_status
-    assert document["type"] == f"urn:qnet:problem:{code.label}"
-    assert document["title"] == code.description
-    assert document["detail"]
-    if response.status_code in (429, 503):
-        assert int(response.headers["retry-after"]) >= 1
-    return document
 
 
 async def test_one_transaction_in_wire_bytes_is_accepted():

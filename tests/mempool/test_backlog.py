@@ -12,7 +12,7 @@ from qnet_actors.mempool.backlog import Backlog
 from qnet_actors.rooms import FromPeer, Room, Submit, SubmitResult
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.messages import BatchAcks
-from tests.mempool.test_dissemination import pushed
+from tests.mempool.exchange import pushed
 from tests.mempool.world import Accounts, Client, Driver, block, make_driver, settings
 
 CLIENTS = [Client(number) for number in range(1, 9)]

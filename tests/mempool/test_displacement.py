@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qnet_actors.rooms import Room, StatusChanged, Submit, SubmitResult
 from qnet_actors.wire.codes import Code
-from tests.mempool.test_dissemination import pushed
+from tests.mempool.exchange import pushed
 from tests.mempool.world import Client, Driver, id_of, make_driver, settings
 
 CLIENTS = [Client(number) for number in range(1, 9)]

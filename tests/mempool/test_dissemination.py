@@ -10,17 +10,16 @@ import pytest
 from qnet_actors.rooms import (
     BatchesDropped,
     BatchesHeld,
-    BatchReady,
     FromPeer,
     PeerUp,
     Room,
-    StatusChanged,
 )
-from qnet_actors.wire.batches import Batch, BatchRef, decode_batch
+from qnet_actors.wire.batches import Batch, BatchRef
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.expand import expand
 from qnet_actors.wire.messages import BatchAcks, Batches, KeyRequest, Keys
+from tests.mempool.exchange import batched_ids, offered, pushed
 from tests.mempool.world import (
     Accounts,
     Bus,
@@ -35,21 +34,6 @@ from tests.mempool.world import (
 )
 
 ALICE = Client(1)
-
-
-def pushed(driver: Driver) -> list[Batch]:
-    """Own batches as they were pushed, each once."""
-    made = [decode_batch(data) for m in driver.messages(Batches) for data in m.batches]
-    return list({each.digest: each for each in made if each.header.author == 0}.values())
-
-
-def offered(driver: Driver) -> list[BatchRef]:
-    return [event.ref for event in driver.sent.events(Room.VALIDATOR, BatchReady)]
-
-
-def batched_ids(driver: Driver) -> list[bytes]:
-    events = driver.sent.events(Room.GATEWAY, StatusChanged)
-    return [id_ for event in events if event.status == "batched" for id_ in event.ids]
 
 
 def ack(driver: Driver, peer: int, *digests: bytes) -> None:

@@ -11,12 +11,10 @@ from qnet_actors.rooms import (
     Room,
     StatusChanged,
 )
-from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
 from qnet_actors.wire.messages import BatchAcks
-from tests.mempool.test_dissemination import offered, pushed
-from tests.mempool.test_inbox import batch, batched, give
+from tests.mempool.exchange import acknowledged, batch, give, offered, pushed, pushed_ids
 from tests.mempool.world import (
     BALANCE,
     GAS,
@@ -44,23 +42,13 @@ def world(**fields) -> tuple[Driver, Accounts]:
     return make_driver(accounts=accounts, **fields), accounts
 
 
-def sealed(driver: Driver, *transactions: bytes) -> Batch:
-    """Submits transactions and gives the batch that they end in, with its quorum."""
-    assert driver.submit(*transactions) == [Code.SUCCESS] * len(transactions)
-    driver.advance(300)
-    made = pushed(driver)[-1]
-    for peer in (1, 2):
-        driver.give(FromPeer(peer, BatchAcks((made.digest,))))
-    return made
-
-
 def in_pool(driver: Driver) -> int:
     return driver.shard.metrics.pool_transactions
 
 
 def test_executed_transactions_leave_and_the_batch_is_marked() -> None:
     driver, accounts = world()
-    made = sealed(driver, ALICE.send(0), ALICE.send(1), BOB.send(0))
+    made = acknowledged(driver, ALICE.send(0), ALICE.send(1), BOB.send(0))
     accounts.set(ALICE.address, nonce=2)
     accounts.set(BOB.address, nonce=1)
     driver.give(
@@ -81,14 +69,14 @@ def test_executed_transactions_leave_and_the_batch_is_marked() -> None:
 
 def test_a_nonce_gap_goes_back_to_the_pool_and_into_another_batch() -> None:
     driver, accounts = world()
-    made = sealed(driver, ALICE.send(0), ALICE.send(1), ALICE.send(2))
+    made = acknowledged(driver, ALICE.send(0), ALICE.send(1), ALICE.send(2))
     accounts.set(ALICE.address, nonce=1)
     excluded = [id_of(ALICE.send(n)) for n in (1, 2)]
     driver.give(block(accounts, batches=[made.digest], excluded=excluded, changed=[ALICE.address]))
     assert statuses(driver) == []
     assert in_pool(driver) == 2
     driver.advance(300)
-    assert batched(driver)[-2:] == excluded
+    assert pushed_ids(driver)[-2:] == excluded
     assert driver.shard.metrics.transactions_restored == 2
     # The client hears again that it is batched, once a quorum holds the second batch.
     assert [each.header.sequence for each in pushed(driver)] == [1, 2]
@@ -96,7 +84,7 @@ def test_a_nonce_gap_goes_back_to_the_pool_and_into_another_batch() -> None:
 
 def test_excluded_elsewhere_while_its_own_batch_still_comes() -> None:
     driver, accounts = world()
-    sealed(driver, ALICE.send(0))
+    acknowledged(driver, ALICE.send(0))
     driver.give(block(accounts, batches=[digest_of(5)], excluded=[id_of(ALICE.send(0))]))
     driver.advance(1_000)
     assert in_pool(driver) == 1
@@ -107,7 +95,7 @@ def test_excluded_elsewhere_while_its_own_batch_still_comes() -> None:
 def test_what_ran_out_of_retries_is_evicted() -> None:
     driver, accounts = world(settings=settings(restores_max=2))
     data = ALICE.send(0)
-    made = sealed(driver, data)
+    made = acknowledged(driver, data)
     for _ in range(3):
         assert statuses(driver) == []
         driver.give(block(accounts, batches=[made.digest], excluded=[id_of(data)]))
@@ -122,7 +110,7 @@ def test_what_ran_out_of_retries_is_evicted() -> None:
 def test_expired_in_the_pool_and_in_a_batch() -> None:
     driver, accounts = world()
     carried, waiting = ALICE.send(0, valid_until=5), BOB.send(1, valid_until=5)
-    made = sealed(driver, carried)
+    made = acknowledged(driver, carried)
     assert driver.submit(waiting) == [Code.SUCCESS]
     driver.give(block(accounts, height=4))
     assert statuses(driver) == []
@@ -138,7 +126,7 @@ def test_expired_in_the_pool_and_in_a_batch() -> None:
 def test_unpayable_at_its_turn() -> None:
     driver, accounts = world()
     data = ALICE.send(0, amount=BALANCE // 2)
-    made = sealed(driver, data, ALICE.send(1))
+    made = acknowledged(driver, data, ALICE.send(1))
     accounts.set(ALICE.address, nonce=0, balance=1)
     ids = [id_of(data), id_of(ALICE.send(1))]
     driver.give(block(accounts, batches=[made.digest], excluded=ids))
@@ -159,7 +147,7 @@ def test_pending_ones_that_a_block_left_unpayable_go_from_the_last() -> None:
     driver.give(block(accounts, changed=[ALICE.address], bodies=[b"another"]))
     assert statuses(driver) == [("unpayable", (id_of(waiting[2]),))]
     driver.advance(300)
-    assert batched(driver) == [id_of(data) for data in waiting[:2]]
+    assert pushed_ids(driver) == [id_of(data) for data in waiting[:2]]
 
 
 def test_a_later_block_may_have_paid_the_sender() -> None:
@@ -177,7 +165,7 @@ def test_a_later_block_may_have_paid_the_sender() -> None:
 def test_another_transaction_took_the_nonce() -> None:
     driver, accounts = world()
     data = ALICE.send(0)
-    sealed(driver, data)
+    acknowledged(driver, data)
     other = ALICE.transaction(0, amount=5)
     accounts.set(ALICE.address, nonce=1)
     driver.give(
@@ -194,7 +182,7 @@ def test_another_transaction_took_the_nonce() -> None:
 def test_executed_by_anothers_batch_is_executed() -> None:
     driver, accounts = world()
     data = ALICE.send(0)
-    sealed(driver, data)
+    acknowledged(driver, data)
     accounts.set(ALICE.address, nonce=1)
     body = encode(ALICE.transaction(0).body)
     driver.give(block(accounts, batches=[digest_of(4)], bodies=[body], changed=[ALICE.address]))
@@ -211,16 +199,16 @@ def test_left_to_another_and_excluded_there() -> None:
     made = batch(count=1)
     give(driver, 1, made)
     driver.advance(1_000)
-    assert batched(driver) == []
+    assert pushed_ids(driver) == []
     driver.give(block(accounts, batches=[made.digest], excluded=[id_of(data)]))
     driver.advance(300)
-    assert batched(driver) == [id_of(data)]
+    assert pushed_ids(driver) == [id_of(data)]
 
 
 def test_a_rotation_ends_what_the_old_key_signed() -> None:
     driver, accounts = world()
     new = ALICE.rotated(50)
-    made = sealed(driver, ALICE.send(0), ALICE.send(1))
+    made = acknowledged(driver, ALICE.send(0), ALICE.send(1))
     assert driver.submit(ALICE.send(3)) == [0]
     # The rotation at nonce 0 came by another validator.
     accounts.set(ALICE.address, nonce=1, key=new.key_id)
@@ -242,7 +230,7 @@ def test_a_rotation_ends_what_the_old_key_signed() -> None:
 
 def test_blocks_from_a_peer_end_batches_of_which_nothing_is_left() -> None:
     driver, accounts = world()
-    first = sealed(driver, ALICE.send(0), BOB.send(0))
+    first = acknowledged(driver, ALICE.send(0), BOB.send(0))
     bodies = [encode(client.transaction(0).body) for client in (ALICE, BOB)]
     accounts.set(ALICE.address, nonce=1)
     driver.give(block(accounts, height=1, bodies=bodies[:1], changed=[ALICE.address]))
@@ -278,7 +266,7 @@ def test_batches_of_which_nothing_is_left_are_swept_up() -> None:
 
 def test_batches_are_pruned_when_final_and_below_gc_round() -> None:
     driver, accounts = world()
-    own, other = sealed(driver, ALICE.send(0)), batch(count=1, client=BOB)
+    own, other = acknowledged(driver, ALICE.send(0)), batch(count=1, client=BOB)
     give(driver, 1, other)
     accounts.set(ALICE.address, nonce=1)
     accounts.set(BOB.address, nonce=1)
@@ -318,7 +306,7 @@ def test_a_batch_that_nobody_executes_is_dropped_in_the_end() -> None:
     driver, _ = world(settings=settings(unexecuted_lifetime_ms=60_000))
     made = batch(count=1, client=BOB)
     give(driver, 1, made)
-    own = sealed(driver, ALICE.send(0))
+    own = acknowledged(driver, ALICE.send(0))
     driver.advance(50_000)
     assert made.digest in driver.store
     driver.advance(20_000)

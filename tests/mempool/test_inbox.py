@@ -8,11 +8,11 @@ import pytest
 
 from qnet_actors.mempool.store import PutBatch, PutKeys
 from qnet_actors.rooms import BatchesHeld, BodiesWanted, FetchBatches, FromPeer, Room
-from qnet_actors.wire.batches import Batch, build_batch, decode_batch
+from qnet_actors.wire.batches import Batch, build_batch
 from qnet_actors.wire.codes import Code
-from qnet_actors.wire.expand import expand
 from qnet_actors.wire.messages import BatchAcks, Batches, BatchRequest, KeyRequest, Keys, PublicKey
 from qnet_actors.wire.schemes import Scheme
+from tests.mempool.exchange import batch, give, pushed_ids
 from tests.mempool.world import (
     CHAIN_ID,
     SCHEME,
@@ -26,34 +26,6 @@ from tests.mempool.world import (
 )
 
 ALICE, BOB = Client(1), Client(2)
-
-
-def batch(
-    sequence: int = 1,
-    author: int = 1,
-    *,
-    client: Client = ALICE,
-    count: int = 3,
-    bad: bool = False,
-    with_key: bool = True,
-    start: int = 0,
-    **fields: Any,
-) -> Batch:
-    terms: dict[str, Any] = {"chain_id": CHAIN_ID, "epoch": 0, "shard": 0} | fields
-    transactions = [
-        client.transaction(
-            n,
-            with_key=with_key,
-            chain_id=terms["chain_id"],
-            signature=ZERO if bad and n == start + count - 1 else None,
-        )
-        for n in range(start, start + count)
-    ]
-    return build_batch(transactions, author=author, sequence=sequence, **terms)
-
-
-def give(driver: Driver, peer: int, *made: Batch) -> None:
-    driver.give(FromPeer(peer, Batches(tuple(each.encode() for each in made))))
 
 
 def held(driver: Driver) -> list[bytes]:
@@ -381,22 +353,15 @@ def test_keys_that_come_one_by_one() -> None:
 # Pooled transactions in batches of others.
 
 
-def batched(driver: Driver) -> list[bytes]:
-    """The ids in own batches pushed, in order."""
-    made = [decode_batch(m.batches[0]) for m in driver.messages(Batches)]
-    unique = {each.digest: each for each in made}
-    return [row.tobytes() for each in unique.values() for row in expand(each).ids]
-
-
 def test_what_another_batch_carries_is_left_to_it_and_tried_again_in_time() -> None:
     driver = make_driver()
     assert driver.submit(ALICE.send(0), BOB.send(0)) == [0, 0]
     give(driver, 1, batch(count=1))
     driver.advance(1_000)
-    assert batched(driver) == [id_of(BOB.send(0))]
+    assert pushed_ids(driver) == [id_of(BOB.send(0))]
     # Nobody has executed it: an author may withhold what it took.
     driver.advance(6_000)
-    assert batched(driver) == [id_of(BOB.send(0)), id_of(ALICE.send(0))]
+    assert pushed_ids(driver) == [id_of(BOB.send(0)), id_of(ALICE.send(0))]
 
 
 def test_a_transaction_is_left_to_others_once_only() -> None:
@@ -404,11 +369,11 @@ def test_a_transaction_is_left_to_others_once_only() -> None:
     driver.submit(ALICE.send(0))
     give(driver, 1, batch(1, count=1))
     driver.advance(4_990)
-    assert batched(driver) == []
+    assert pushed_ids(driver) == []
     driver.advance(10)
     give(driver, 2, batch(1, author=2, count=1))
     driver.advance(100)
-    assert batched(driver) == [id_of(ALICE.send(0))]
+    assert pushed_ids(driver) == [id_of(ALICE.send(0))]
 
 
 def test_a_fetched_batch_may_come_from_anybody_and_its_author_is_told() -> None:

@@ -13,7 +13,7 @@ from qnet_actors.wire.messages import (
     Keys,
     PublicKey,
 )
-from tests.mempool.test_inbox import batch, give
+from tests.mempool.exchange import batch, give
 from tests.mempool.world import SCHEME, Client, Driver, digest_of, make_driver, settings
 
 

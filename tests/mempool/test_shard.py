@@ -32,9 +32,7 @@ from qnet_actors.wire.batches import BatchRef
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import check_genesis
 from qnet_actors.wire.messages import BatchAcks, BatchRequest, DagBlocks
-from tests.mempool.test_dissemination import pushed
-from tests.mempool.test_execution import sealed
-from tests.mempool.test_inbox import batch, give
+from tests.mempool.exchange import acknowledged, batch, give, pushed
 from tests.mempool.world import (
     GENESIS,
     VERIFIER,
@@ -225,8 +223,8 @@ def test_a_life_on_disk(tmp_path: Path) -> None:
         return make_driver(accounts=accounts, store=store)
 
     driver = started()
-    first = sealed(driver, ALICE.send(0))
-    second = sealed(driver, ALICE.send(1))
+    first = acknowledged(driver, ALICE.send(0))
+    second = acknowledged(driver, ALICE.send(1))
     other = batch(client=Client(2))
     give(driver, 1, other)
     accounts.set(ALICE.address, nonce=1)

@@ -9,8 +9,7 @@ import pytest
 from qnet_actors.rooms import BatchReady, Room, StatusChanged
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codes import Code
-from tests.mempool.test_dissemination import pushed
-from tests.mempool.test_inbox import batch, give
+from tests.mempool.exchange import batch, give, pushed
 from tests.mempool.world import (
     Accounts,
     Bus,
