@@ -8,9 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from qnet_actors.experiments.overload.clients import (
+    LATER_MAX,
+    OFFER_AGAIN_SECONDS,
+    SENDER_OFFERS_MAX,
+    Clients,
+    Offer,
+)
 from qnet_actors.experiments.overload.excess import ExcessResult, recovery_seconds
 from qnet_actors.experiments.overload.offering import Bucket, StretchResult
 from qnet_actors.experiments.overload.posting import Poster
@@ -85,6 +95,86 @@ def test_recovery_ends_with_the_last_half_second_that_was_not_normal() -> None:
 def test_what_is_good(change: dict[str, object], good: bool) -> None:
     fields = {name: getattr(GOOD, name) for name in GOOD.__struct_fields__}
     assert ExcessResult(**{**fields, **change}).good is good
+
+
+def clients_of(senders: int, count: int, clock: list[float]) -> Clients:
+    """Of transactions 0, 1, 2 ... of the senders in turn."""
+    offers = (Offer(number, b"", b"") for number in range(count))
+    return Clients(offers, lambda item: item.number % senders, lambda: clock[0])
+
+
+def numbers(offers: list[Offer]) -> list[int]:
+    return [item.number for item in offers]
+
+
+def test_a_sender_offers_a_few_nonces_and_more_once_those_are_taken() -> None:
+    clients = clients_of(2, 100, [0.0])
+    first = clients.due(2 * SENDER_OFFERS_MAX)
+    assert numbers(first) == list(range(2 * SENDER_OFFERS_MAX))
+    for item in first[::2]:
+        clients.taken(item)
+    # The other sender's wait until its own are taken.
+    more = clients.due(SENDER_OFFERS_MAX)
+    assert numbers(more) == list(range(16, 32, 2))
+    for item in first[1::2]:
+        clients.taken(item)
+    assert numbers(clients.due(4))[:4] == [17, 19, 21, 23]
+
+
+def test_what_is_refused_comes_again_before_what_is_new() -> None:
+    clock = [0.0]
+    clients = clients_of(8, 100, clock)
+    first = clients.due(4)
+    for item in first:
+        clients.refused(item)
+    assert clients.refused_count == 4
+    assert numbers(clients.due(2)) == [4, 5]
+    clock[0] = OFFER_AGAIN_SECONDS
+    assert numbers(clients.due(2)) == [0, 1]
+    clients.unsent(first[:2])
+    assert numbers(clients.due_again(9)) == [0, 1, 2, 3]
+    assert clients.refused_count == 0
+
+
+def test_what_senders_may_not_offer_yet_is_bounded_and_an_end_is_noted() -> None:
+    clients = clients_of(1, 2 * LATER_MAX, [0.0])
+    assert len(clients.due(2 * LATER_MAX)) == SENDER_OFFERS_MAX
+    assert not clients.exhausted
+    assert clients.due(1) == []
+    short = clients_of(4, 4, [0.0])
+    assert len(short.due(5)) == 4
+    assert short.exhausted
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 255)), max_size=40))
+def test_no_nonce_is_taken_before_those_under_it(steps: list[tuple[int, int]]) -> None:
+    """A validator that takes what is next of each sender, or nothing, gets it in order."""
+    senders, clock = 3, [0.0]
+    clients = clients_of(senders, 200, clock)
+    due_next = defaultdict[int, int](int)
+    for count, mask in [*steps, (9, 0)]:
+        clock[0] += OFFER_AGAIN_SECONDS
+        for position, item in enumerate(clients.due(count)):
+            sender, nonce = item.number % senders, item.number // senders
+            assert nonce <= due_next[sender] + SENDER_OFFERS_MAX
+            if nonce == due_next[sender] and not mask >> position % 8 & 1:
+                due_next[sender] += 1
+                clients.taken(item)
+            else:
+                clients.refused(item)
+    # With all refusals over, everything comes through.
+    for _ in range(2_000):
+        clock[0] += OFFER_AGAIN_SECONDS
+        for item in clients.due(50):
+            sender, nonce = item.number % senders, item.number // senders
+            if nonce == due_next[sender]:
+                due_next[sender] += 1
+                clients.taken(item)
+            else:
+                clients.refused(item)
+        if clients.exhausted and not clients.refused_count:
+            break
+    assert sum(due_next.values()) == 200
 
 
 async def test_connections_are_used_again_and_given_up_where_the_server_says_so() -> None:

@@ -2,26 +2,26 @@
 
 What is refused is offered again after a tenth of a second, sooner than Retry-After asks, since
 not all clients are patient.  So the rate of offers is what a stretch says, whatever is refused, and
-a network that takes a third of them sees each transaction about three times.  A sender offers its
-next few nonces together, and others once those are taken: what is taken behind a gap cannot be
-executed.
+a network that takes a third of them sees each transaction about three times.  Each home validator's
+clients have their part of the rate: what one validator refuses does not crowd out what others are
+offered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import multiprocessing
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from qnet_actors.experiments.following import Executed, follow_blocks
+from qnet_actors.experiments.overload.clients import Clients, Offer
 from qnet_actors.experiments.overload.posting import Poster
 from qnet_actors.experiments.workload import read_signed
 from qnet_actors.wire.codec import encode
@@ -37,11 +37,6 @@ REQUESTS_IN_FLIGHT_MAX: Final = 512
 CATCH_UP: Final = 1.5
 """What it is behind it offers as soon as it can, at so many times the rate: more people come while
 nobody is served, and not all at once after it."""
-OFFER_AGAIN_SECONDS: Final = 0.1
-SENDER_OFFERS_MAX: Final = 8
-"""Of one sender, offered and not taken yet: so the rate holds while answers take half a second."""
-LATER_MAX: Final = 50_000
-"""Transactions read ahead of what their senders may offer."""
 PRIME_TRANSACTIONS: Final = 512
 PRIME_SECONDS_MAX: Final = 60.0
 DRAIN_SECONDS: Final = 20.0
@@ -80,10 +75,9 @@ class OfferPlan(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     count: int
     """The most transactions there are."""
-    prime: int
-    """How many of them bring their sender's key; they are sent first and awaited."""
     homes: tuple[int, ...]
-    """By sender: its home validator."""
+    """By sender: its home validator.  Each one's first transaction, which brings its key, is sent
+    and awaited before the first stretch."""
     window: int
     """Of the closed loop: offered and not executed, at the most."""
     stretches: tuple[Stretch, ...]
@@ -146,14 +140,6 @@ class OfferResult(msgspec.Struct):
     """Whether the signed transactions ran out."""
 
 
-class _Offer(NamedTuple):
-    """One transaction on its way."""
-
-    number: int
-    id: bytes
-    wire: bytes
-
-
 def offer(
     plan: OfferPlan, on_stretch: Callable[[str, int], None], on_poll: Callable[[], None]
 ) -> OfferResult:
@@ -207,24 +193,17 @@ class _Generator:
         self._plan = plan
         self._say = say
         self._poster = Poster(plan.url, "/api/v1/tx/submit")
-        self._fresh: Iterator[_Offer] = (
-            _Offer(number, signed.id, signed.wire)
-            for number, signed in enumerate(read_signed(plan.folder, plan.count))
-        )
-        self._again: deque[tuple[float, _Offer]] = deque()
-        # Senders with offers that are not taken yet and how many, what they offer after those, and
-        # which of them may go on.
-        self._blocked: dict[int, int] = {}
-        self._later: dict[int, deque[_Offer]] = {}
-        self._later_count = 0
-        self._freed: deque[int] = deque()
+        self._clients = {
+            home: Clients(self._fresh(home), self._sender) for home in sorted(set(plan.homes))
+        }
+        senders = Counter(plan.homes)
+        self._shares = {home: senders[home] / len(plan.homes) for home in self._clients}
         # Offered and not executed: id -> (when, the bucket of that time, the home validator).
         self._open: dict[bytes, tuple[float, Bucket, int]] = {}
         self._results: list[StretchResult] = []
         self._stretch = StretchResult("prime", 0.0)
         self._began = 0.0
         self._failed = 0
-        self._exhausted = False
         self._error: QnetError | None = None
         self._slots = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -244,23 +223,34 @@ class _Generator:
             self._poster.close()
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
-        return OfferResult(self._results, self._failed, len(self._open), self._exhausted)
+        exhausted = any(clients.exhausted for clients in self._clients.values())
+        return OfferResult(self._results, self._failed, len(self._open), exhausted)
+
+    def _fresh(self, home: int) -> Iterator[Offer]:
+        """All transactions of the clients of a validator."""
+        homes = self._plan.homes
+        for number, signed in enumerate(read_signed(self._plan.folder, self._plan.count)):
+            if homes[number % len(homes)] == home:
+                yield Offer(number, signed.id, signed.wire)
+
+    def _sender(self, item: Offer) -> int:
+        return item.number % len(self._plan.homes)
 
     async def _prime(self) -> None:
         """The first transaction of each sender, which brings its key, some at a time."""
         self._began = time.monotonic()
         give_up = self._began + PRIME_SECONDS_MAX
-        left = self._plan.prime
-        while left:
-            offers = list(itertools.islice(self._fresh, min(left, PRIME_TRANSACTIONS)))
-            left -= len(offers)
-            await self._slots.acquire()
-            await self._post(offers)
-            while self._open or self._again:
+        left, part = Counter(self._plan.homes), PRIME_TRANSACTIONS // len(self._clients)
+        while left.total():
+            for home, clients in self._clients.items():
+                offers = clients.due(min(left[home], part))
+                left[home] -= len(offers)
+                await self._offer(home, offers)
+            while self._unsettled:
                 self._check()
                 if time.monotonic() > give_up:
                     raise QnetError(Code.WAIT_TIMEOUT, "the first transactions are not executed")
-                await self._offer(self._due_again(REQUEST_TRANSACTIONS))
+                await self._offer_again()
                 await asyncio.sleep(TICK_SECONDS)
 
     async def _carry_out(self, stretch: Stretch, greatest: float) -> None:
@@ -269,101 +259,59 @@ class _Generator:
         self._results.append(self._stretch)
         self._say(stretch.name)
         self._began = begin = time.monotonic()
-        offered, before = 0, begin
+        offered, before = Counter[int](), begin
         while (now := time.monotonic()) < begin + stretch.seconds:
             self._check()
-            if rate:
-                due = int((now - begin) * rate) - offered
-                elapsed, before = min(now - before, 4 * TICK_SECONDS), now
-                due = min(due, int(elapsed * rate * CATCH_UP) + 1)
-            else:
-                due = self._plan.window - len(self._open) - len(self._again)
-            offers = self._due(due)
-            offered += await self._offer(offers, bounded=True)
+            elapsed, before = min(now - before, 4 * TICK_SECONDS), now
+            open_count = Counter(home for _, _, home in self._open.values()) if not rate else {}
+            for home, clients in self._clients.items():
+                share = self._shares[home]
+                if rate:
+                    due = int((now - begin) * rate * share) - offered[home]
+                    due = min(due, int(elapsed * rate * share * CATCH_UP) + 1)
+                else:
+                    due = int(self._plan.window * share) - clients.refused_count
+                    due -= open_count.get(home, 0)
+                offered[home] += await self._offer(home, clients.due(due), bounded=True)
             await asyncio.sleep(max(0.0, TICK_SECONDS - (time.monotonic() - now)))
         self._stretch.seconds = time.monotonic() - begin
-        self._stretch.unoffered = max(0, int(stretch.seconds * rate) - offered)
+        self._stretch.unoffered = max(0, int(stretch.seconds * rate) - offered.total())
 
-    def _due(self, count: int) -> list[_Offer]:
-        """About `count`: what was refused a while ago, and what senders may go on with."""
-        offers = self._due_again(count)
-        while len(offers) < count:
-            if self._freed:
-                sender = self._freed.popleft()
-                later = self._later[sender]
-                run = min(SENDER_OFFERS_MAX, len(later))
-                offers += [later.popleft() for _ in range(run)]
-                self._later_count -= run
-                self._blocked[sender] = run
-                if not later:
-                    del self._later[sender]
-            elif self._later_count > LATER_MAX:
-                break
-            elif (item := next(self._fresh, None)) is None:
-                self._exhausted = True
-                break
-            elif (sender := self._sender(item)) in self._later or (
-                self._blocked.get(sender, 0) >= SENDER_OFFERS_MAX
-            ):
-                self._later.setdefault(sender, deque()).append(item)
-                self._later_count += 1
-            else:
-                offers.append(item)
-                self._blocked[sender] = self._blocked.get(sender, 0) + 1
-        return offers
-
-    def _due_again(self, count: int) -> list[_Offer]:
-        """At most `count` of those refused a while ago; their senders stay blocked."""
-        now, offers = time.monotonic(), list[_Offer]()
-        while self._again and self._again[0][0] <= now and len(offers) < count:
-            offers.append(self._again.popleft()[1])
-        return offers
-
-    def _sender(self, item: _Offer) -> int:
-        return item.number % len(self._plan.homes)
-
-    def _taken(self, item: _Offer) -> None:
-        sender = self._sender(item)
-        left = self._blocked.get(sender, 0) - 1
-        if left > 0:
-            self._blocked[sender] = left
-            return
-        self._blocked.pop(sender, None)
-        if sender in self._later:
-            self._freed.append(sender)
-
-    async def _offer(self, offers: list[_Offer], *, bounded: bool = False) -> int:
+    async def _offer(self, home: int, offers: list[Offer], *, bounded: bool = False) -> int:
         """Sends offers; where it is `bounded`, those that find no request free come next time.
 
         Returns how many were sent.
-
-        No request has senders of two homes: one validator's clients do not wait for another.
         """
-        by_home: dict[int, list[_Offer]] = {}
         sent = 0
-        for item in offers:
-            by_home.setdefault(self._plan.homes[self._sender(item)], []).append(item)
-        for part in (
-            mine[start : start + REQUEST_TRANSACTIONS]
-            for mine in by_home.values()
-            for start in range(0, len(mine), REQUEST_TRANSACTIONS)
-        ):
+        for start in range(0, len(offers), REQUEST_TRANSACTIONS):
             if bounded and self._slots.locked():
-                self._again.extendleft((0.0, item) for item in reversed(part))
-                continue
+                self._clients[home].unsent(offers[start:])
+                break
+            part = offers[start : start + REQUEST_TRANSACTIONS]
             sent += len(part)
             await self._slots.acquire()
-            task = asyncio.create_task(self._post(part))
+            task = asyncio.create_task(self._post(home, part))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return sent
 
-    async def _post(self, offers: list[_Offer]) -> None:
-        stretch, now = self._stretch, time.monotonic()
+    async def _offer_again(self) -> None:
+        """A request of what each validator refused a while ago."""
+        for home, clients in self._clients.items():
+            await self._offer(home, clients.due_again(REQUEST_TRANSACTIONS))
+
+    @property
+    def _unsettled(self) -> bool:
+        """Whether something is offered and not executed, or to be offered again."""
+        waiting = any(clients.refused_count for clients in self._clients.values())
+        return bool(self._tasks or self._open) or waiting
+
+    async def _post(self, home: int, offers: list[Offer]) -> None:
+        stretch, now, clients = self._stretch, time.monotonic(), self._clients[home]
         bucket = self._bucket(now)
         bucket.offered += len(offers)
         for item in offers:
-            self._open[item.id] = (now, bucket, self._plan.homes[self._sender(item)])
+            self._open[item.id] = (now, bucket, home)
         try:
             response = await self._poster.post(encode(tuple(item.wire for item in offers)))
             answer = msgspec.json.decode(response.body)
@@ -382,24 +330,21 @@ class _Generator:
         finally:
             self._slots.release()
         results = answer.get("results") or [answer] * len(offers)
-        again_at = time.monotonic() + OFFER_AGAIN_SECONDS
         for item, result in zip(offers, results, strict=True):
             code = result["code"]
             if code == Code.SUCCESS.label:
-                self._taken(item)
+                clients.taken(item)
                 continue
             if code in _TAKEN:
                 self._count(stretch.refused, code, 1)
-                self._taken(item)
+                clients.taken(item)
                 if code == Code.NONCE_TOO_LOW.label:
                     self._open.pop(item.id, None)
                 continue
             self._open.pop(item.id, None)
             bucket.refused += 1
             self._count(stretch.refused, code, 1)
-            # Its sender goes on when all that it has offered is taken.
-            self._later.setdefault(self._sender(item), deque())
-            self._again.append((again_at, item))
+            clients.refused(item)
             if code not in _PASSING:
                 self._error = QnetError(Code.INTERNAL, f"refused for good: {result}")
 
@@ -424,9 +369,9 @@ class _Generator:
         """Lets what was offered come to its end, refused transactions included."""
         self._stretch, self._began = StretchResult("drain", 0.0), time.monotonic()
         give_up = self._began + DRAIN_SECONDS
-        while time.monotonic() < give_up and (self._tasks or self._again or self._open):
+        while time.monotonic() < give_up and self._unsettled:
             self._check()
-            await self._offer(self._due_again(REQUEST_TRANSACTIONS))
+            await self._offer_again()
             await asyncio.sleep(TICK_SECONDS)
         for task in self._tasks:
             task.cancel()
