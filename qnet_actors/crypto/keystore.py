@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from qnet_actors.crypto.key_pair import SEED_BYTES, KeyPair
 from qnet_actors.crypto.providers import openssl_provider
+from qnet_actors.durable import sync
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme
 
@@ -241,8 +242,4 @@ def _write_new(path: Path, document: bytes) -> None:
             raise QnetError(Code.KEYSTORE_EXISTS, f"{path} exists; choose another name") from None
     finally:
         os.unlink(temporary)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)

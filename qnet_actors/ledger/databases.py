@@ -7,14 +7,13 @@ memory that it may take.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
+from qnet_actors.durable import sync
 from qnet_actors.ledger.retention import ARCHIVE, Retention
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import SNAPSHOT_SECTION_ACCOUNTS_MAX
@@ -175,28 +174,6 @@ class guarded:  # noqa: N801 - a context manager, named as it reads
             text = _first_line(error)
             code = Code.DISK_FULL if any(sign in text for sign in _FULL) else self._code
             raise QnetError(code, f"{self._what}: {text}") from error
-
-
-def write_whole(path: Path, parts: Iterable[bytes], *, fsync: bool) -> None:
-    """Replaces a file at once: a crash leaves the old one, or none, or all of the new one."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.writelines(parts)
-        file.flush()
-        if fsync:
-            os.fsync(file.fileno())
-    fresh.rename(path)
-    if fsync:
-        sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Flushes a file, or the names in a directory, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _settings(options: LogOptions) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from qnet_actors.ledger.databases import guarded, write_whole
+from qnet_actors.durable import write_whole
+from qnet_actors.ledger.databases import guarded
 from qnet_actors.ledger.segment import Segment
 from qnet_actors.wire.blocks import Certificate
 from qnet_actors.wire.codec import Codec, Digest, Struct, Unsigned, encode

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qnet_actors.ledger.databases import guarded, write_whole
+from qnet_actors.durable import write_whole
+from qnet_actors.ledger.databases import guarded
 from qnet_actors.ledger.writes import Place
 from qnet_actors.wire.codes import Code, QnetError
 

@@ -13,14 +13,8 @@ from threading import Lock, RLock
 from typing import Any, Final
 
 from qnet_actors import state
-from qnet_actors.ledger.databases import (
-    LogOptions,
-    check_meta,
-    connect,
-    create_database,
-    guarded,
-    sync,
-)
+from qnet_actors.durable import sync
+from qnet_actors.ledger.databases import LogOptions, check_meta, connect, create_database, guarded
 from qnet_actors.ledger.writes import SnapshotWrite, part_count
 from qnet_actors.wire.codec import Codec, Struct, encode
 from qnet_actors.wire.codes import Code, QnetError

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from qnet_actors.durable import sync
 from qnet_actors.wire.codes import Code, QnetError
 
 _HEAD: Final = struct.Struct("<II")
@@ -121,15 +122,6 @@ def read_frame(path: Path, offset: int, length: int) -> bytes:
     raise QnetError(Code.DATA_CORRUPT, f"{path.name} at {offset}: resync this validator")
 
 
-def sync_directory(path: Path) -> None:
-    """Makes names made, changed or unlinked in `path` durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def rewrite(path: Path, payloads: Sequence[bytes]) -> FrameFile:
     """Replaces `path` by a file of `payloads`, durably and in one step, and opens it."""
     new = path.with_suffix(".new")
@@ -140,5 +132,5 @@ def rewrite(path: Path, payloads: Sequence[bytes]) -> FrameFile:
     finally:
         file.close()
     new.replace(path)
-    sync_directory(path.parent)
+    sync(path.parent)
     return FrameFile(path, path.stat().st_size)

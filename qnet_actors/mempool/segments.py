@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qnet_actors.mempool.frames import FrameFile, FrameReader, read_frame, sync_directory
+from qnet_actors.durable import sync
+from qnet_actors.mempool.frames import FrameFile, FrameReader, read_frame
 from qnet_actors.mempool.logs import KeyLog, MarkLog
 from qnet_actors.mempool.settings import MIB
 from qnet_actors.mempool.store import (
@@ -231,7 +232,7 @@ class FileBatchStore:
         self._active_file = FrameFile(path, 0)
         self._segments[self._active] = _Segment(path)
         if self._power:
-            sync_directory(self._directory)
+            sync(self._directory)
         return self._active_file, self._segments[self._active]
 
     def _drop(self, digests: Iterable[bytes]) -> list[int]:

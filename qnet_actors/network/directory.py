@@ -9,6 +9,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from qnet_actors import durable
 from qnet_actors.network import migration
 from qnet_actors.wire.codec import U16, Codec, Digest, Struct, Unsigned, encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -101,9 +102,9 @@ class DataDirectory:
         while version < FORMAT_VERSION:
             migration.prepare(self.path, version)
             version += 1
-            write_file(file, encode(_Identity(version, chain_id, index, incarnation)))
+            durable.write_whole(file, [encode(_Identity(version, chain_id, index, incarnation))])
             migration.finish(self.path, version)
-        write_file(file, encode(_Identity(FORMAT_VERSION, chain_id, index, incarnation)))
+        durable.write_whole(file, [encode(_Identity(FORMAT_VERSION, chain_id, index, incarnation))])
         return incarnation
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -113,7 +114,7 @@ class DataDirectory:
 
     def save_endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Keeps them, so that a restart alone finds its peers."""
-        write_file(self.path / "addresses", encode(_Endpoints(endpoints)))
+        durable.write_whole(self.path / "addresses", [encode(_Endpoints(endpoints))])
 
     def keep_shards(self, count: int) -> None:
         """Keeps how many mempool shards there are: their batches lie apart.
@@ -132,7 +133,7 @@ class DataDirectory:
                 "their number stays as it was",
             )
         if not file.exists():
-            write_file(file, encode(_Shards(count)))
+            durable.write_whole(file, [encode(_Shards(count))])
 
     def close(self) -> None:
         if self._lock >= 0:
@@ -152,7 +153,7 @@ def known_machines(path: Path) -> tuple[str, ...]:
 def save_machines(path: Path, names: tuple[str, ...]) -> None:
     """Keeps them: a validator that started elsewhere would not know what it has signed."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_file(path / "machines", encode(_Machines(names)))
+    durable.write_whole(path / "machines", [encode(_Machines(names))])
 
 
 def set_ledger_aside(path: Path) -> Path:
@@ -173,7 +174,7 @@ def set_ledger_aside(path: Path) -> Path:
         while (aside := path / f"ledger-aside-{number}").exists():
             number += 1
         ledger.rename(aside)
-        migration.sync(path)
+        durable.sync(path)
         return aside
     finally:
         os.close(lock)
@@ -210,14 +211,3 @@ def _decode(codec: Codec[T], file: Path) -> T:
         return codec.decode(file.read_bytes())
     except QnetError as error:
         raise QnetError(Code.DATA_CORRUPT, f"{file.name}: {error.detail}") from error
-
-
-def write_file(file: Path, data: bytes) -> None:
-    """Replaces a file at once: a crash leaves the old one or the new one."""
-    temporary = file.with_suffix(".new")
-    with temporary.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
-    migration.sync(file.parent)

@@ -7,11 +7,12 @@ data is as it was; after it, the rest is only put in place, by the next start if
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
+
+from qnet_actors import durable
 
 Step = Callable[[Path, Path], None]
 """Reads a data directory, and writes into an empty one each entry that is to be replaced or added,
@@ -35,7 +36,7 @@ def prepare(directory: Path, version: int) -> None:
     fresh.mkdir(mode=0o700)
     STEPS[version](directory, fresh)
     for path in (*fresh.rglob("*"), fresh, directory):
-        sync(path)
+        durable.sync(path)
 
 
 def finish(directory: Path, version: int) -> None:
@@ -49,7 +50,7 @@ def finish(directory: Path, version: int) -> None:
                 place.rename(replaced / entry.name)
             entry.rename(place)
         for path in (fresh, replaced, directory):
-            sync(path)
+            durable.sync(path)
         fresh.rmdir()
     if replaced.exists():
         shutil.rmtree(replaced)
@@ -57,12 +58,3 @@ def finish(directory: Path, version: int) -> None:
 
 def _fresh(directory: Path, version: int) -> Path:
     return directory / f"format-{version}"
-
-
-def sync(path: Path) -> None:
-    """Flushes a file, or the names in a directory, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

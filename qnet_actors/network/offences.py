@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
+from qnet_actors.durable import write_whole
 from qnet_actors.ledger import is_punishable
-from qnet_actors.network.directory import write_file
 from qnet_actors.network.present import Present
 from qnet_actors.rooms import Storage
 from qnet_actors.validators import Journalled, journalled_evidence
@@ -60,7 +60,7 @@ class OffenceFile:
             return ()
 
     def write(self, writes: Sequence[Any]) -> None:
-        write_file(self._path, encode(writes[-1]))
+        write_whole(self._path, [encode(writes[-1])])
 
     def close(self) -> None:
         """Nothing stays open."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from qnet_actors.durable import sync
 from qnet_actors.validators.journal_entries import (
     FRAME_SIZE_BYTES_MAX,
     BlockEntry,
@@ -126,7 +127,7 @@ class FileJournal:
             os.fsync(file.fileno())
         temporary.rename(self._directory / f"{name}{_SUFFIX}")
         if self._sync:
-            self._sync_directory()
+            sync(self._directory)
         self.close()
         self._file = file
         for number, old in self._segments():
@@ -152,13 +153,6 @@ class FileJournal:
             if number.isdecimal():
                 found.append((int(number), path))
         return sorted(found)
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class MemoryJournal:

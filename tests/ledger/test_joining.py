@@ -491,7 +491,7 @@ def test_serving_is_bounded_in_bytes_a_second(monkeypatch):
     assert rig.core.wake_ms() is None
 
 
-def test_a_log_that_lost_its_snapshot_asks_for_a_resync(make_log):
+def test_a_log_that_lost_its_snapshot_asks_for_a_resync(make_log, tmp_path):
     rig = joiner(make_log())
     serve(rig, source())
     log = rig.log
@@ -499,7 +499,7 @@ def test_a_log_that_lost_its_snapshot_asks_for_a_resync(make_log):
         log._disk.snapshots.clear()
     else:
         assert isinstance(log, DuckLog)
-        for path in log._directory.glob("state-*"):
+        for path in (tmp_path / "ledger").glob("state-*"):
             path.unlink()
     with pytest.raises(QnetError, match="resync") as caught:
         recover(make_log(), GENESIS)

@@ -226,7 +226,7 @@ def test_segments_rotate_and_stay_few_open(tmp_path):
     segments = [name for name in names if name.startswith("blocks-")]
     assert len([name for name in segments if name.endswith(".duckdb")]) > 5
     # Written to, made ahead, and two that were read.
-    assert len(log._open) <= 4
+    assert len(log._segments._open) <= 4
     log.close()
     # What is sealed needs no write-ahead log; nothing half-made is left.
     names = [path.name for path in tmp_path.iterdir()]

@@ -18,10 +18,11 @@ from qnet_actors.ledger import (
     MemoryLog,
     Retention,
     SnapshotSettings,
-    duck_log,
     recover,
+    segments,
 )
 from qnet_actors.ledger.pruned import PrunedSegment
+from qnet_actors.ledger.segments import Segments
 from qnet_actors.ledger.serving import read_answer
 from qnet_actors.ledger.writes import CertificateWrite, receipt_id
 from qnet_actors.rooms import CatchUp, Joined
@@ -202,13 +203,13 @@ def pruned_until(
         sequence = log._due()
         assert sequence == 1
         if step == "rename":
-            patched.setattr(Path, "rename", killed)
+            patched.setattr(Path, "replace", killed)
         elif step == "remove":
-            patched.setattr(DuckLog, "_remove_blocks", killed)
+            patched.setattr(Segments, "_remove_blocks", killed)
         elif step == "forget":
             patched.setattr("qnet_actors.ledger.index.Index.forget", killed)
         with pytest.raises(KilledError):
-            log._prune_one(sequence)
+            log._segments.prune(sequence)
         log.close()
 
 
@@ -240,7 +241,7 @@ def test_a_full_disk_stops_pruning_and_nothing_else(tmp_path, monkeypatch, caplo
         raise QnetError(Code.DISK_FULL, "no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(duck_log, "write_pruned", full)
+        patched.setattr(segments, "write_pruned", full)
         log = opened(tmp_path, LIGHT)
         log.flush()
         assert "no space left" in caplog.text
@@ -255,7 +256,7 @@ def test_a_full_disk_stops_pruning_and_nothing_else(tmp_path, monkeypatch, caplo
 def test_a_fault_of_pruning_is_told_to_the_writer(tmp_path, monkeypatch, fill):
     fill(tmp_path, ARCHIVE).close()
     with monkeypatch.context() as patched:
-        patched.setattr(duck_log, "write_pruned", killed)
+        patched.setattr(segments, "write_pruned", killed)
         log = opened(tmp_path, LIGHT)
         with pytest.raises(KilledError):
             log.flush()
@@ -268,7 +269,7 @@ def test_a_fault_of_pruning_is_told_to_the_writer(tmp_path, monkeypatch, fill):
 def test_blocks_that_are_gone_cost_no_file(tmp_path, monkeypatch, fill):
     fill(tmp_path, FULL).close()
     log = opened(tmp_path, FULL)
-    monkeypatch.setattr(duck_log, "PrunedSegment", killed)
+    monkeypatch.setattr(segments, "PrunedSegment", killed)
     assert log.first_height() > 2
     assert log.records(1, COUNT, 10**9) == []
     with pytest.raises(QnetError) as refused:

@@ -10,6 +10,7 @@ from unittest import mock
 import msgspec
 import pytest
 
+from qnet_actors import durable
 from qnet_actors.network import directory, migration
 from qnet_actors.network.directory import DataDirectory
 from qnet_actors.wire.codes import Code, QnetError
@@ -102,7 +103,7 @@ def kills(at: int) -> Iterator[mock._patch[object]]:
         (Path, "rmdir"),
         (Path, "mkdir"),
         (shutil, "rmtree"),
-        (migration, "sync"),
+        (durable, "sync"),
     ):
         yield mock.patch.object(owner, name, before(getattr(owner, name)))
 
