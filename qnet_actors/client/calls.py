@@ -113,8 +113,13 @@ def retry_after_s(reply: Reply) -> float:
 
 def check_url(url: str) -> str:
     """The base URL without a slash at its end; raises `QnetError(CONFIGURATION_INVALID)`."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        # Reading the port is what checks it.
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
         raise QnetError(Code.CONFIGURATION_INVALID, f"{url!r} is not an http:// or https:// URL")
     return url.rstrip("/")
 

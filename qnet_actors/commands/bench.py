@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from qnet_actors.commands.output import FAILED, JsonOption, emit, fields, reported, say
+from qnet_actors.commands.output import (
+    FAILED,
+    RATE_MAX,
+    SECONDS_MAX,
+    JsonOption,
+    emit,
+    fields,
+    reported,
+    say,
+)
 
 if TYPE_CHECKING:
     from qnet_actors.experiments.bench import BenchResult
@@ -24,13 +33,18 @@ app = typer.Typer(help="Measure the network against the limits of this machine."
 def network(
     context: typer.Context,
     senders: Annotated[int, typer.Option(min=16, max=65_536, help="How many accounts.")] = 1_024,
-    seconds: Annotated[float, typer.Option(min=5, help="Of each of the two phases.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=5, max=SECONDS_MAX, help="Of each of the two phases.")
+    ] = 20.0,
     validators: Annotated[int, typer.Option(min=1, max=16)] = 4,
     provider: Annotated[
         Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
     ] = "auto",
     rate: Annotated[
-        float, typer.Option(min=0, help="Offered in the second phase; 0: half of the maximum.")
+        float,
+        typer.Option(
+            min=0, max=RATE_MAX, help="Offered in the second phase; 0: half of the maximum."
+        ),
     ] = 0.0,
     workload: Annotated[
         Literal["uniform", "zipf", "hot"],
@@ -97,11 +111,13 @@ def validate(senders: SendersOption = 1_024, as_json: JsonOption = False) -> Non
 @app.command("recovery")
 def recovery(
     senders: SendersOption = 1_024,
-    seconds: Annotated[float, typer.Option(min=15, help="Of the load.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=15, max=SECONDS_MAX, help="Of the load.")] = 30.0,
     provider: Annotated[
         Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
     ] = "auto",
-    rate: Annotated[float, typer.Option(min=0, help="Offered; 0: half of the maximum.")] = 0.0,
+    rate: Annotated[
+        float, typer.Option(min=0, max=RATE_MAX, help="Offered; 0: half of the maximum.")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Kill a validator of four under load, and measure the latency of the others' clients."""
@@ -120,7 +136,9 @@ def recovery(
 @app.command("turnover")
 def turnover(
     joiners: Annotated[int, typer.Option(min=1, max=12, help="How many come and go.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each committee.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=SECONDS_MAX, help="Of each committee.")
+    ] = 10.0,
     provider: Annotated[
         Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
     ] = "auto",
@@ -147,7 +165,9 @@ def turnover(
 
 @app.command("lagging")
 def lagging(
-    seconds: Annotated[float, typer.Option(min=8, help="Before, and while slowed.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=8, max=SECONDS_MAX, help="Before, and while slowed.")
+    ] = 20.0,
     stopped_share: Annotated[
         float, typer.Option(min=0.1, max=0.95, help="Of each second, in which it is stopped.")
     ] = 0.8,
@@ -169,7 +189,7 @@ def lagging(
 
 @app.command("overload")
 def overload(
-    seconds: Annotated[float, typer.Option(min=6, help="Of the overload.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=6, max=SECONDS_MAX, help="Of the overload.")] = 60.0,
     factor: Annotated[float, typer.Option(min=1.5, max=10, help="Times the maximum.")] = 3.0,
     provider: Annotated[
         Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")

@@ -10,7 +10,15 @@ import typer
 from qnet_actors.commands import wallet
 from qnet_actors.commands.amounts import format_amount, parse_amount
 from qnet_actors.commands.keys import PassphraseFile
-from qnet_actors.commands.output import JsonOption, UrlOption, emit, fields, reported, say
+from qnet_actors.commands.output import (
+    SECONDS_MAX,
+    JsonOption,
+    UrlOption,
+    emit,
+    fields,
+    reported,
+    say,
+)
 from qnet_actors.wire.codes import Code, QnetError
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
 Stage = Literal["received", "batched", "executed", "final"]
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", min=0, help="Seconds to wait for the stage.")
+    float, typer.Option("--timeout", min=0, max=SECONDS_MAX, help="Seconds to wait for the stage.")
 ]
 
 

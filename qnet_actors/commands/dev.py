@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 import typer
 
-from qnet_actors.commands.output import FAILED, JsonOption, emit, reported, say
+from qnet_actors.commands.output import FAILED, RATE_MAX, JsonOption, emit, reported, say
 
 if TYPE_CHECKING:
     from qnet_actors.experiments.local import LocalNetwork, Outcome
@@ -43,7 +43,7 @@ def dev(
     transactions: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="How many the demonstration sends.")
     ] = 2_000,
-    rate: Annotated[float, typer.Option(min=1, help="How many a second.")] = 400.0,
+    rate: Annotated[float, typer.Option(min=1, max=RATE_MAX, help="How many a second.")] = 400.0,
     provider: Annotated[
         Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
     ] = "auto",

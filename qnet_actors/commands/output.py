@@ -6,6 +6,7 @@ transaction had come so far; 5 a key or passphrase does not serve; 130 interrupt
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 TIMED_OUT: Final = 4
 BAD_KEY: Final = 5
+
+# What an option in floating point is held to: infinity is neither a rate nor a time.
+RATE_MAX: Final = 1_000_000
+SECONDS_MAX: Final = 86_400
 
 _EXIT_CODES: Final = {
     Code.INVALID_PARAMETER: USAGE,
@@ -85,6 +90,12 @@ def reported(as_json: bool) -> Iterator[None]:
         # Whoever read our output has enough; a second message would fail as well.
         sys.stderr.close()
         raise typer.Exit(FAILED) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = Code.DISK_FULL if full else Code.CONFIGURATION_INVALID
+        fail(QnetError(code, f"{error.filename}: {error.strerror}"), as_json)
 
 
 def fail(error: QnetError, as_json: bool) -> NoReturn:

@@ -64,7 +64,8 @@ def sim(
         bool, typer.Option("--shared", help="With --cost-model: all validators on one machine.")
     ] = False,
     bandwidth_mbps: Annotated[
-        float, typer.Option(min=1, help="With --cost-model: of each validator, outgoing.")
+        float,
+        typer.Option(min=1, max=1e9, help="With --cost-model: of each validator, outgoing."),
     ] = 1_000.0,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Default: one a core.", show_default=False)

@@ -12,6 +12,7 @@ from typing import Final
 from qnet_actors.client import AsyncClient, Message, build, sign
 from qnet_actors.crypto import Signer
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 from qnet_actors.wire.transactions import Transfer
 
 TICK_SECONDS: Final = 0.05
@@ -101,6 +102,8 @@ class Demonstration:
         sent = 0
         while sent < count:
             due = min(count, int((time.monotonic() - begin) * rate_per_second) + 1) - sent
+            # A machine that slept, or a rate that is too high, makes more due than one may carry.
+            due = min(due, SUBMISSION_TRANSACTIONS_MAX)
             if due > 0:
                 await self._send(client, due)
                 sent += due

@@ -1,4 +1,4 @@
-"""uvicorn around the application: one port, bounded connections, heads that must arrive in time."""
+"""uvicorn around the application, on one port."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import asyncio
 import contextlib
 import errno
 import socket
-from typing import Any, Final, cast
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from qnet_actors.gateway.problems import PROBLEM_TYPE
-from qnet_actors.gateway.settings import RETRY_AFTER_S, Settings
-from qnet_actors.gateway.sockets import REQUEST_SIZE_BYTES_MAX
+from qnet_actors.gateway.guards import guarded_protocols
+from qnet_actors.gateway.settings import Settings
 from qnet_actors.wire.codes import Code, QnetError
 
 _BACKLOG: Final = 1_024
@@ -22,84 +20,6 @@ _KEEP_ALIVE_S: Final = 30
 _SHUTDOWN_S: Final = 3
 # A peer that takes nothing for so long is cut off, whatever is still queued for it.
 _UNACKNOWLEDGED_MS: Final = 30_000
-
-
-def _overloaded() -> bytes:
-    body = (
-        b'{"type":"urn:qnet:problem:busy","status":503,"code":"busy",'
-        b'"title":"Too many connections","detail":"Too many connections; try again later."}'
-    )
-    return b"\r\n".join(
-        (
-            b"HTTP/1.1 503 Service Unavailable",
-            b"content-type: " + PROBLEM_TYPE.encode(),
-            b"retry-after: %d" % RETRY_AFTER_S,
-            b"connection: close",
-            b"content-length: %d" % len(body),
-            b"",
-            body,
-        )
-    )
-
-
-def guarded_protocol(settings: Settings) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol with bounds that it lacks: connections, size and time of a head.
-
-    uvicorn takes a class, so a subclass is the one way in.
-    """
-
-    class GuardedHttp(HttpToolsProtocol):
-        _head_bytes = 0
-        _head_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            # A cast: uvloop's transports do not derive from asyncio's.
-            super().connection_made(cast(asyncio.Transport, transport))
-            if len(self.connections) > settings.connections_max:
-                self.transport.write(_overloaded())
-                self.transport.close()
-                return
-            self._expect_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_done()
-            super().connection_lost(exc)
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            if self._head_timer is None:
-                self._expect_head()
-
-        def on_url(self, url: bytes) -> None:
-            self._count_head(len(url))
-            super().on_url(url)
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._count_head(len(name) + len(value))
-            super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
-            self._head_done()
-            super().on_headers_complete()
-
-        def _expect_head(self) -> None:
-            self._head_bytes = 0
-            self._head_timer = self.loop.call_later(
-                settings.header_timeout_ms / 1_000, self.transport.close
-            )
-
-        def _count_head(self, size_bytes: int) -> None:
-            self._head_bytes += size_bytes
-            if self._head_bytes > settings.header_bytes_max:
-                # The parser answers 400 to whatever a callback raises, and closes.
-                raise ValueError("the head of the request is too large")
-
-        def _head_done(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-    return GuardedHttp
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -134,14 +54,10 @@ class GatewayServer:
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         self.app = app
         self._settings = settings
-        protocol: Any = guarded_protocol(settings)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=protocol,
-                ws="websockets-sansio",
-                ws_max_size=REQUEST_SIZE_BYTES_MAX,
-                ws_per_message_deflate=False,
+                **guarded_protocols(settings),
                 lifespan="on",
                 log_config=None,
                 access_log=False,

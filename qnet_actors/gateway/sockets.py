@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final, Literal
 
 import msgspec
@@ -90,13 +91,18 @@ class Sockets:
             self._changed(-1)
 
     def _admit(self, websocket: WebSocket) -> None:
-        limiter = self._gateway.limiter
-        client = limiter.client(client_host(websocket.scope))
-        loop = asyncio.get_running_loop()
-        if client is not None and not limiter.requests.take(client, 1, loop.time()).allowed:
+        if self._too_soon_s(websocket):
             raise QnetError(Code.RATE_LIMITED)
         if self._count >= self._gateway.settings.sockets_max:
             raise QnetError(Code.BUSY, "too many subscribers; try again later")
+
+    def _too_soon_s(self, websocket: WebSocket) -> float:
+        """How long the client has to wait before its next request; 0 where this one counts."""
+        limiter = self._gateway.limiter
+        client = limiter.client(client_host(websocket.scope))
+        if client is None:
+            return 0.0
+        return limiter.requests.take(client, 1, time.monotonic()).wait_s
 
     async def _read(self, websocket: WebSocket, subscriber: Subscriber) -> None:
         while True:
@@ -104,6 +110,9 @@ class Sockets:
                 text = await websocket.receive_text()
             except (WebSocketDisconnect, KeyError):
                 return
+            # Nothing more is read from the connection meanwhile, so its sender has to wait, too.
+            while wait_s := self._too_soon_s(websocket):  # noqa: ASYNC110 - a bucket has no event
+                await asyncio.sleep(wait_s)
             try:
                 await self._take(text, subscriber)
             except QnetError as error:

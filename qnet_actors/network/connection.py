@@ -32,20 +32,28 @@ _TOKEN_LOGGER: Final = "ray._private.authentication.authentication_token_setup"
 
 
 def start_ray(namespace: str) -> None:
-    """Starts a Ray of this machine alone, which ends with this process."""
+    """Starts a Ray of this machine alone, which ends with this process.
+
+    Raises `QnetError(NOT_READY)` where it does not come up.
+    """
     os.environ.update(_ENVIRONMENT)
     logging.getLogger(_TOKEN_LOGGER).setLevel(logging.ERROR)
-    ray.init(
-        # A bare start could join a cluster that is not ours.
-        address="local",
-        namespace=namespace,
-        include_dashboard=False,
-        num_cpus=os.cpu_count(),
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-    )
+    try:
+        ray.init(
+            # A bare start could join a cluster that is not ours.
+            address="local",
+            namespace=namespace,
+            include_dashboard=False,
+            num_cpus=os.cpu_count(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
+    except Exception as error:
+        # Ray tells what it waited for in vain by a bare Exception.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise QnetError(Code.NOT_READY, f"Ray did not start; try again: {reason}") from error
 
 
 def join_cluster(address: str, namespace: str) -> None:

@@ -25,6 +25,7 @@ from qnet_actors.simulator.simulation import ML_DSA_EVERY, SimConfig, Simulation
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import VALIDATORS_MAX
 
+ACCOUNTS_MAX: Final = 100_000
 SEEDS_MAX: Final = 1_000_000
 PROGRESS_S: Final = 5.0
 FAILURES_SHOWN_MAX: Final = 20
@@ -78,6 +79,10 @@ def run_sim(
         raise QnetError(Code.INVALID_PARAMETER, "a timeline is of one seed: name it with --seed")
     if shrunk and (seed is None or trace):
         raise QnetError(Code.INVALID_PARAMETER, "one seed is shrunk, without its timeline")
+    if accounts is None:
+        accounts = SimConfig().accounts
+    if not 1 <= accounts <= ACCOUNTS_MAX:
+        raise QnetError(Code.INVALID_PARAMETER, f"accounts are 1 to {ACCOUNTS_MAX}")
     config = SimConfig(
         validators=validators,
         faults=parse_faults(faults),
@@ -86,7 +91,7 @@ def run_sim(
         keep_lines=trace,
         episodes=None if episodes is None else parse_episodes(episodes),
         submitted_max=transactions,
-        accounts=_at_least_one("accounts", SimConfig().accounts if accounts is None else accounts),
+        accounts=accounts,
         regions=regions,
     )
     if calm_ms is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from qnet_actors.cli import app
 from qnet_actors.commands.amounts import format_amount, parse_amount
-from qnet_actors.commands.output import USAGE, exit_code
+from qnet_actors.commands.output import USAGE, exit_code, reported
 from qnet_actors.crypto import development_key, keystore
 from qnet_actors.network.development import development_genesis
 from qnet_actors.wire.address import encode_address
@@ -25,6 +27,7 @@ from tests.gateway.serving import ThreadedWorld, threaded_world
 from tests.ledger.world import address
 from tests.light.test_client import GENESIS, proved_account
 
+BEYOND = str(10**23)
 BOB = encode_address(b"\x55" * 32, development=True)
 
 
@@ -234,6 +237,12 @@ def test_the_passphrase_comes_from_a_file_and_a_wrong_one_is_told(qnet, tmp_path
         (("status", "--url", "ftp://x"), 2, "configuration_invalid"),
         (("config", "check", "/nonexistent.toml"), 2, "configuration_invalid"),
         (("sim", "--faults", "nonsense"), 2, "invalid_parameter"),
+        (("sim", "--accounts", "999999999999"), 2, "invalid_parameter"),
+        (("status", "--url", "http://[::1"), 2, "configuration_invalid"),
+        (("status", "--url", "http://gateway:99999"), 2, "configuration_invalid"),
+        (("send", BOB, "1", "--from", "dev:0", "--nonce", BEYOND), 1, "malformed"),
+        (("send", BOB, "1", "--from", "dev:0", "--gas-price", BEYOND), 1, "gas_price_out_of_range"),
+        (("validator", "approve", f"round_delay_ms={BEYOND}"), 2, "invalid_parameter"),
     ],
 )
 def test_refusals_have_a_code_on_stdout_a_sentence_on_stderr_and_an_exit_code(
@@ -261,6 +270,41 @@ def test_wrong_usage_is_2_and_a_wait_in_vain_4(qnet, world: ThreadedWorld):
         world.call(world.backends[0]._run_all)
     assert sent.exit_code == 4
     assert one_object(sent)["error"]["code"] == "wait_timeout"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dev", "--rate"),
+        ("bench", "--rate"),
+        ("bench", "--seconds"),
+        ("bench", "overload", "--factor"),
+        ("bench", "overload", "--seconds"),
+        ("send", BOB, "1", "--timeout"),
+        ("sim", "--bandwidth-mbps"),
+    ],
+)
+@pytest.mark.parametrize("value", ["inf", "nan", "-1"])
+def test_no_rate_and_no_time_is_endless(qnet, arguments, value):
+    refused = qnet(*arguments, value)
+    assert refused.exit_code == 2
+    assert "Invalid value" in refused.stderr
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys):
+    for mistake in (
+        lambda: (tmp_path / "missing").read_bytes(),
+        lambda: tmp_path.read_bytes(),
+        lambda: (Path(os.devnull) / "below").mkdir(),
+    ):
+        with pytest.raises(typer.Exit) as ended, reported(as_json=False):
+            mistake()
+        assert ended.value.exit_code == USAGE
+        told = capsys.readouterr().err
+        assert told.startswith("qnet: configuration_invalid: /")
+    with pytest.raises(typer.Exit), reported(as_json=False):
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+    assert capsys.readouterr().err == "qnet: disk_full: somewhere: No space left on device\n"
 
 
 def test_a_transaction_that_failed_ends_with_1(qnet, world: ThreadedWorld):

@@ -65,20 +65,20 @@ async def test_a_body_that_does_not_come_is_a_problem_document():
 
 
 @pytest.mark.parametrize(
-    "head",
+    ("head", "code"),
     [
-        REQUEST + b"X: " + b"a" * 20_000 + b"\r\n\r\n",
-        REQUEST + b"".join(b"X-%d: a\r\n" % i for i in range(5_000)) + b"\r\n",
-        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
-        b"\x16\x03\x01 this is not HTTP\r\n\r\n",
-        REQUEST + b"Content-Length: x\r\n\r\n",
+        (REQUEST + b"X: " + b"a" * 20_000 + b"\r\n\r\n", Code.TOO_LARGE),
+        (REQUEST + b"".join(b"X-%d: a\r\n" % i for i in range(5_000)), Code.TOO_LARGE),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", Code.TOO_LARGE),
+        (b"\x16\x03\x01 this is not HTTP\r\n\r\n", Code.MALFORMED),
+        (REQUEST + b"Content-Length: x\r\n\r\n", Code.MALFORMED),
     ],
 )
-async def test_a_head_that_is_too_large_or_none_is_refused_and_closed(head):
+async def test_a_head_that_is_too_large_or_none_is_refused_and_closed(head, code):
     async with served(make_backends()) as server:
         answer = await talk(server.port, head)
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert b"Traceback" not in answer
+        assert answer.startswith(b"HTTP/1.1 %d " % code.http_status)
+        assert msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["code"] == code.label
 
 
 async def test_connections_are_bounded():
