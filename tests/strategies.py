@@ -65,7 +65,7 @@ registry_actions: SearchStrategy[transactions.Action] = st.one_of(
     ),
     st.builds(transactions.Stake, amount=u64),
     st.builds(transactions.Unstake, amount=u64),
-    st.builds(transactions.Approve, rules=epoch_rules),
+    st.builds(transactions.Approve, epoch=u64, rules=epoch_rules),
 )
 actions: SearchStrategy[transactions.Action] = st.one_of(
     transfers, multi_transfers, rotations, registry_actions

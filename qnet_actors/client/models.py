@@ -183,6 +183,7 @@ class Action(msgspec.Struct, frozen=True):
     amount: int | None = None
     payments: list[Payment] | None = None
     key_id: str | None = None
+    epoch: int | None = None
     rules: Rules | None = None
 
 

@@ -124,18 +124,20 @@ def approve(
     """Approve other rules for the next epoch, as an owner of the present committee's stake.
 
     They are the present rules with these changes, and come once owners of a quorum of the stake
-    approved the same in one epoch. Approve without a change to take an approval back.
+    approved the same in one epoch. An approval that is executed in a later epoch does nothing.
+    Approve without a change to take an approval back.
     """
     with reported(as_json), open_client(url) as client:
         from qnet_actors.commands.approving import changed_rules, spelled
         from qnet_actors.wire.transactions import Approve
 
-        rules = changed_rules(client.validators().rules, changes or [], protocol_version)
+        present = client.validators()
+        rules = changed_rules(present.rules, changes or [], protocol_version)
         # All values are approved, also those that only the gateway named.
-        say(f"approves {spelled(rules)}")
+        say(f"approves in epoch {present.epoch} {spelled(rules)}")
         _, development = client.network()
         signer = wallet.load_signer(owner, passphrase_file, development)
-        _send(client, signer, Approve(rules), wait, timeout_s, as_json)
+        _send(client, signer, Approve(present.epoch, rules), wait, timeout_s, as_json)
 
 
 def _send(

@@ -196,6 +196,7 @@ class ActionView(View, frozen=True):
     amount: str | None = None
     payments: list[PaymentView] | None = None
     key_id: str | None = None
+    epoch: str | None = None
     rules: RulesView | None = None
 
 

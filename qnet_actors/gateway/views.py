@@ -289,8 +289,8 @@ class Views:
                 return ActionView("stake", amount=str(action.amount))
             case Unstake():
                 return ActionView("unstake", amount=str(action.amount))
-            case Approve(rules=rules):
-                return ActionView("approve", rules=rules_view(rules))
+            case Approve(epoch=epoch, rules=rules):
+                return ActionView("approve", epoch=str(epoch), rules=rules_view(rules))
             case ReportEquivocation():
                 name = key_id(action.scheme, action.public_key).hex()
                 return ActionView("report_equivocation", key_id=name)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.history import History
     from qnet_actors.ledger.memory_log import MemoryLog
     from qnet_actors.ledger.names import HEAD as REGISTRY_HEAD
-    from qnet_actors.ledger.names import offence_account
+    from qnet_actors.ledger.names import approval_account, offence_account
     from qnet_actors.ledger.outcome import Outcome
     from qnet_actors.ledger.plan import SnapshotPlan, SnapshotSettings
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
@@ -72,6 +72,7 @@ __all__ = [
     "Retention",
     "RetentionMode",
     "SnapshotSettings",
+    "approval_account",
     "committee_of",
     "SnapshotPlan",
     "SnapshotWrite",
@@ -115,6 +116,7 @@ _MODULES: Final = {
     "Retention": "retention",
     "RetentionMode": "retention",
     "SnapshotSettings": "plan",
+    "approval_account": "names",
     "committee_of": "registry",
     "SnapshotPlan": "plan",
     "SnapshotWrite": "writes",

@@ -16,7 +16,7 @@ Their nonce is the last there is, so nothing is ever sent from them.
                      epoch's number modulo 2, since a restart may still need the one before
     member p, i      validator key id, stake and owner of their committees, an account each
     committee p      the digest of these committees, which is how a light client learns of them
-    approval owner   the digest of what the owner approved last, and of the epoch it did so in
+    approval owner   the digest of what the owner approved last, and of the epoch it is for
     decided i        the rules of the next epoch in rows, once a quorum of stake approved them
     rules p, i       the rules of the present epoch and the one before, once any were approved
     burnt            what was taken from equivocators
@@ -223,8 +223,8 @@ class Registry:
                 return self._stake(sender, amount)
             case Unstake(amount=amount):
                 return self._unstake(sender, amount)
-            case Approve(rules=rules):
-                return self._approve(sender, rules)
+            case Approve(epoch=epoch, rules=rules):
+                return self._approve(sender, epoch, rules)
             case ReportEquivocation():
                 return self._punish(sender, action)
             case _:
@@ -437,8 +437,10 @@ class Registry:
                 self._put(slot, ZERO_DIGEST)
         self._change()
 
-    def _approve(self, owner: bytes, rules: EpochRules) -> Code:
+    def _approve(self, owner: bytes, number: int, rules: EpochRules) -> Code:
         epoch, stakes = self.epoch, self._stakes()
+        if number != epoch.number:
+            return Code.OTHER_EPOCH
         if owner not in stakes:
             return Code.NOT_OF_COMMITTEE
         try:

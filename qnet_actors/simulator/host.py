@@ -112,6 +112,7 @@ class Host:
         self._busy = 0
         self._crash_after: int | None = None
         self._down_until_ms = 0
+        self._away_until_ms = 0
 
     @property
     def takes_part(self) -> bool:
@@ -124,8 +125,12 @@ class Host:
         return self._clock_ms
 
     def start(self) -> None:
-        """Opens the node from its storages and lets its links come up."""
+        """Opens the node from its storages and lets its links come up; later, if it is to be away
+        for longer."""
         if self.alive:
+            return
+        if (away_ms := self._away_until_ms - self._scheduler.now_ms) > 0:
+            self._scheduler.after(away_ms, self.start)
             return
         self.alive = True
         self._life += 1
@@ -163,7 +168,12 @@ class Host:
         self._crash_after = None
 
     def crash(self, down_ms: int | None) -> None:
-        """Dies at once; None: it is started by somebody else."""
+        """Dies at once; None: it is started by somebody else.
+
+        Where it is dead already it stays so until the later of both ends.
+        """
+        end_ms = self._scheduler.now_ms + (down_ms or 0)
+        self._away_until_ms = max(self._away_until_ms, end_ms)
         if not self.alive:
             return
         self.alive = False

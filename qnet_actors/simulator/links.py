@@ -48,10 +48,8 @@ class Links:
         matrix_ms: Sequence[Sequence[int]] | None = None,
     ) -> None:
         """`delay_ms`: [low, high) of every message; `matrix_ms`: more, by source and receiver."""
-        self.levels: dict[Fault, float] = {}
-        """The probability a message of LOSS, DUPLICATE, REORDER and DELAY, where they are on.
-
-        The first message after one has been turned on for the first time is hit for certain."""
+        self._levels: dict[Fault, list[float]] = {}
+        """Of LOSS, DUPLICATE, REORDER and DELAY where they are on, one for each episode."""
         self.sent = 0
         self.sent_bytes = 0
         self._scheduler = scheduler
@@ -67,6 +65,30 @@ class Links:
         self._generation: Counter[tuple[int, int]] = Counter()
         self._last_ms: dict[tuple[int, int], int] = {}
         self._up: set[tuple[int, int]] = set()
+
+    def worsen(self, fault: Fault, level: float) -> None:
+        """Turns a fault of messages on, beside others of its kind.
+
+        `level`: the probability a message; the largest counts where there are several.  The first
+        message after the first one of a kind is hit for certain.
+        """
+        self._levels.setdefault(fault, []).append(level)
+
+    def ease(self, fault: Fault, level: float) -> None:
+        """Takes one such fault back; the others stay."""
+        levels = self._levels.get(fault, [])
+        if level in levels:
+            levels.remove(level)
+        if not levels:
+            self._levels.pop(fault, None)
+
+    def level(self, fault: Fault) -> float:
+        """The probability that a message is hit; 0: the fault is not on."""
+        return max(self._levels.get(fault, ()), default=0.0)
+
+    def calm(self) -> None:
+        """Takes all of them back."""
+        self._levels.clear()
 
     def attach(self, ends: list[Endpoint]) -> None:
         self._ends = ends
@@ -130,13 +152,13 @@ class Links:
             return
         self.sent += 1
         self.sent_bytes += size_bytes
-        rng, levels = self._rng, self.levels
+        rng = self._rng
         now_ms = self._scheduler.now_ms
         arrival_ms = now_ms + rng.randrange(*self._delay_ms)
         if self._matrix_ms is not None:
             arrival_ms += self._matrix_ms[source][peer]
         ordered = True
-        if levels:
+        if self._levels:
             if self._hits(Fault.LOSS):
                 self._trace.note(source, f"lost to {peer}: {type(message).__name__}")
                 return
@@ -154,10 +176,9 @@ class Links:
         self._schedule(arrival_ms, source, peer, message)
 
     def _hits(self, fault: Fault) -> bool:
-        level = self.levels.get(fault)
-        if level is None:
+        if fault not in self._levels:
             return False
-        if self._rng.random() >= level and self._fired[fault]:
+        if self._rng.random() >= self.level(fault) and self._fired[fault]:
             return False
         self._fired[fault] += 1
         return True

@@ -52,9 +52,9 @@ FILL_MS: Final = 2_000
 RESYNC_MS: Final = 100
 SILENT_MS: Final = 100
 CRASH_EFFECTS_MAX: Final = 40
-# Invariants of liveness; every other one is of safety.
 TURNOVER_MS: Final = 2_000
-_LIVENESS: Final = frozenset({"no_progress", "lost", "spinning", "behind"})
+# Invariants of liveness; every other one is of safety.
+_LIVENESS: Final = frozenset({"no_progress", "lost", "spinning", "behind", "unshown"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,13 +245,18 @@ class Simulation:
         )
 
         actions = Actions(self.hosts, self.checks.accounts, self.genesis)
-        self.turnover: Final = Turnover(self.scheduler, actions, self.genesis, joiners, owners)
+        self.turnover: Final = Turnover(self.scheduler, actions, joiners, owners)
         self.approving: Final = Approving(
             self.scheduler,
             actions,
             members,
+            self.checks.accounts,
             there_and_back(self.genesis) if config.approves else (),
-            lambda: {self._rooms.rules_of(host.index) for host in self.hosts if host.alive},
+            lambda: {
+                (self._rooms.committee_of(host.index).epoch, self._rooms.rules_of(host.index))
+                for host in self.hosts
+                if host.alive
+            },
         )
 
     def run(self) -> SimResult:
@@ -265,7 +270,7 @@ class Simulation:
         self.scheduler.at(300, self.workload.start)
         if self.config.resync_ms:
             self.scheduler.at(self.config.resync_ms, self._resync)
-        self.scheduler.at(TURNOVER_MS, self.turnover.begin, self._committee_sizes)
+        self.scheduler.at(TURNOVER_MS, self.turnover.begin, self._committees)
         self.scheduler.at(TURNOVER_MS, self.approving.begin)
         try:
             self._with_faults()
@@ -313,10 +318,9 @@ class Simulation:
         """The committee of the epoch that a validator is in."""
         return self._rooms.committee_of(index)
 
-    def _committee_sizes(self) -> set[int]:
-        """How many validators there are, as each of the living sees it."""
-        alive = (host.index for host in self.hosts if host.alive)
-        return {len(self._rooms.committee_of(index)) for index in alive}
+    def _committees(self) -> list[Committee]:
+        """The committee that each of the living is in."""
+        return [self._rooms.committee_of(host.index) for host in self.hosts if host.alive]
 
     def _armed(self) -> frozenset[Fault]:
         """The faults of this run: those enabled, with lies in half of the runs only.
@@ -346,7 +350,7 @@ class Simulation:
             for episode in episodes:
                 self.scheduler.at(episode.start_ms, self._begin, episode)
             self._run_until(config.fault_end_ms)
-            self.links.levels.clear()
+            self.links.calm()
             for adversary in self.adversaries:
                 adversary.rest()
             for host in self.hosts:
@@ -375,11 +379,23 @@ class Simulation:
                 return
             long_enough = now_ms >= max(config.virtual_ms_min - STEP_MS, begun_ms + config.calm_ms)
             enough = long_enough and checks.round >= config.rounds_min
-            if progressed and enough and self.turnover.done and self.approving.done:
+            unshown = self._unshown()
+            if progressed and enough and not unshown:
                 return
             if now_ms >= config.virtual_ms_max:
+                if unshown:
+                    checks.fail(-1, "unshown", f"by {now_ms} ms {', '.join(unshown)}")
                 return
             self._run_until(now_ms + STEP_MS)
+
+    def _unshown(self) -> list[str]:
+        """What this run is to show and has not shown yet."""
+        unshown = []
+        if not self.turnover.done:
+            unshown.append("not all joiners have come and gone")
+        if not self.approving.done:
+            unshown.append("not all go by the rules that were to be approved")
+        return unshown
 
     def _settle(self) -> None:
         """Without load: all stand at one height, and no promise stays open."""
@@ -476,8 +492,8 @@ class Simulation:
                 self.hosts[targets[0]].skew_ms += int(episode.level)
                 self.fired[fault] += 1
             case _:
-                self.links.levels[fault] = max(self.links.levels.get(fault, 0.0), episode.level)
-                self.scheduler.after(last_ms, self._calm, fault)
+                self.links.worsen(fault, episode.level)
+                self.scheduler.after(last_ms, self._ease, fault, episode.level)
 
     def _resync(self) -> None:
         host = self.hosts[-1]
@@ -501,12 +517,12 @@ class Simulation:
                 self._note(f"validator {adversary.index}: {', '.join(adversary.active)}")
             self.scheduler.after(self.rng.randrange(500, 2_500), self._lie_anew)
 
-    def _calm(self, fault: Fault) -> None:
+    def _ease(self, fault: Fault, level: float) -> None:
         """Takes a fault of messages back, once it has hit one: for a while there may be none."""
         if self.fired[fault] or self.scheduler.now_ms >= self.config.fault_end_ms:
-            self.links.levels.pop(fault, None)
+            self.links.ease(fault, level)
         else:
-            self.scheduler.after(SILENT_MS, self._calm, fault)
+            self.scheduler.after(SILENT_MS, self._ease, fault, level)
 
     def _faster(self, host: Host, level_ms: int) -> None:
         host.timing.extra_write_ms -= level_ms

@@ -8,7 +8,7 @@ from typing import Final
 from qnet_actors.simulator.actions import Actions
 from qnet_actors.simulator.scheduler import Scheduler
 from qnet_actors.simulator.signing import SimSigner
-from qnet_actors.wire.genesis import Genesis
+from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.transactions import Unstake, register_validator
 
 LOOK_MS: Final = 250
@@ -24,13 +24,11 @@ class Turnover:
         self,
         scheduler: Scheduler,
         actions: Actions,
-        genesis: Genesis,
         joiners: Sequence[SimSigner],
         owners: Sequence[SimSigner],
     ) -> None:
         self._scheduler: Final = scheduler
         self._actions: Final = actions
-        self._members: Final = len(genesis.members)
         self._pairs: Final = list(zip(joiners, owners, strict=True))
         self._leave_ms: int | None = None
         self.sizes: set[int] = set()
@@ -38,20 +36,24 @@ class Turnover:
         self.done = not self._pairs
         """All have come and gone."""
 
-    def begin(self, sizes: Callable[[], set[int]]) -> None:
-        """`sizes`: of the committees that the validators are in."""
+    def begin(self, seen: Callable[[], Sequence[Committee]]) -> None:
+        """`seen`: the committees that the validators are in."""
         if self.done:
             return
-        self.sizes |= sizes()
+        committees = seen()
+        self.sizes |= {len(committee) for committee in committees}
+        # How many there are says nothing: a liar is punished and leaves meanwhile.
+        joined = {owner.key_id for _, owner in self._pairs}
+        present = [joined & {m.reward for m in committee.members} for committee in committees]
         now_ms = self._scheduler.now_ms
         if self._leave_ms is None:
             for joiner, owner in self._pairs:
                 register = register_validator(joiner, self._actions.chain_id, owner.key_id, STAKE)
                 self._actions.submit(owner, 0, register)
-            if sizes() == {self._members + len(self._pairs)}:
+            if present and all(owners == joined for owners in present):
                 self._leave_ms = now_ms + STAY_MS
         elif now_ms >= self._leave_ms:
             for _, owner in self._pairs:
                 self._actions.submit(owner, 1, Unstake(STAKE))
-            self.done = sizes() == {self._members}
-        self._scheduler.after(LOOK_MS, self.begin, sizes)
+            self.done = bool(present) and not any(present)
+        self._scheduler.after(LOOK_MS, self.begin, seen)

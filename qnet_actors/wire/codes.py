@@ -32,6 +32,7 @@ class Code(IntEnum):
     NOT_OF_COMMITTEE = 13
     PARAMETERS_REFUSED = 14
     VERSION_REFUSED = 15
+    OTHER_EPOCH = 16
 
     # Form: facts of the bytes.
     MALFORMED = 100
@@ -165,6 +166,8 @@ DESCRIPTIONS: Final = {
     Code.PARAMETERS_REFUSED: "A parameter is out of its range or the genesis' for ever; see the "
     "configuration reference.",
     Code.VERSION_REFUSED: "Only the present protocol version or the one after it can be approved.",
+    Code.OTHER_EPOCH: "The approval was for another epoch than the one it was executed in; if the "
+    "rules are still wanted, approve them for this one.",
     Code.MALFORMED: "The bytes do not decode against the schema; compare with the wire format.",
     Code.NON_CANONICAL: "The bytes decode, but are not the canonical encoding; encode again.",
     Code.TOO_LARGE: "The message is over its size limit; send less at once.",

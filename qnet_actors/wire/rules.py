@@ -72,7 +72,7 @@ def check_known(epoch: int, version: int) -> None:
 
 
 def approval_digest(epoch: int, rules: EpochRules) -> bytes:
-    """What an approval given in an epoch is kept as; in another epoch it counts for nothing."""
+    """What an approval for an epoch is kept as; in another epoch it counts for nothing."""
     return hash32(RULES, encode([epoch, rules]))
 
 

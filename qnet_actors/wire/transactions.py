@@ -85,9 +85,12 @@ class Approve(Struct, frozen=True, tag=11):
     """Wants these rules for the next epoch; the sender owns stake of the present committee.
 
     They come once a quorum of its stake wants the same.  A later approval takes the place of an
-    earlier one, and none counts beyond the epoch that it is executed in.
+    earlier one.  Executed in another epoch than the one it names it does nothing: who holds one
+    back cannot choose when it counts.
     """
 
+    epoch: Unsigned
+    """The one at whose end the rules are to come."""
     rules: EpochRules
 
 

@@ -142,10 +142,11 @@ def test_rules_are_approved_as_changes_of_the_present_ones(qnet):
     )  # fmt: skip
     assert sent.exit_code == 0, sent.stderr
     # The gateway named the values that stay: the owner sees all that is signed.
-    assert "approves version=2 block_interval_ms=100 " in sent.stderr
+    assert "approves in epoch 0 version=2 block_interval_ms=100 " in sent.stderr
     assert " round_delay_ms=80 " in sent.stderr
     action = one_object(qnet("tx", one_object(sent)["id"], "--json"))["body"]["action"]
     assert action["kind"] == "approve"
+    assert action["epoch"] == 0
     assert action["rules"]["protocol_version"] == 2
     parameters = action["rules"]["parameters"]
     assert (parameters["round_delay_ms"], parameters["stake_min"]) == (80, 7)

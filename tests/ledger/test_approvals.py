@@ -83,8 +83,9 @@ SLOWER = changed(round_delay_ms=80, block_interval_ms=250)
 FASTER = changed(round_delay_ms=20)
 
 
-def approve(chain: Chain, rules: EpochRules, *who: int) -> list[int]:
-    return chain.block(*((n, Approve(rules)) for n in who))
+def approve(chain: Chain, rules: EpochRules, *who: int, epoch: int | None = None) -> list[int]:
+    approval = Approve(chain.epoch.number if epoch is None else epoch, rules)
+    return chain.block(*((n, approval) for n in who))
 
 
 def rules(chain: Chain) -> EpochRules:
@@ -159,6 +160,22 @@ def test_an_approval_replaces_the_one_before_and_ends_with_its_epoch():
     approve(chain, SLOWER, 3)
     assert not chain.epoch.is_decided
     approve(chain, SLOWER, 0, 1)
+    assert chain.epoch.is_decided
+
+
+def test_an_approval_counts_in_no_other_epoch_than_the_one_it_names():
+    chain = Chain(GENESIS)
+    assert approve(chain, SLOWER, 0, 1, 2, epoch=1) == [Code.OTHER_EPOCH] * 3
+    assert chain.key_id(approval_account(address(0))) == ZERO_DIGEST
+    assert approve(chain, FASTER, 1) == [Code.SUCCESS]
+    chain.block((0, Stake(1)))
+    chain.next_epoch()
+    assert approve(chain, FASTER, 0, 1) == [Code.SUCCESS] * 2
+    # Somebody held these back until now: they neither count nor take the place of a newer one.
+    assert approve(chain, SLOWER, 0, 1, 2, epoch=0) == [Code.OTHER_EPOCH] * 3
+    assert not chain.epoch.is_decided
+    assert chain.key_id(approval_account(address(1))) == approval_digest(1, FASTER)
+    assert approve(chain, FASTER, 3) == [Code.SUCCESS]
     assert chain.epoch.is_decided
 
 
@@ -284,7 +301,7 @@ class Validators:
             at_ms = GENESIS_MS + 400 * (step + 1)
             transactions = [a_transaction(GENESIS, 4, step)]
             if not step:
-                transactions += [a_transaction(GENESIS, n, 0, Approve(rules)) for n in range(3)]
+                transactions += [a_transaction(GENESIS, n, 0, Approve(0, rules)) for n in range(3)]
             batch = a_batch(transactions, 0, step + 1)
             self.rig.commit(self.commits.next(at_ms, [batch]), [batch])
             if self.rig.core.epoch_ended:
@@ -359,7 +376,7 @@ proposals = st.one_of(
     ),
 )
 actions = st.one_of(
-    st.builds(Approve, proposals),
+    st.builds(Approve, st.integers(0, 2), proposals),
     st.builds(Stake, st.sampled_from([1, 10, STAKE])),
     st.builds(Unstake, st.sampled_from([0, 1, 10])),
 )

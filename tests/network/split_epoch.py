@@ -82,7 +82,8 @@ def main(directory: Path) -> dict[str, Any]:
         with Client(network.gateway_urls[0]) as client:
             convicted = wait_for(client, payer, lambda now: len(now.validators) == 1)
             # What is left of the committee decides alone.
-            client.send(signers[0], Approve(slower), wait="executed", timeout_ms=60_000)
+            approval = Approve(convicted.epoch, slower)
+            client.send(signers[0], approval, wait="executed", timeout_ms=60_000)
             ruled = wait_for(client, payer, lambda now: now.epoch > convicted.epoch)
             client.transfer(payer, bytes(32), 1, wait="final", timeout_ms=60_000)
         failures = [network.failure(index) for index in range(VALIDATORS)]

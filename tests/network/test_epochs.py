@@ -192,7 +192,7 @@ async def test_other_rules_are_approved_and_hold_after_a_restart_too(
         assert await rules(first) == (0, first_rules(parameters))
         # A quorum of four is three; the last one says nothing and follows.
         for owner in owners[:3]:
-            await submitted(first, signed(genesis, owner, 0, Approve(slower)))
+            await submitted(first, signed(genesis, owner, 0, Approve(0, slower)))
         after = 0
         for host in hosts:
             while (await rules(host))[0] < 1:

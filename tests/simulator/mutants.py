@@ -57,6 +57,7 @@ SEEDS: Final = range(1, 9)
 TEST_S: Final = 120
 
 Change = Callable[[int, RoomKey, Core], Core]
+_APPROVE: Final = Registry._approve
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +449,17 @@ MUTANTS: Final = (
         patches=lambda: patch(
             "qnet_actors.ledger.registry.approval_digest",
             lambda epoch, rules: approval_digest(0, rules),
+        ),
+    ),
+    Mutant(
+        "approval-held-back",
+        "an approval that was held back counts in no later epoch",
+        test="tests/ledger/test_approvals.py"
+        "::test_an_approval_counts_in_no_other_epoch_than_the_one_it_names",
+        patches=lambda: patch.object(
+            Registry,
+            "_approve",
+            lambda self, owner, number, rules: _APPROVE(self, owner, self.epoch.number, rules),
         ),
     ),
 )

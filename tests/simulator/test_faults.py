@@ -4,7 +4,9 @@ from random import Random
 
 import pytest
 
-from qnet_actors.simulator.faults import Fault, parse_faults, plan_faults
+from qnet_actors.simulator.faults import Episode, Fault, parse_faults, plan_faults
+from qnet_actors.simulator.rooms import RealRooms
+from qnet_actors.simulator.simulation import SimConfig, Simulation
 from qnet_actors.wire.codes import QnetError
 
 
@@ -41,6 +43,23 @@ def test_no_more_than_f_validators_are_down_from_crashes_at_a_time(validators: i
 def test_a_plan_depends_on_the_seed_alone():
     assert plan(7) == plan(7)
     assert plan(7) != plan(8)
+
+
+def test_of_two_faults_at_once_the_one_that_lasts_longer_stays():
+    simulation = Simulation(1, SimConfig(), RealRooms)
+    scheduler, links = simulation.scheduler, simulation.links
+    simulation.fired.update((Fault.LOSS, Fault.DELAY))
+    for episode in (
+        Episode(Fault.LOSS, 0, 1_000, (), 0.1),
+        Episode(Fault.DELAY, 0, 500, (), 0.2),
+        Episode(Fault.LOSS, 500, 2_000, (), 0.05),
+    ):
+        scheduler.at(episode.start_ms, simulation._begin, episode)
+    seen = []
+    for now_ms in (600, 1_500, 2_500):
+        scheduler.run_until(now_ms)
+        seen.append((links.level(Fault.LOSS), links.level(Fault.DELAY)))
+    assert seen == [(0.1, 0.0), (0.05, 0.0), (0.0, 0.0)]
 
 
 def test_names_of_faults():

@@ -184,3 +184,23 @@ def test_a_crash_that_another_one_forestalled_comes_in_the_next_life():
     host.handle(Room.VALIDATOR, 1)
     assert not host.alive
     assert host.crashes == 2
+
+
+def test_who_dies_while_it_is_away_comes_back_after_the_later_of_both():
+    world = World(Opener(writer))
+    host = world.hosts[0]
+    host.crash(50)
+    world.run(20)
+    host.crash(200)
+    world.run(199)
+    assert not host.alive
+    world.run(1)
+    assert host.alive
+    host.crash(200)
+    host.crash(50)
+    world.run(199)
+    assert not host.alive
+    world.run(2)
+    assert host.alive
+    assert host.crashes == 2
+    assert world.watcher.starts == [0, 0, 0]

@@ -64,7 +64,7 @@ def test_to_all_reaches_all_others():
 def test_each_fault_does_what_it_says_and_counts(fault: Fault):
     world = World()
     world.up()
-    world.links.levels[fault] = 0.2
+    world.links.worsen(fault, 0.2)
     for number in range(200):
         world.send(number)
     world.scheduler.run_until(2_000)
@@ -123,7 +123,7 @@ def test_a_message_that_the_codec_refuses_is_an_error_of_the_sender():
 def test_a_fault_that_is_on_hits_the_first_message_however_rare_it_is():
     world = World()
     world.up()
-    world.links.levels[Fault.LOSS] = 0.0
+    world.links.worsen(Fault.LOSS, 0.0)
     for number in range(5):
         world.send(number)
     world.scheduler.run_until(1_000)

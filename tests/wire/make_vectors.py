@@ -144,7 +144,9 @@ def _bodies() -> dict[str, Body]:
             gas_limit=2**31,
             access=(Access(pattern("a"), b"key", True), Access(pattern("b"), b"", False)),
         ),
-        "approve": body(1, Approve(EpochRules(2, Parameters(round_delay_ms=80))), gas_limit=60_000),
+        "approve": body(
+            1, Approve(300, EpochRules(2, Parameters(round_delay_ms=80))), gas_limit=60_000
+        ),
     }
 
 
