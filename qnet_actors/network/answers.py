@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
 from qnet_actors import __version__
 from qnet_actors.crypto import Choice
@@ -54,9 +54,8 @@ from qnet_actors.gateway.queries import (
     VerifierQuery,
 )
 from qnet_actors.gateway.tracker import EXECUTED, FINAL, Tracker
-from qnet_actors.ledger import BlockQueries, HandOffs, History, LedgerQueries, LogOptions
+from qnet_actors.ledger import BlockQueries, LedgerQueries
 from qnet_actors.light import Account, AccountProof, ProvedAccount
-from qnet_actors.network.compose import Validator
 from qnet_actors.network.settings import HostSettings
 from qnet_actors.rooms import JoinProgress
 from qnet_actors.validators import ValidatorCore, ValidatorStatus
@@ -66,6 +65,10 @@ from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.evidence import Equivocation
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.rules import EpochRules
+
+if TYPE_CHECKING:
+    from qnet_actors.ledger import HandOffs, History
+    from qnet_actors.network.compose import Validator
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -146,6 +149,8 @@ def open_history(genesis: Genesis, settings: HostSettings, log: BlockQueries) ->
     """The history that a validator keeps, which fills from now on; reads the log."""
     if not settings.history_blocks:
         return None
+    from qnet_actors.ledger import History, LogOptions
+
     # Where blocks are pruned, what a power failure took could not be derived again.
     durable = settings.keep.retention != "archive" and genesis.parameters.power_durability
     history = History(

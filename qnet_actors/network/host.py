@@ -7,11 +7,10 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from qnet_actors.crypto import BatchVerifier, Choice, KeyPair, Signer, choose
 from qnet_actors.gateway import Answer, Query, Result
-from qnet_actors.ledger import History
 from qnet_actors.links import Links, PeerKey, Roster
 from qnet_actors.network.answers import Answers, Sources, open_history
 from qnet_actors.network.budget import PeerBudgets
@@ -19,11 +18,13 @@ from qnet_actors.network.desk import Desk
 from qnet_actors.network.directory import DataDirectory, Endpoint
 from qnet_actors.network.disk import LOOK_SECONDS, DiskWatch, FileSystem
 from qnet_actors.network.neighbours import Neighbours, Standing
-from qnet_actors.network.packed import PackedRooms
 from qnet_actors.network.settings import OBSERVERS_MAX, HostSettings
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis, check_genesis
 from qnet_actors.wire.messages import LedgerRequest, Message, PeerStatus, SnapshotRequest
+
+if TYPE_CHECKING:
+    from qnet_actors.ledger import History
 
 READS: Final = (LedgerRequest, SnapshotRequest, PeerStatus)
 """What is taken from an observer; nothing else that it says is read by a room."""
@@ -33,7 +34,10 @@ logger = logging.getLogger(__name__)
 class Rooms(Protocol):
     """The rooms of one validator, in this process or in several."""
 
-    async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
+    def prepare(self, incarnation: int) -> None:
+        """Starts what takes its time and needs nothing else of the validator."""
+
+    async def open(self, signer: Signer, verifier: BatchVerifier) -> Standing:
         """Recovers; returns where that leaves the validator among the others."""
 
     def sources(self) -> Sources:
@@ -107,7 +111,10 @@ class ValidatorHost:
         self._watching: asyncio.Task[None] | None = None
 
     def _make_rooms(self) -> Rooms:
+        # Each kind loads only what it needs: much of a start are imports.
         if not self._settings.split:
+            from qnet_actors.network.packed import PackedRooms
+
             return PackedRooms(
                 self._genesis, self._settings, self._desk, self._on_stop, self._on_standing
             )
@@ -128,9 +135,10 @@ class ValidatorHost:
             DataDirectory, settings.directory, genesis.chain_id(), settings.index
         )
         directory.keep_shards(settings.shards)
+        self._rooms.prepare(directory.incarnation)
         choice = await asyncio.to_thread(choose, settings.provider)
         signer, verifier = Signer(self._key, choice.provider), choice.verifier
-        standing = await self._rooms.open(directory.incarnation, signer, verifier)
+        standing = await self._rooms.open(signer, verifier)
         members = genesis.members
         roster = Roster(
             PeerKey(self._key.scheme, self._key.public_key),

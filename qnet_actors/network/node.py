@@ -19,11 +19,10 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from qnet_actors.mempool import Entry
 from qnet_actors.network.effects import EffectQueue
 from qnet_actors.rooms import (
     BatchesDropped,
@@ -61,6 +60,9 @@ from qnet_actors.wire.messages import (
     SnapshotPart,
     SnapshotRequest,
 )
+
+if TYPE_CHECKING:
+    from qnet_actors.mempool import Entry
 
 EVENTS_PER_CALL_MAX: Final = 4_096
 """Local events handled in one call; the rest stay queued, and `wake_ms` asks for a call at once."""

@@ -59,7 +59,10 @@ class PackedRooms:
         self._renewed = asyncio.Event()
         self._renewed.set()
 
-    async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
+    def prepare(self, incarnation: int) -> None:
+        """Nothing lives apart."""
+
+    async def open(self, signer: Signer, verifier: BatchVerifier) -> Standing:
         log = await asyncio.to_thread(self._open_log)
         self._crypto = signer, verifier
         return await self._begin_epoch(log, None, ())

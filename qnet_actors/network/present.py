@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qnet_actors.ledger import Recovered, committee_of, read_epoch, rules_of
+from qnet_actors.ledger import committee_of, read_epoch, rules_of
 from qnet_actors.wire.committee import Committee
 from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.rules import EpochRules, check_known
+
+if TYPE_CHECKING:
+    from qnet_actors.ledger import Recovered
 
 
 @dataclass(frozen=True, slots=True)

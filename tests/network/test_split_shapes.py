@@ -13,7 +13,8 @@ from qnet_actors.ledger import Executor, MemoryLog
 from qnet_actors.network.node import LEDGER, AskedBatches, Forward, Node, RoomKey
 from qnet_actors.network.split.bodies import BodiesRouter
 from qnet_actors.network.split.events import _TYPES, EventEncoder, Stopped, decode_event
-from qnet_actors.network.split.ledger import LedgerRoom, LogServer, RemoteLog
+from qnet_actors.network.split.ledger import LedgerRoom
+from qnet_actors.network.split.reads import LogServer, RemoteLog
 from qnet_actors.rooms import (
     BatchesExpiring,
     BatchesReleased,

@@ -20,6 +20,8 @@ TARGETS: Final[tuple[Target, ...]] = ("batched", "batched", "executed", "final")
 WAIT_TIMEOUT_MS: Final = 3_000
 CALL_TIMEOUT_SECONDS: Final = 6.0
 RETRY_SECONDS: Final = 0.1
+RETRY_SECONDS_MAX: Final = 0.4
+"""The pause doubles up to this: where nobody serves, the processor is for those who start."""
 POLL_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 4.0
 """An acknowledgement that takes longer is worth telling of."""
@@ -149,9 +151,11 @@ class Clients:
                 begun = time.monotonic()
                 target = TARGETS[(number + nonce) % len(TARGETS)]
                 progress.answers.clear()
+                pause = RETRY_SECONDS
                 while not await self._offer(clients[turn % len(clients)], signed, target, progress):
                     turn += 1
-                    await asyncio.sleep(RETRY_SECONDS)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, RETRY_SECONDS_MAX)
                 took = time.monotonic() - begun
                 self.record.slowest_seconds = max(self.record.slowest_seconds, took)
                 if took > SLOW_SECONDS:

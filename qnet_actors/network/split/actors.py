@@ -1,22 +1,22 @@
 """The Ray actors of a split validator's rooms: thin, each around a room that knows no Ray.
 
 They belong to the actor of their validator, which starts them: when it dies, Ray ends them.  None
-is restarted alone; see docs/concepts/placement.md.
+is restarted alone; see docs/concepts/placement.md.  Imports of rooms stand where those are made, so
+that each process loads its own only: imports are most of the processor time of a start.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import ray
 
 from qnet_actors.crypto import choose
-from qnet_actors.ledger import DuckLog, Executor, LogOptions
-from qnet_actors.mempool import Entry, FileBatchStore
 from qnet_actors.network.node import RoomKey
 from qnet_actors.network.orphan import end_with_parent
 from qnet_actors.network.present import Present
@@ -30,16 +30,21 @@ from qnet_actors.network.split.calls import (
     received_async,
     result,
 )
-from qnet_actors.network.split.channel import Channel, Receiver
+from qnet_actors.network.split.channel import Channel, PortFault, Receiver
 from qnet_actors.network.split.events import EventEncoder, decode_event
-from qnet_actors.network.split.ledger import LedgerRoom, LogServer, PortFault
 from qnet_actors.network.split.lock import hold
-from qnet_actors.network.split.shard import ShardRoom
+from qnet_actors.network.split.reads import LogServer
 from qnet_actors.rooms import Room
-from qnet_actors.state import AccountReplica, PartitionServer
 from qnet_actors.wire.blocks import WriteSet
 from qnet_actors.wire.codec import Codec, Struct, encode
 from qnet_actors.wire.genesis import GENESIS_CODEC
+
+if TYPE_CHECKING:
+    from qnet_actors.ledger import DuckLog, Executor
+    from qnet_actors.mempool import Entry
+    from qnet_actors.network.split.ledger import LedgerRoom
+    from qnet_actors.network.split.shard import ShardRoom
+    from qnet_actors.state import PartitionServer
 
 VALIDATOR_NAME: Final = "validator"
 LEDGER_NAME: Final = "ledger"
@@ -84,7 +89,14 @@ class Server:
 
     def __init__(self, kind: Literal["partition", "executor"]) -> None:
         end_with_parent()
-        self._server = PartitionServer() if kind == "partition" else Executor()
+        if kind == "partition":
+            from qnet_actors.state import PartitionServer
+
+            self._server: Executor | PartitionServer = PartitionServer()
+        else:
+            from qnet_actors.ledger import Executor
+
+            self._server = Executor()
 
     def handle(self, frame: Any) -> Any:
         return result(self._server.handle(received(frame)))
@@ -101,6 +113,9 @@ class Ledger:
 
     def __init__(self, genesis: bytes, settings: HostSettings) -> None:
         end_with_parent()
+        # What `open` needs is loaded here, while the other processes start too.
+        import_module("qnet_actors.network.split.ledger")
+        self._verifier = choose(settings.provider).verifier
         self._genesis = GENESIS_CODEC.decode(genesis)
         self._settings = settings
         self._lock = hold(settings.directory / "ledger.lock")
@@ -115,6 +130,9 @@ class Ledger:
         self, incarnation: int, partitions: list[Any], executors: list[Any], public_key: bytes
     ) -> Opened:
         """Recovers, or goes on with what the epoch before has left after `end_epoch`."""
+        from qnet_actors.ledger import DuckLog, LogOptions
+        from qnet_actors.network.split.ledger import LedgerRoom
+
         genesis = self._genesis
         if self._log is None:
             path = self._settings.directory / "ledger"
@@ -127,7 +145,7 @@ class Ledger:
         self._courier = Courier(LEDGER_NAME, incarnation)
         self._room = LedgerRoom(
             genesis,
-            choose(self._settings.provider).verifier,
+            self._verifier,
             self._log,
             self._settings.shards,
             [RayPort(handle) for handle in partitions],
@@ -203,6 +221,9 @@ class Shard:
 
     def __init__(self, genesis: bytes, settings: HostSettings, shard: int) -> None:
         end_with_parent()
+        # As the ledger: loaded before there is anything else to do.
+        import_module("qnet_actors.network.split.shard")
+        self._verifier = choose(settings.provider).verifier
         self._genesis = GENESIS_CODEC.decode(genesis)
         self._settings = settings
         self._incarnation = 0
@@ -218,6 +239,10 @@ class Shard:
 
     async def open(self, incarnation: int, accounts: list[Any], present: Present, own: int) -> None:
         """Recovers, with the accounts as the ledger has them, for the epoch that it stands in."""
+        from qnet_actors.mempool import FileBatchStore
+        from qnet_actors.network.split.shard import ShardRoom
+        from qnet_actors.state import AccountReplica
+
         self._incarnation, self._receiver = incarnation, Receiver(incarnation)
         (heir, leftovers), self._leftovers = self._leftovers, (0, [])
         frame = _ACCOUNTS.decode(memoryview(await accounts[0]))
@@ -225,7 +250,6 @@ class Shard:
         if self._lock is None:
             self._lock = await asyncio.to_thread(hold, path.with_name(f"{path.name}.lock"))
         power = self._genesis.parameters.power_durability
-        choice = await asyncio.to_thread(choose, self._settings.provider)
         store = await asyncio.to_thread(FileBatchStore, path, power=power)
         self._room = ShardRoom(
             self._genesis,
@@ -233,7 +257,7 @@ class Shard:
             own,
             self._shard,
             self._settings.shards,
-            choice.verifier,
+            self._verifier,
             store,
             AccountReplica(frame.height, frame.accounts),
             self._forward,

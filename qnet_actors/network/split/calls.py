@@ -14,8 +14,7 @@ import numpy.typing as npt
 import ray
 from ray.exceptions import RayError
 
-from qnet_actors.network.split.channel import CALL_TIMEOUT_SECONDS, Channel
-from qnet_actors.network.split.ledger import PortFault
+from qnet_actors.network.split.channel import CALL_TIMEOUT_SECONDS, Channel, PortFault
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.wire.codes import Code, QnetError
 

@@ -27,6 +27,10 @@ QUEUE_BYTES_MAX: Final = 512 * 1024 * 1024
 QUEUE_ITEMS_MAX: Final = 262_144
 
 
+class PortFault(Exception):
+    """A partition or executor did not answer, or the state jumped: all rooms start again."""
+
+
 class Frame(Struct, frozen=True):
     """What one call carries."""
 

@@ -23,7 +23,7 @@ from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import PeerKey
 from qnet_actors.mempool import shard_of
 from qnet_actors.network.answers import Proof, Sources
-from qnet_actors.network.compose import open_consensus, open_reporter
+from qnet_actors.network.consensus import open_consensus, open_reporter
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
@@ -42,7 +42,7 @@ from qnet_actors.network.split.actors import (
     shard_name,
 )
 from qnet_actors.network.split.calls import RayPort, ShardAccounts, caller, die, received_async
-from qnet_actors.network.split.channel import Channel, Receiver
+from qnet_actors.network.split.channel import Channel, PortFault, Receiver
 from qnet_actors.network.split.events import (
     EpochOver,
     EventEncoder,
@@ -51,9 +51,8 @@ from qnet_actors.network.split.events import (
     Stopped,
     decode_event,
 )
-from qnet_actors.network.split.ledger import PortFault, RemoteLog
+from qnet_actors.network.split.reads import RemoteLog
 from qnet_actors.rooms import Core, Room, Storage, Submit
-from qnet_actors.state import PartitionedProofs
 from qnet_actors.validators import FileJournal, FollowerCore, ValidatorCore
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -118,15 +117,14 @@ class SplitRooms:
         self._wake: asyncio.TimerHandle | None = None
         self._pool_transactions = 0
 
-    async def open(self, incarnation: int, signer: Signer, verifier: BatchVerifier) -> Standing:
+    async def open(self, signer: Signer, verifier: BatchVerifier) -> Standing:
         """Raises RayError where a process does not start."""
         self._crypto = signer, verifier
-        self._era = incarnation << _EPOCH_BITS
-        self._start_rooms(incarnation)
         return await self._begin_epoch(signer, verifier)
 
-    def _start_rooms(self, incarnation: int) -> None:
-        """Starts the other processes."""
+    def prepare(self, incarnation: int) -> None:
+        """Starts the other processes; they load their modules while this one does."""
+        self._era = incarnation << _EPOCH_BITS
         genesis, settings = encode(self._genesis), self._settings
         prefix = f"validator-{settings.index}.{incarnation}"
 
@@ -157,12 +155,13 @@ class SplitRooms:
         present = opened.present
         own = present.place_of(signer.public_key)
         self._shards = [] if own is None else self._shard_handles
+        opening: list[Awaitable[Any]] = []
         if own is not None:
             accounts = ledger.accounts.remote()
-            await asyncio.gather(
-                *(shard.open.remote(era, [accounts], present, own) for shard in self._shards)
-            )
-        rooms, storages = await asyncio.to_thread(self._open_rooms, signer, verifier, present, own)
+            opening = [shard.open.remote(era, [accounts], present, own) for shard in self._shards]
+        (rooms, storages), *_ = await asyncio.gather(
+            asyncio.to_thread(self._open_rooms, signer, verifier, present, own), *opening
+        )
         remote = [LEDGER, *(RoomKey(Room.MEMPOOL, shard) for shard in range(len(self._shards)))]
         self._driver = Driver(
             Node(rooms, remote, self._asked),
@@ -219,9 +218,10 @@ class SplitRooms:
             answer: bytes = ray.get(ledger.read.remote(frame), timeout=READ_TIMEOUT_SECONDS)
             return answer
 
-        proofs = PartitionedProofs([RayPort(handle) for handle in self._partitions])
-
         def prove(address: bytes, height: int) -> Proof:
+            from qnet_actors.state import PartitionedProofs
+
+            proofs = PartitionedProofs([RayPort(handle) for handle in self._partitions])
             try:
                 return proofs.prove(address, height)
             except PortFault as fault:
