@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from qnet_actors.ledger import Retention, RetentionMode, SnapshotSettings
+from qnet_actors.ledger import Retention, RetentionMode
 from qnet_actors.links import PeerKey
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import SHARDS_MAX
+
+if TYPE_CHECKING:
+    from qnet_actors.ledger import SnapshotSettings
 
 LOOPBACK: Final = "127.0.0.1"
 OBSERVERS_MAX: Final = 16
@@ -46,6 +49,9 @@ class KeepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def snapshots(self) -> SnapshotSettings:
         """What the ledger is told of them."""
+        # Here, since with it comes all of the ledger, and processes without one have settings too.
+        from qnet_actors.ledger import SnapshotSettings
+
         return SnapshotSettings(self.snapshot_every_bytes, self.join_ahead_blocks)
 
 
