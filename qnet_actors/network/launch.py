@@ -127,13 +127,8 @@ class Network:
         genesis = encode(self.genesis)
         self._observer_keys = tuple(map(_observer_key, range(self.settings.observers)))
         endpoints = self._endpoints
-        for index in range(count):
-            self._hosts.append(self._start_host(index, genesis))
-            if self._split:
-                # Its rooms are processes enough to start at a time.
-                endpoints += self._get([self._hosts[-1].start.remote()])
-        if not self._split:
-            endpoints += self._get([host.start.remote() for host in self._hosts])
+        self._hosts += [self._start_host(index, genesis) for index in range(count)]
+        endpoints += self._get([host.start.remote() for host in self._hosts])
         self._get([host.connect.remote(endpoints) for host in self._hosts])
         self._progress("connecting validators, opening the gateway")
         names = {
