@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,11 @@ import pytest
 from qnet_actors.experiments.chaos.campaign import Options, Outcome, Result, plan, run_chaos
 from qnet_actors.experiments.chaos.clients import told
 from qnet_actors.experiments.chaos.faults import FAULTS, ROOM_FAULTS, Site, faults_of
+from qnet_actors.experiments.chaos.ledgers import Ledgers
+from qnet_actors.gateway.queries import BlockAnswer, StatusAnswer, StatusQuery
 from qnet_actors.network.settings import NetworkSettings
 from qnet_actors.wire.codes import Code, QnetError
+from qnet_actors.wire.transactions import transaction_id
 
 NO_NETWORK: Any = None
 SHORT = ("kill_validator", "second_copy", "cut_journal")
@@ -56,6 +60,44 @@ def test_a_victim_is_a_room_of_the_kind_that_is_asked_for() -> None:
         found = {site.room(kind).partition("/")[2] for _ in range(40)}
         assert found == {room for room in rooms if room.startswith(kind)}
     assert {site.room("") for _ in range(200)} == set(processes)
+
+
+class Blocks:
+    """A network of two validators with the same blocks, which notes what is read."""
+
+    def __init__(self, heights: int) -> None:
+        self.heights = heights
+        self.read: list[tuple[int, int]] = []
+        self.settings = SimpleNamespace(validators=2)
+
+    def ask(self, index: int, requests: list[Any]) -> list[Any]:
+        return [self._answer(index, request) for request in requests]
+
+    def _answer(self, index: int, request: Any) -> Any:
+        if isinstance(request, StatusQuery):
+            return StatusAnswer(
+                **{**dict.fromkeys(StatusAnswer.__struct_fields__, 0), "height": self.heights}
+            )
+        self.read.append((index, request.selector))
+        header: Any = SimpleNamespace(height=request.selector, transaction_count=1)
+        body = b"body %d" % request.selector
+        return BlockAnswer(header, b"hash %d" % request.selector, True, (body,), ())
+
+
+def test_of_who_was_hurt_the_newest_blocks_are_read_again() -> None:
+    network: Any = Blocks(10)
+    ledgers = Ledgers(network)
+    ids = [transaction_id(b"body %d" % height) for height in (6, 7)]
+    ledgers.update()
+    assert ledgers.missing(ids) == {}
+    ledgers.forget(1, newest=4)
+    assert ledgers.missing(ids) == {ids[1]: [1]}
+    network.read.clear()
+    ledgers.update()
+    assert network.read == [(1, height) for height in range(7, 11)]
+    assert ledgers.missing(ids) == {}
+    ledgers.forget(1)
+    assert ledgers.missing(ids) == {ids[0]: [1], ids[1]: [1]}
 
 
 def test_equal_answers_in_a_row_are_told_together() -> None:

@@ -35,6 +35,8 @@ HEAL_AFTER_SECONDS: Final = 20.0
 """What a dead validator had batched waits for it, and so does what its sender sends after that: a
 client may be served again only with the fault undone."""
 POLL_SECONDS: Final = 0.25
+REREAD_BLOCKS: Final = 64
+"""Of who was hurt, after each fault: more than a cut or a death can take from a block log."""
 CALM_SECONDS: Final = (1.0, 3.0)
 """Of undisturbed load before a fault: at least, at most."""
 
@@ -205,7 +207,8 @@ class _Campaign:
         first, every = served or await self._served(begun, kind)
         recovered = await self._recovered(injury, begun)
         for index in injury.validators:
-            self._ledgers.forget(index)
+            # All of it is read anew at the end, without load: under load a block takes 0.1 s.
+            self._ledgers.forget(index, REREAD_BLOCKS)
         lost = await self._lost(acknowledged)
         roots_equal = await self._agreed()
         outcome.lost += lost

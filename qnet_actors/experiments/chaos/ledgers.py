@@ -41,9 +41,12 @@ class Ledgers:
                     found.setdefault(id_, []).append(index)
         return found
 
-    def forget(self, index: int) -> None:
-        """Has a validator's ledger read anew from its first block."""
-        self._read[index] = _Ledger()
+    def forget(self, index: int, newest: int | None = None) -> None:
+        """Has a validator's newest blocks read anew; None: all from the first on."""
+        ledger = self._read[index]
+        kept = 0 if newest is None else max(0, len(ledger.hashes) - newest)
+        heights = {id_: height for id_, height in ledger.heights.items() if height <= kept}
+        self._read[index] = _Ledger(ledger.hashes[:kept], heights)
 
     def update(self) -> None:
         """Reads what is new.  Raises `QnetError(NODE_UNREACHABLE)` where a validator is down."""
