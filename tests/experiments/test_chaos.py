@@ -75,9 +75,8 @@ class Blocks:
 
     def _answer(self, index: int, request: Any) -> Any:
         if isinstance(request, StatusQuery):
-            return StatusAnswer(
-                **{**dict.fromkeys(StatusAnswer.__struct_fields__, 0), "height": self.heights}
-            )
+            fields: Any = dict.fromkeys(StatusAnswer.__struct_fields__)
+            return StatusAnswer(**fields | {"height": self.heights})
         self.read.append((index, request.selector))
         header: Any = SimpleNamespace(height=request.selector, transaction_count=1)
         body = b"body %d" % request.selector
