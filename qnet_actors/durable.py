@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from qnet_actors.wire.codes import Code, QnetError
 
 
 def sync(path: Path) -> None:
@@ -27,3 +31,20 @@ def write_whole(path: Path, parts: Iterable[bytes], *, fsync: bool = True) -> No
     fresh.replace(path)
     if fsync:
         sync(path.parent)
+
+
+@contextmanager
+def named_faults() -> Iterator[None]:
+    """Turns what the file system refuses into a `QnetError` that names the file.
+
+    DISK_FULL, or CONFIGURATION_INVALID: what stands there is not what should, or not ours.  An
+    `OSError` without a file, such as a socket's, goes on as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = Code.DISK_FULL if full else Code.CONFIGURATION_INVALID
+        raise QnetError(code, f"{error.filename}: {error.strerror}") from error

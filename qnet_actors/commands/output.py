@@ -6,7 +6,6 @@ transaction had come so far; 5 a key or passphrase does not serve; 130 interrupt
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 import msgspec
 import typer
 
+from qnet_actors.durable import named_faults
 from qnet_actors.wire.codes import Code, QnetError
 
 OK: Final = 0
@@ -81,7 +81,8 @@ def fields(value: Any, *names: str) -> Iterator[tuple[str, Any]]:
 def reported(as_json: bool) -> Iterator[None]:
     """Ends the command with a message and an exit code where it is refused."""
     try:
-        yield
+        with named_faults():
+            yield
     except QnetError as error:
         fail(error, as_json)
     except KeyboardInterrupt:
@@ -90,12 +91,6 @@ def reported(as_json: bool) -> Iterator[None]:
         # Whoever read our output has enough; a second message would fail as well.
         sys.stderr.close()
         raise typer.Exit(FAILED) from None
-    except OSError as error:
-        if error.filename is None:
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        code = Code.DISK_FULL if full else Code.CONFIGURATION_INVALID
-        fail(QnetError(code, f"{error.filename}: {error.strerror}"), as_json)
 
 
 def fail(error: QnetError, as_json: bool) -> NoReturn:

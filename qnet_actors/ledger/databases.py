@@ -20,6 +20,12 @@ from qnet_actors.wire.limits import SNAPSHOT_SECTION_ACCOUNTS_MAX
 
 FORMAT_VERSION: Final = 1
 _NEVER: Final = "1TB"
+# What fails for want of memory, or since the ledger ends, says nothing of a file.
+_NO_DAMAGE: Final = (
+    duckdb.ConnectionException,
+    duckdb.InterruptException,
+    duckdb.OutOfMemoryException,
+)
 # How DuckDB passes on ENOSPC, EDQUOT and EFBIG.
 _FULL: Final = ("No space left", "Disk quota exceeded", "File too large")
 
@@ -160,7 +166,10 @@ def check_meta(connection: Any, path: Path, chain_id: bytes, name: str = "") -> 
 
 
 class guarded:  # noqa: N801 - a context manager, named as it reads
-    """Turns a failure of the database into a `QnetError`: a fault of the node, which stops it."""
+    """Turns a failure of the database into a `QnetError`: a fault of the node, which stops it.
+
+    `code`: DATA_CORRUPT where the file is to blame for what can not be read.
+    """
 
     def __init__(self, what: str, code: Code = Code.INTERNAL) -> None:
         self._what = what
@@ -172,7 +181,9 @@ class guarded:  # noqa: N801 - a context manager, named as it reads
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, duckdb.Error | OSError):
             text = _first_line(error)
-            code = Code.DISK_FULL if any(sign in text for sign in _FULL) else self._code
+            code = Code.INTERNAL if isinstance(error, _NO_DAMAGE) else self._code
+            if any(sign in text for sign in _FULL):
+                code = Code.DISK_FULL
             raise QnetError(code, f"{self._what}: {text}") from error
 
 

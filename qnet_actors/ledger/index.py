@@ -183,7 +183,7 @@ class Index:
         self._databases.detach(self._path)
 
     def _read(self, query: str, parameters: list[Any]) -> list[Any]:
-        with guarded("the transaction index could not be read"):
+        with guarded("the transaction index could not be read", Code.DATA_CORRUPT):
             cursor = self._databases.cursor()
             try:
                 rows: list[Any] = cursor.execute(query, parameters).fetchall()

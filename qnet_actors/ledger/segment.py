@@ -177,7 +177,7 @@ class Segment:
 
     def _read(self, query: str, parameters: list[Any]) -> list[Any]:
         """Rows of a query on a cursor of its own, which sees what is committed."""
-        with guarded(f"{self.path} could not be read"):
+        with guarded(f"{self.path} could not be read", Code.DATA_CORRUPT):
             cursor = self._connection.cursor()
             try:
                 rows: list[Any] = cursor.execute(query, parameters).fetchall()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from qnet_actors.crypto import BatchVerifier, Choice, KeyPair, Signer, choose
+from qnet_actors.durable import named_faults
 from qnet_actors.gateway import Answer, Query, Result
 from qnet_actors.links import Links, PeerKey, Roster
 from qnet_actors.network.answers import Answers, Sources, open_history
@@ -130,6 +131,10 @@ class ValidatorHost:
         Raises `QnetError` where the disk or a port refuses, RayError where the process of a room
         does not start.
         """
+        with named_faults():
+            return await self._open()
+
+    async def _open(self) -> Endpoint:
         genesis, settings = self._genesis, self._settings
         directory = self._directory = await asyncio.to_thread(
             DataDirectory, settings.directory, genesis.chain_id(), settings.index

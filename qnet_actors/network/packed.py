@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -100,24 +101,25 @@ class PackedRooms:
         if self._crypto is None:
             raise QnetError(Code.NOT_READY)
         path = self._settings.directory
-        stores = Stores(
-            batches=FileBatchStore(
-                path / "batches", power=self._genesis.parameters.power_durability
-            ),
-            journal=FileJournal(path / "journal", sync=True),
-            log=log,
-            offences=OffenceFile(path / "offences"),
-        )
-        validator = compose(
-            self._genesis,
-            *self._crypto,
-            stores,
-            snapshots=self._settings.keep.snapshots,
-            carried=carried,
-            observes=self._settings.observer,
-        )
-        validator.node.take_over(leftovers)
-        self._hand_offs.keep(log, validator.state, self._genesis)
+        power = self._genesis.parameters.power_durability
+        # What is open is closed where the rest does not open; the log is its owner's.
+        with ExitStack() as opened:
+            batches = FileBatchStore(path / "batches", power=power)
+            opened.callback(batches.close)
+            journal = FileJournal(path / "journal", sync=True)
+            opened.callback(journal.close)
+            stores = Stores(batches, journal, log, OffenceFile(path / "offences"))
+            validator = compose(
+                self._genesis,
+                *self._crypto,
+                stores,
+                snapshots=self._settings.keep.snapshots,
+                carried=carried,
+                observes=self._settings.observer,
+            )
+            validator.node.take_over(leftovers)
+            self._hand_offs.keep(log, validator.state, self._genesis)
+            opened.pop_all()
         return validator, _keys(validator.state, self._genesis)
 
     def sources(self) -> Sources:
@@ -161,6 +163,9 @@ class PackedRooms:
             await asyncio.gather(self._renewal, return_exceptions=True)
         if self._driver is not None:
             await self._driver.close()
+        elif self._log is not None:
+            # Opened, and something else was not.
+            await asyncio.to_thread(self._log.close)
 
     def _running(self) -> Driver:
         if self._driver is None:

@@ -354,6 +354,30 @@ def test_a_damaged_segment_is_refused_with_advice(tmp_path):
     assert caught.value.code is Code.DATA_CORRUPT
 
 
+def test_damage_anywhere_in_a_segment_is_no_fault_of_the_node(tmp_path):
+    log = DuckLog(tmp_path, CHAIN_ID, LogOptions(fsync=False))
+    log.write(blocks()[:4])
+    log.close()
+    path = tmp_path / "blocks-00000001.duckdb"
+    sound = path.read_bytes()
+    refused = []
+    for at in range(0, len(sound), len(sound) // 24):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 0x10]) + sound[at + 1 :])
+        try:
+            damaged = DuckLog(tmp_path, CHAIN_ID, SMALL)
+        except QnetError as error:
+            refused.append(error.code)
+            continue
+        try:
+            assert damaged.records(1, 100, 10**9) == [block.encoded for block in blocks()[:4]]
+        except QnetError as error:
+            refused.append(error.code)
+        finally:
+            damaged.close()
+    assert len(refused) > 3
+    assert set(refused) == {Code.DATA_CORRUPT}
+
+
 def test_a_log_of_another_format_is_refused(tmp_path):
     DuckLog(tmp_path, CHAIN_ID, SMALL).close()
     path = min(tmp_path.glob("blocks-*.duckdb"))
