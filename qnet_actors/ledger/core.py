@@ -17,10 +17,11 @@ from qnet_actors.ledger.catchup import (
     check_answer,
 )
 from qnet_actors.ledger.epochs import apply_and_look, install_and_look, prove_last, unknown_rules
-from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batch
+from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batches
 from qnet_actors.ledger.joining import (
     JoinRun,
     Manifest,
+    PartKept,
     check_manifest,
     check_part,
     reopen,
@@ -79,14 +80,6 @@ S = TypeVar("S", bound=LedgerState)
 
 
 @dataclass(frozen=True, slots=True)
-class _PartKept:
-    """The ledger to itself: a section of the snapshot that is fetched is durable."""
-
-    height: int
-    part: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Made:
     """What executing a draft came to."""
 
@@ -129,7 +122,7 @@ class LedgerCore:
         self._made_digests: dict[int, bytes] = {}
         self._pipeline = Pipeline(self._parameters, recovered.tip)
         self._epoch = read_epoch(recovered.state)
-        self._pipeline.end_epoch(self._epoch.last_commit)
+        self._pipeline.end_epoch(self._epoch_end)
         self._handed_over = False
         self._serving = Serving(log)
         self._catch_up: CatchUpRun | None = None
@@ -157,6 +150,11 @@ class LedgerCore:
     def epoch_ended(self) -> bool:
         """Whether the last block of the committee's epoch is executed."""
         return self._epoch.number > self._committee.epoch
+
+    @property
+    def _epoch_end(self) -> int:
+        """The last commit of the committee's epoch; 0: not known yet."""
+        return self._epoch.end_of(self._committee.epoch)
 
     def handed_over(self, state: S) -> Recovered[S] | None:
         """What the ledger of the next epoch starts from, once all writes are durable: the same as
@@ -194,7 +192,7 @@ class LedgerCore:
                     return self._serving.asked(peer, request, now_ms)
                 case FromPeer(peer=peer, message=SnapshotPart() as part):
                     return self._part_came(peer, part, now_ms)
-                case _PartKept(height=height, part=number):
+                case PartKept(height=height, part=number):
                     return self._part_kept(height, number, now_ms)
                 case FromPeer(peer=peer, message=LedgerBlocks() as answer):
                     return self._answered(peer, answer, now_ms)
@@ -238,8 +236,8 @@ class LedgerCore:
     def _announce(self) -> list[Effect]:
         """Where this validator stands after a start; the vote for the last checkpoint may lack."""
         effects: list[Effect] = []
-        if self._epoch.last_commit:
-            effects.append(ToRoom(Room.VALIDATOR, EpochEnds(self._epoch.last_commit)))
+        if self._epoch_end:
+            effects.append(ToRoom(Room.VALIDATOR, EpochEnds(self._epoch_end)))
         if self._tip.commit_index:
             effects.append(ToRoom(Room.VALIDATOR, CommitsExecuted(self._tip.commit_index)))
         if self._checkpoint is not None and self._checkpoint.height > self.final_height:
@@ -268,7 +266,7 @@ class LedgerCore:
     def _bodies(self, index: int, batches: tuple[Batch, ...]) -> Sequence[Effect]:
         if not self._pipeline.arrived(index, batches):
             return ()
-        return (Run(partial(_open_all, batches), partial(self._opened, index)),)
+        return (Run(partial(open_batches, batches), partial(self._opened, index)),)
 
     def _opened(self, index: int, batches: tuple[OpenBatch, ...], now_ms: int) -> Sequence[Effect]:
         self._pipeline.opened(index, batches)
@@ -315,11 +313,14 @@ class LedgerCore:
 
     def _move_epoch(self, epoch: Epoch) -> list[Effect]:
         """What a block did to the epoch; the validator hears of an end before it could pass it."""
-        before, self._epoch = self._epoch, epoch
-        if epoch.last_commit == before.last_commit or self.epoch_ended:
+        before, self._epoch = self._epoch_end, epoch
+        if (end := self._epoch_end) == before:
             return []
-        self._pipeline.end_epoch(epoch.last_commit)
-        return [ToRoom(Room.VALIDATOR, EpochEnds(epoch.last_commit))]
+        try:
+            self._pipeline.end_epoch(end)
+        except OutOfOrder as error:
+            return [Halt(str(error))]
+        return [ToRoom(Room.VALIDATOR, EpochEnds(end))]
 
     def _hand_over(self) -> list[Effect]:
         """Once the last block of the epoch is certified, the next one begins, if it is known."""
@@ -555,7 +556,7 @@ class LedgerCore:
             join.refuse(peer)
             return self.tick(now_ms)
         kept = Persist((SectionWrite(message.part, message.data),))
-        return [kept, ToRoom(Room.LEDGER, _PartKept(message.height, message.part))]
+        return [kept, ToRoom(Room.LEDGER, PartKept(message.height, message.part))]
 
     def _part_kept(self, height: int, part: int, now_ms: int) -> Sequence[Effect]:
         join = self._join
@@ -594,7 +595,3 @@ class LedgerCore:
             *self._hand_over(),
             *self.tick(now_ms),
         ]
-
-
-def _open_all(batches: tuple[Batch, ...]) -> tuple[OpenBatch, ...]:
-    return tuple(open_batch(batch) for batch in batches)

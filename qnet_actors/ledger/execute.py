@@ -66,6 +66,11 @@ def open_batch(batch: Batch) -> OpenBatch:
     return OpenBatch(batch.digest, batch.header.author, batch.columns, expand(batch))
 
 
+def open_batches(batches: tuple[Batch, ...]) -> tuple[OpenBatch, ...]:
+    """Expands the batches of a commit; see `open_batch`."""
+    return tuple(open_batch(batch) for batch in batches)
+
+
 class AccountTable:
     """The accounts that a block touches, as dense columns."""
 

@@ -38,6 +38,14 @@ RETRIES_MIN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
+class PartKept:
+    """The ledger to itself: a section of the snapshot that is fetched is durable."""
+
+    height: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A manifest that proved right."""
 

@@ -11,6 +11,7 @@ from qnet_actors.ledger.execute import OpenBatch
 from qnet_actors.rooms import BodiesWanted, CommitReady
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codec import encode
+from qnet_actors.wire.codes import Code
 from qnet_actors.wire.genesis import Parameters
 from qnet_actors.wire.limits import BATCH_SIZE_BYTES_MAX
 
@@ -66,14 +67,19 @@ class Pipeline:
         return self._last_index + 1
 
     def end_epoch(self, index: int) -> None:
-        """The epoch ends with a commit, which has not come yet."""
+        """The epoch ends with a commit; 0: it is not known yet.
+
+        Raises `OutOfOrder` where a later one is here: consensus may not be so far ahead.
+        """
         self._epoch_end = self._cutter.epoch_end = index
+        self._check_end(self._last_index)
 
     def add(self, ready: CommitReady) -> None:
         """Takes the commit that is due; raises `OutOfOrder`."""
         commit = ready.commit
         if commit.index != self.next_index or commit.previous != self._last_digest:
             raise OutOfOrder(f"commit {commit.index} does not follow {self._last_index}")
+        self._check_end(commit.index)
         if len(self._entries) >= self._commits_max:
             raise OutOfOrder(f"more than {self._commits_max} commits wait for execution")
         entry = _Entry(ready, commit.digest())
@@ -159,6 +165,14 @@ class Pipeline:
         self._cutter.epoch_end = self._epoch_end
         self._drafts.clear()
         self._fed = 0
+
+    def _check_end(self, index: int) -> None:
+        """Consensus holds back what comes after the epoch; the next committee decides on that."""
+        if self._epoch_end and index > self._epoch_end:
+            raise OutOfOrder(
+                f"{Code.WRONG_EPOCH.label}: commit {index} comes after {self._epoch_end}, the last"
+                " one of the epoch"
+            )
 
     def _feed(self) -> None:
         """Hands opened commits to the cutter, in order."""

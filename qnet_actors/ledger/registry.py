@@ -121,6 +121,10 @@ class Epoch:
         flags |= _RULED * self.is_ruled | _DECIDED * self.is_decided
         return _HEAD.pack(self.number, self.first_commit, self.last_commit, flags)
 
+    def end_of(self, number: int) -> int:
+        """The last commit of an epoch, this one or the one before; 0: not known yet."""
+        return self.last_commit if number == self.number else self.first_commit
+
     def is_due(self, commit_index: int, commits_min: int) -> bool:
         """Whether a block that ends with this commit does something to the epoch."""
         if self.last_commit:

@@ -15,7 +15,13 @@ from qnet_actors.ledger.registry import Registry
 from qnet_actors.ledger.writes import CertificateWrite
 from qnet_actors.light import check_hand_off
 from qnet_actors.network.present import present_of
-from qnet_actors.rooms import CheckpointCertified, CheckpointMade
+from qnet_actors.rooms import (
+    CatchUp,
+    CheckpointCertified,
+    CheckpointMade,
+    CommitsExecuted,
+    EpochEnds,
+)
 from qnet_actors.wire.blocks import Certificate, CertificateVote, Checkpoint
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.genesis import Genesis
@@ -343,6 +349,51 @@ def test_a_restart_before_the_last_certificate_goes_on_in_the_epoch_and_not_behi
     assert present.committee.epoch == 0
     assert present.rules == FIRST
     assert present.epoch_end == present.commit_index == validators.commits.index
+
+
+def test_a_commit_behind_the_end_of_the_epoch_stops_the_ledger():
+    validators = Validators()
+    rig, commits = validators.rig, validators.commits
+    batch = a_batch([a_transaction(GENESIS, n, 0, Approve(0, SLOWER)) for n in range(3)])
+    rig.commit(commits.next(GENESIS_MS + 1_000, [batch]), [batch])
+    while not (told := [e.index for e in rig.to_validator if isinstance(e, EpochEnds)]):
+        rig.commit(commits.next(GENESIS_MS + 1_000 * (commits.index + 1)))
+    rig.hold_runs = True
+    while commits.index < told[0]:
+        rig.commit(commits.next(GENESIS_MS + 60_000))
+    assert rig.halted is None
+    rig.commit(commits.next(GENESIS_MS + 60_000))
+    assert rig.halted is not None
+    assert rig.halted.startswith("wrong_epoch: ")
+
+
+def test_no_block_is_made_behind_the_end_that_is_executed_and_not_certified():
+    validators = Validators()
+    validators.execute(SLOWER)
+    rig, tip = validators.rig, validators.rig.tip
+    rig.commit(validators.commits.next(tip.timestamp_ms + 1_000))
+    assert rig.halted is not None
+    assert rig.halted.startswith("wrong_epoch: ")
+    assert rig.tip == tip
+
+
+def test_who_takes_the_end_of_the_epoch_from_a_peer_tells_consensus_of_it():
+    validators = Validators()
+    validators.approve(SLOWER)
+    rig = Rig(GENESIS)
+    rig.handle(CatchUp((1,), validators.rig.tip.height))
+    while rig.sent:
+        message, _ = rig.sent.pop(0)
+        validators.rig.receive(0, message)
+        answer, _ = validators.rig.sent.pop()
+        rig.receive(1, answer)
+    assert rig.core.epoch_ended
+    # Before it learns that all of it is executed: else it would hand over what comes after.
+    kinds = [type(event) for event in rig.to_validator]
+    assert kinds.index(EpochEnds) < kinds.index(CommitsExecuted)
+    rig.commit(validators.commits.next(rig.tip.timestamp_ms + 1_000))
+    assert rig.halted is not None
+    assert rig.halted.startswith("wrong_epoch: ")
 
 
 def test_who_does_not_know_the_version_stops_where_the_epoch_ends():
