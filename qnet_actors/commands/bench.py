@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from qnet_actors.commands.output import (
-    FAILED,
-    RATE_MAX,
-    SECONDS_MAX,
-    JsonOption,
-    emit,
-    fields,
-    reported,
-    say,
-)
+from qnet_actors.commands.options import RATE_MAX, SECONDS_MAX, JsonOption, ProviderOption
+from qnet_actors.commands.output import FAILED, emit, fields, reported, say
 
 if TYPE_CHECKING:
     from qnet_actors.experiments.bench import BenchResult
     from qnet_actors.experiments.overload.excess import ExcessResult
 
+Lines = Callable[[], Iterator[tuple[str, Any]]]
+
 app = typer.Typer(help="Measure the network against the limits of this machine.")
+
+
+@contextmanager
+def _scratch(as_json: bool) -> Iterator[Path]:
+    """A directory for a measurement, of which it is reported how it ends."""
+    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+        yield Path(directory)
+
+
+def _show(result: Any, as_json: bool, lines: Lines | None = None, *, good: bool = True) -> None:
+    """Prints a result, by its fields or as `lines` has it; exit code 1 where it is not good."""
+    emit(result, as_json, lines or (lambda: fields(result, *result.__struct_fields__)))
+    if not good:
+        raise typer.Exit(FAILED)
 
 
 @app.callback(invoke_without_command=True)
@@ -36,10 +44,8 @@ def network(
     seconds: Annotated[
         float, typer.Option(min=5, max=SECONDS_MAX, help="Of each of the two phases.")
     ] = 20.0,
-    validators: Annotated[int, typer.Option(min=1, max=16)] = 4,
-    provider: Annotated[
-        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
-    ] = "auto",
+    validators: Annotated[int, typer.Option(min=1, max=16, help="How many validators.")] = 4,
+    provider: ProviderOption = "auto",
     rate: Annotated[
         float,
         typer.Option(
@@ -67,7 +73,7 @@ def network(
     """
     if context.invoked_subcommand is not None:
         return
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.bench import BenchOptions, run_bench
 
         options = BenchOptions(
@@ -79,10 +85,8 @@ def network(
             workload=workload,
             costs_out=costs_out,
         )
-        result = run_bench(options, Path(directory), say)
-        emit(result, as_json, lambda: _lines(result))
-        if not result.good:
-            raise typer.Exit(FAILED)
+        result = run_bench(options, directory, say)
+        _show(result, as_json, lambda: _lines(result), good=result.good)
 
 
 SendersOption = Annotated[int, typer.Option(min=1, max=65_536, help="How many keys sign.")]
@@ -95,7 +99,7 @@ def verify(senders: SendersOption = 1_024, as_json: JsonOption = False) -> None:
         from qnet_actors.experiments.verify_bench import VerifyOptions, run_verify_bench
 
         result = run_verify_bench(VerifyOptions(senders=senders), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        _show(result, as_json)
 
 
 @app.command("validate")
@@ -105,32 +109,28 @@ def validate(senders: SendersOption = 1_024, as_json: JsonOption = False) -> Non
         from qnet_actors.experiments.validate_bench import ValidateOptions, run_validate_bench
 
         result = run_validate_bench(ValidateOptions(senders=senders), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        _show(result, as_json)
 
 
 @app.command("recovery")
 def recovery(
     senders: SendersOption = 1_024,
     seconds: Annotated[float, typer.Option(min=15, max=SECONDS_MAX, help="Of the load.")] = 30.0,
-    provider: Annotated[
-        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
-    ] = "auto",
+    provider: ProviderOption = "auto",
     rate: Annotated[
         float, typer.Option(min=0, max=RATE_MAX, help="Offered; 0: half of the maximum.")
     ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Kill a validator of four under load, and measure the latency of the others' clients."""
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.recovery import RecoveryOptions, run_recovery
 
         options = RecoveryOptions(senders=senders, seconds=seconds, provider=provider, rate=rate)
         # Ray prints a death of its processes to standard output, which is the result's.
         with redirect_stdout(sys.stderr):
-            result = run_recovery(options, Path(directory), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
-        if result.lost:
-            raise typer.Exit(FAILED)
+            result = run_recovery(options, directory, say)
+        _show(result, as_json, good=not result.lost)
 
 
 @app.command("turnover")
@@ -139,9 +139,7 @@ def turnover(
     seconds: Annotated[
         float, typer.Option(min=1, max=SECONDS_MAX, help="Of each committee.")
     ] = 10.0,
-    provider: Annotated[
-        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
-    ] = "auto",
+    provider: ProviderOption = "auto",
     profile: Annotated[
         Literal["packed", "split"], typer.Option(help="A process a validator, or one a room.")
     ] = "packed",
@@ -151,16 +149,14 @@ def turnover(
 
     Exit code 1 where anything acknowledged was lost, roots differ, or the committee did not change.
     """
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-turnover-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.turnover import TurnoverOptions, run_turnover
 
         options = TurnoverOptions(
             joiners=joiners, seconds=seconds, provider=provider, profile=profile
         )
-        result = run_turnover(options, Path(directory), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
-        if not result.good:
-            raise typer.Exit(FAILED)
+        result = run_turnover(options, directory, say)
+        _show(result, as_json, good=result.good)
 
 
 @app.command("lagging")
@@ -171,29 +167,23 @@ def lagging(
     stopped_share: Annotated[
         float, typer.Option(min=0.1, max=0.95, help="Of each second, in which it is stopped.")
     ] = 0.8,
-    provider: Annotated[
-        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
-    ] = "auto",
+    provider: ProviderOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Slow one validator of four, and measure what is executed for the others' clients."""
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-lagging-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.overload.lagging import LaggingOptions, run_lagging
 
         options = LaggingOptions(seconds=seconds, stopped_share=stopped_share, provider=provider)
-        result = run_lagging(options, Path(directory), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
-        if not result.good:
-            raise typer.Exit(FAILED)
+        result = run_lagging(options, directory, say)
+        _show(result, as_json, good=result.good)
 
 
 @app.command("overload")
 def overload(
     seconds: Annotated[float, typer.Option(min=6, max=SECONDS_MAX, help="Of the overload.")] = 60.0,
     factor: Annotated[float, typer.Option(min=1.5, max=10, help="Times the maximum.")] = 3.0,
-    provider: Annotated[
-        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
-    ] = "auto",
+    provider: ProviderOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Offer a network more than it can take: refusals, memory, and how soon it is usual again.
@@ -201,14 +191,12 @@ def overload(
     Exit code 1 where anything taken was lost, a refusal does not say when to come again, memory
     grows, or the network is not back to normal within five seconds.
     """
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-overload-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.overload.excess import ExcessOptions, run_excess
 
         options = ExcessOptions(seconds=seconds, factor=factor, provider=provider)
-        result = run_excess(options, Path(directory), say)
-        emit(result, as_json, lambda: _overload_lines(result))
-        if not result.good:
-            raise typer.Exit(FAILED)
+        result = run_excess(options, directory, say)
+        _show(result, as_json, lambda: _overload_lines(result), good=result.good)
 
 
 def _overload_lines(result: ExcessResult) -> Iterator[tuple[str, Any]]:
@@ -229,18 +217,20 @@ def _overload_lines(result: ExcessResult) -> Iterator[tuple[str, Any]]:
 
 @app.command("state")
 def state(
-    accounts: Annotated[int, typer.Option(min=20_000, max=10_000_000)] = 1_000_000,
+    accounts: Annotated[
+        int, typer.Option(min=20_000, max=10_000_000, help="How many accounts.")
+    ] = 1_000_000,
     keys: Annotated[int, typer.Option(min=1, max=10_000, help="Changed by a commit.")] = 1_000,
-    commits: Annotated[int, typer.Option(min=100)] = 2_000,
+    commits: Annotated[int, typer.Option(min=100, help="How many commits.")] = 2_000,
     as_json: JsonOption = False,
 ) -> None:
     """Measure reads and durable writes of accounts beside a dictionary and a keyed table."""
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.state_bench import StateOptions, run_state_bench
 
         options = StateOptions(accounts=accounts, keys=keys, commits=commits)
-        result = run_state_bench(options, Path(directory), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        result = run_state_bench(options, directory, say)
+        _show(result, as_json)
 
 
 @app.command("prune")
@@ -250,17 +240,19 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Measure commits beside the pruning of old blocks, and what each retention leaves on disk."""
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.prune_bench import PruneOptions, run_prune_bench
 
         options = PruneOptions(blocks=blocks, transfers=transfers)
-        result = run_prune_bench(options, Path(directory), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        result = run_prune_bench(options, directory, say)
+        _show(result, as_json)
 
 
 @app.command("execute")
 def execute(
-    accounts: Annotated[int, typer.Option(min=16, max=1_000_000)] = 10_000,
+    accounts: Annotated[
+        int, typer.Option(min=16, max=1_000_000, help="How many accounts.")
+    ] = 10_000,
     blocks: Annotated[int, typer.Option(min=1, help="Of 4,000 transfers.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
@@ -269,7 +261,7 @@ def execute(
         from qnet_actors.experiments.execute_bench import ExecuteOptions, run_execute_bench
 
         result = run_execute_bench(ExecuteOptions(accounts=accounts, blocks=blocks), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
+        _show(result, as_json)
 
 
 def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
@@ -295,14 +287,12 @@ def _lines(result: BenchResult) -> Iterator[tuple[str, Any]]:
 @app.command("join")
 def join(
     accounts: Annotated[
-        int, typer.Option(min=1_000, max=100_000_000, help="How many the ledger has.")
+        int, typer.Option(min=1_000, max=100_000_000, help="How many accounts the ledger has.")
     ] = 1_000_000,
     kill: Annotated[
         bool, typer.Option(help="Kill the joiner when it has half of the snapshot.")
     ] = True,
-    provider: Annotated[
-        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
-    ] = "auto",
+    provider: ProviderOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Let an empty validator join a ledger with many accounts from a snapshot.
@@ -310,11 +300,9 @@ def join(
     It is killed half-way and goes on with what it has.  Exit code 1 where its state is not the
     certified one.
     """
-    with reported(as_json), tempfile.TemporaryDirectory(prefix="qnet-bench-") as directory:
+    with _scratch(as_json) as directory:
         from qnet_actors.experiments.join_bench import JoinOptions, run_join_bench
 
         options = JoinOptions(accounts=accounts, kill=kill, provider=provider)
-        result = run_join_bench(options, Path(directory), say)
-        emit(result, as_json, lambda: fields(result, *result.__struct_fields__))
-        if not result.good:
-            raise typer.Exit(FAILED)
+        result = run_join_bench(options, directory, say)
+        _show(result, as_json, good=result.good)

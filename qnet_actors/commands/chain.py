@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qnet_actors.commands import wallet
 from qnet_actors.commands.amounts import format_amount, parse_amount
-from qnet_actors.commands.keys import PassphraseFile
-from qnet_actors.commands.output import (
-    SECONDS_MAX,
+from qnet_actors.commands.options import (
+    AMOUNT_HELP,
     JsonOption,
+    PassphraseFile,
+    Stage,
+    TimeoutOption,
     UrlOption,
-    emit,
-    fields,
-    reported,
-    say,
+    WaitOption,
 )
+from qnet_actors.commands.output import emit, fields, reported, say
 from qnet_actors.wire.codes import Code, QnetError
 
 if TYPE_CHECKING:
     from qnet_actors.client import Client, Transaction
     from qnet_actors.client.models import Sync
-
-Stage = Literal["received", "batched", "executed", "final"]
-TimeoutOption = Annotated[
-    float, typer.Option("--timeout", min=0, max=SECONDS_MAX, help="Seconds to wait for the stage.")
-]
 
 
 def status(url: UrlOption = None, as_json: JsonOption = False) -> None:
@@ -83,7 +78,7 @@ def balance(
 
 def send(
     to: Annotated[str, typer.Argument(help="An address, a key's name, or dev:N.")],
-    amount: Annotated[str, typer.Argument(help='QNET, as "1.5"; or "1500000000units".')],
+    amount: Annotated[str, typer.Argument(help=AMOUNT_HELP)],
     key: Annotated[
         str, typer.Option("--from", help="The key that signs: its name, or dev:N.")
     ] = "default",
@@ -91,7 +86,7 @@ def send(
         str | None,
         typer.Option(help="The account's address, where its key was rotated.", show_default=False),
     ] = None,
-    wait: Annotated[Stage, typer.Option(help="Return when it has come so far.")] = "executed",
+    wait: WaitOption = "executed",
     timeout_s: TimeoutOption = 10.0,
     gas_price: Annotated[int, typer.Option(min=1, help="Units for each unit of gas.")] = 1,
     nonce: Annotated[

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 import msgspec
 import typer
 
-from qnet_actors.commands.output import JsonOption, emit, reported
+from qnet_actors.commands.options import JsonOption
+from qnet_actors.commands.output import emit, reported
 from qnet_actors.wire.codes import Code, QnetError
 
 if TYPE_CHECKING:

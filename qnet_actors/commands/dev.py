@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 import typer
 
-from qnet_actors.commands.output import FAILED, RATE_MAX, JsonOption, emit, reported, say
+from qnet_actors.commands.options import RATE_MAX, JsonOption, ProviderOption
+from qnet_actors.commands.output import FAILED, emit, reported, say
 
 if TYPE_CHECKING:
     from qnet_actors.experiments.local import LocalNetwork, Outcome
@@ -44,9 +45,7 @@ def dev(
         int, typer.Option(min=1, max=1_000_000, help="How many the demonstration sends.")
     ] = 2_000,
     rate: Annotated[float, typer.Option(min=1, max=RATE_MAX, help="How many a second.")] = 400.0,
-    provider: Annotated[
-        Literal["auto", "openssl", "liboqs"], typer.Option(help="What signs and verifies.")
-    ] = "auto",
+    provider: ProviderOption = "auto",
     profile: Annotated[
         Literal["packed", "split", "auto"],
         typer.Option(help="A process for a whole validator, or for each of its rooms."),

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from qnet_actors.commands import wallet
-from qnet_actors.commands.output import JsonOption, emit, reported
+from qnet_actors.commands.options import JsonOption, PassphraseFile
+from qnet_actors.commands.output import emit, reported
 
 app = typer.Typer(no_args_is_help=True, help="Keys: make one, show its addresses, list them.")
 
 Name = Annotated[str, typer.Argument(help="The key's name, or dev:N for a development key.")]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--passphrase-file",
-        help="Read the passphrase from this file. Else QNET_PASSPHRASE_FILE, QNET_PASSPHRASE, or "
-        "a question on the terminal.",
-        show_default=False,
-    ),
-]
 SchemeName = Literal["ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "ed25519"]
 
 

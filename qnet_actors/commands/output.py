@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 import typer
@@ -24,10 +24,6 @@ UNREACHABLE: Final = 3
 TIMED_OUT: Final = 4
 BAD_KEY: Final = 5
 
-# What an option in floating point is held to: infinity is neither a rate nor a time.
-RATE_MAX: Final = 1_000_000
-SECONDS_MAX: Final = 86_400
-
 _EXIT_CODES: Final = {
     Code.INVALID_PARAMETER: USAGE,
     Code.BAD_ADDRESS: USAGE,
@@ -40,12 +36,6 @@ _EXIT_CODES: Final = {
     Code.KEYSTORE_EXISTS: BAD_KEY,
     Code.DEVELOPMENT_KEY_REFUSED: BAD_KEY,
 }
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
-UrlOption = Annotated[
-    str | None,
-    typer.Option("--url", envvar="QNET_URL", help="The gateway.", show_default=False),
-]
 
 
 def exit_code(error: QnetError) -> int:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from qnet_actors.commands.output import JsonOption, reported
+from qnet_actors.commands.options import JsonOption
+from qnet_actors.commands.output import reported
 
 
 def sim(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qnet_actors.commands import wallet
 from qnet_actors.commands.amounts import parse_amount
-from qnet_actors.commands.chain import TimeoutOption, open_client, show_transaction
-from qnet_actors.commands.keys import PassphraseFile
-from qnet_actors.commands.output import JsonOption, UrlOption, emit, reported, say
+from qnet_actors.commands.chain import open_client, show_transaction
+from qnet_actors.commands.options import (
+    AMOUNT_HELP,
+    JsonOption,
+    PassphraseFile,
+    Stage,
+    TimeoutOption,
+    UrlOption,
+    WaitOption,
+)
+from qnet_actors.commands.output import emit, reported, say
 
 if TYPE_CHECKING:
     from qnet_actors.client import Client
@@ -22,13 +31,34 @@ app = typer.Typer(
     no_args_is_help=True, help="A place in the committee; a stopped validator's data."
 )
 
-
 OwnerOption = Annotated[
     str, typer.Option("--from", help="The account that stakes: its key's name, or dev:N.")
 ]
-Stage = Literal["received", "batched", "executed", "final"]
-WaitOption = Annotated[Stage, typer.Option(help="Return when it has come so far.")]
-STAKE_HELP: Final = 'QNET, as "1.5"; or "1500000000units".'
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How an action is sent: by whose key, how far it is waited for, and how it is shown."""
+
+    owner: str
+    wait: Stage
+    timeout_s: float
+    passphrase_file: Path | None
+    as_json: bool
+
+    def signer(self, client: Client, name: str | None = None) -> Signer:
+        """That of the owner, or of another key by its name."""
+        _, development = client.network()
+        return wallet.load_signer(name or self.owner, self.passphrase_file, development)
+
+    def send(self, client: Client, signer: Signer, action: Action) -> None:
+        done = client.send(
+            signer,
+            action,
+            wait=None if self.wait == "received" else self.wait,
+            timeout_ms=round(self.timeout_s * 1_000),
+        )
+        show_transaction(done, self.as_json)
 
 
 @app.command("register")
@@ -36,7 +66,7 @@ def register(
     validator: Annotated[
         str, typer.Argument(help="The validator's own key: its name, or dev-validator:N.")
     ],
-    stake_: Annotated[str, typer.Option("--stake", help=STAKE_HELP)],
+    stake_: Annotated[str, typer.Option("--stake", help=AMOUNT_HELP)],
     owner: OwnerOption = "default",
     wait: WaitOption = "executed",
     timeout_s: TimeoutOption = 10.0,
@@ -48,20 +78,20 @@ def register(
 
     The validator's key signs that the account may register it, so both keys are needed here.
     """
+    sending = Sending(owner, wait, timeout_s, passphrase_file, as_json)
     with reported(as_json), open_client(url) as client:
         from qnet_actors.wire.transactions import register_validator
 
         units = parse_amount(stake_)
-        chain_id, development = client.network()
-        own = wallet.load_signer(validator, passphrase_file, development)
-        signer = wallet.load_signer(owner, passphrase_file, development)
+        chain_id, _ = client.network()
+        own, signer = sending.signer(client, validator), sending.signer(client)
         action = register_validator(own, chain_id, signer.key_id, units)
-        _send(client, signer, action, wait, timeout_s, as_json)
+        sending.send(client, signer, action)
 
 
 @app.command("stake")
 def stake(
-    amount: Annotated[str, typer.Argument(help=STAKE_HELP)],
+    amount: Annotated[str, typer.Argument(help=AMOUNT_HELP)],
     owner: OwnerOption = "default",
     wait: WaitOption = "executed",
     timeout_s: TimeoutOption = 10.0,
@@ -70,18 +100,17 @@ def stake(
     as_json: JsonOption = False,
 ) -> None:
     """Add to a registered validator's stake, from the next epoch on."""
+    sending = Sending(owner, wait, timeout_s, passphrase_file, as_json)
     with reported(as_json), open_client(url) as client:
         from qnet_actors.wire.transactions import Stake
 
         action = Stake(parse_amount(amount))
-        _, development = client.network()
-        signer = wallet.load_signer(owner, passphrase_file, development)
-        _send(client, signer, action, wait, timeout_s, as_json)
+        sending.send(client, sending.signer(client), action)
 
 
 @app.command("unstake")
 def unstake(
-    amount: Annotated[str, typer.Argument(help=f"{STAKE_HELP} 0: only pay out.")],
+    amount: Annotated[str, typer.Argument(help=f"{AMOUNT_HELP} 0: only pay out.")],
     owner: OwnerOption = "default",
     wait: WaitOption = "executed",
     timeout_s: TimeoutOption = 10.0,
@@ -94,13 +123,12 @@ def unstake(
     It is held for some epochs more, in which it can still be punished; what was held long enough
     is paid out by the next call.
     """
+    sending = Sending(owner, wait, timeout_s, passphrase_file, as_json)
     with reported(as_json), open_client(url) as client:
         from qnet_actors.wire.transactions import Unstake
 
         action = Unstake(parse_amount(amount))
-        _, development = client.network()
-        signer = wallet.load_signer(owner, passphrase_file, development)
-        _send(client, signer, action, wait, timeout_s, as_json)
+        sending.send(client, sending.signer(client), action)
 
 
 @app.command("approve")
@@ -127,6 +155,7 @@ def approve(
     approved the same in one epoch. An approval that is executed in a later epoch does nothing.
     Approve without a change to take an approval back.
     """
+    sending = Sending(owner, wait, timeout_s, passphrase_file, as_json)
     with reported(as_json), open_client(url) as client:
         from qnet_actors.commands.approving import changed_rules, spelled
         from qnet_actors.wire.transactions import Approve
@@ -135,21 +164,7 @@ def approve(
         rules = changed_rules(present.rules, changes or [], protocol_version)
         # All values are approved, also those that only the gateway named.
         say(f"approves in epoch {present.epoch} {spelled(rules)}")
-        _, development = client.network()
-        signer = wallet.load_signer(owner, passphrase_file, development)
-        _send(client, signer, Approve(present.epoch, rules), wait, timeout_s, as_json)
-
-
-def _send(
-    client: Client, signer: Signer, action: Action, wait: Stage, timeout_s: float, as_json: bool
-) -> None:
-    done = client.send(
-        signer,
-        action,
-        wait=None if wait == "received" else wait,
-        timeout_ms=round(timeout_s * 1_000),
-    )
-    show_transaction(done, as_json)
+        sending.send(client, sending.signer(client), Approve(present.epoch, rules))
 
 
 @app.command("resync")

@@ -19,7 +19,7 @@ from qnet_actors.ledger import (
 from qnet_actors.ledger import recover as recover_ledger
 from qnet_actors.mempool import BatchStore, Entry, Holdings, MempoolSettings, MempoolShard
 from qnet_actors.mempool import Verifier as ColumnVerifier
-from qnet_actors.network.consensus import open_consensus, open_reporter
+from qnet_actors.network.consensus import Seat, open_consensus, open_reporter
 from qnet_actors.network.node import LEDGER, REPORTER, VALIDATOR, Node, RoomKey
 from qnet_actors.network.offences import OffenceStore
 from qnet_actors.network.present import present_of
@@ -137,24 +137,14 @@ def compose(
         )
         for shard in range(shards)
     )
-    consensus = open_consensus(genesis, present, own, signer, verifier, stores.journal.journalled)
+    seat = Seat(genesis, present, own, signer, verifier, stores.journal.journalled)
+    consensus = open_consensus(seat)
     rooms = {RoomKey(Room.MEMPOOL, shard): core for shard, core in enumerate(mempool_shards)}
     rooms[VALIDATOR] = consensus
     rooms[LEDGER] = ledger
-    if genesis.parameters.epoch_commits_min:
-        # Else the committee is fixed, and nobody is punished.
-        rooms[REPORTER] = open_reporter(
-            genesis,
-            present,
-            own,
-            signer,
-            verifier,
-            stores.journal.journalled,
-            stores.offences,
-            state,
-            consensus,
-            shards,
-        )
+    reporter = open_reporter(seat, consensus, stores.offences, state, shards)
+    if reporter is not None:
+        rooms[REPORTER] = reporter
 
     def take_over(leftovers: Sequence[Sequence[Entry]]) -> None:
         for core, entries in zip(mempool_shards, leftovers, strict=True):

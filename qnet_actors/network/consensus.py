@@ -2,63 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from qnet_actors.network.offences import OffenceStore, past_offences
 from qnet_actors.network.present import Present
 from qnet_actors.network.reporting import Reporter
 from qnet_actors.rooms import AccountReader
-from qnet_actors.validators import Journalled, ValidatorCore
-from qnet_actors.validators import recover as recover_validator
+from qnet_actors.validators import Journalled, ValidatorCore, recover
 from qnet_actors.wire.genesis import Genesis
-from qnet_actors.wire.schemes import Signer
-from qnet_actors.wire.schemes import Verifier as RowVerifier
+from qnet_actors.wire.schemes import Signer, Verifier
 
 
-def open_consensus(
-    genesis: Genesis,
-    present: Present,
-    own: int,
-    signer: Signer,
-    verifier: RowVerifier,
-    journalled: Journalled,
-) -> ValidatorCore:
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A validator's place in the committee of its epoch, and what it signs and goes on with."""
+
+    genesis: Genesis
+    present: Present
+    own: int
+    signer: Signer
+    verifier: Verifier
+    journalled: Journalled
+
+
+def open_consensus(seat: Seat) -> ValidatorCore:
     """The core of a validator of the present committee, with what its journal holds."""
-    committee = present.committee
+    present, committee = seat.present, seat.present.committee
     return ValidatorCore(
-        genesis=genesis,
+        genesis=seat.genesis,
         committee=committee,
         parameters=present.rules.parameters,
-        own=own,
-        signer=signer,
-        verifier=verifier,
-        recovered=recover_validator(journalled, genesis, committee, own, verifier, present.last),
+        own=seat.own,
+        signer=seat.signer,
+        verifier=seat.verifier,
+        recovered=recover(
+            seat.journalled, seat.genesis, committee, seat.own, seat.verifier, present.last
+        ),
         executed_index=present.commit_index,
         epoch_end=present.epoch_end,
     )
 
 
 def open_reporter(
-    genesis: Genesis,
-    present: Present,
-    own: int,
-    signer: Signer,
-    verifier: RowVerifier,
-    journalled: Journalled,
+    seat: Seat,
+    consensus: ValidatorCore,
     offences: OffenceStore,
     reader: AccountReader,
-    consensus: ValidatorCore,
     shards: int,
-) -> Reporter:
-    """What has equivocators punished, with what earlier epochs have left to report."""
-    stored = offences.load()
-    chain_id = genesis.chain_id()
+) -> Reporter | None:
+    """What has equivocators punished, with what earlier epochs have left to report.
+
+    None: the committee is fixed, and nobody is punished.
+    """
+    if not seat.genesis.parameters.epoch_commits_min:
+        return None
+    stored, chain_id = offences.load(), seat.genesis.chain_id()
     return Reporter(
         chain_id=chain_id,
-        committee=present.committee,
-        own=own,
-        signer=signer,
+        committee=seat.present.committee,
+        own=seat.own,
+        signer=seat.signer,
         reader=reader,
         evidence=consensus.evidence.equivocations,
         shard_count=shards,
-        past=past_offences(stored, journalled, present, chain_id, verifier),
+        past=past_offences(stored, seat.journalled, seat.present, chain_id, seat.verifier),
         stored=stored,
     )

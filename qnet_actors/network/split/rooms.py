@@ -23,7 +23,7 @@ from qnet_actors.ledger import LedgerQueries
 from qnet_actors.links import PeerKey
 from qnet_actors.mempool import shard_of
 from qnet_actors.network.answers import Proof, Sources
-from qnet_actors.network.consensus import open_consensus, open_reporter
+from qnet_actors.network.consensus import Seat, open_consensus, open_reporter
 from qnet_actors.network.desk import Desk
 from qnet_actors.network.driver import Driver
 from qnet_actors.network.neighbours import Neighbours, Standing
@@ -185,26 +185,14 @@ class SplitRooms:
             self._consensus = FollowerCore(present.committee)
             return {VALIDATOR: self._consensus}, storages
         # Read before the rooms begin: then the journal begins anew.
-        journalled = journal.journalled
-        core = open_consensus(genesis, present, own, signer, verifier, journalled)
-        self._consensus = core
+        seat = Seat(genesis, present, own, signer, verifier, journal.journalled)
+        core = self._consensus = open_consensus(seat)
         rooms: dict[RoomKey, Core] = {VALIDATOR: core}
-        if genesis.parameters.epoch_commits_min:
-            # Else the committee is fixed, and nobody is punished.
-            offences = OffenceFile(path / "offences")
-            reader = ShardAccounts(self._shards[0], READ_TIMEOUT_SECONDS)
-            rooms[REPORTER] = open_reporter(
-                genesis,
-                present,
-                own,
-                signer,
-                verifier,
-                journalled,
-                offences,
-                reader,
-                core,
-                len(self._shards),
-            )
+        offences = OffenceFile(path / "offences")
+        reader = ShardAccounts(self._shards[0], READ_TIMEOUT_SECONDS)
+        reporter = open_reporter(seat, core, offences, reader, len(self._shards))
+        if reporter is not None:
+            rooms[REPORTER] = reporter
             storages[REPORTER] = offences
         return rooms, storages
 
