@@ -6,8 +6,9 @@ Environment: QNET_URL names the gateway, QNET_HOME the folder of keys (`~/.qnet`
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.client.asynchronous import AsyncClient
@@ -38,38 +39,40 @@ if TYPE_CHECKING:
         Validators,
     )
     from qnet_actors.client.synchronous import Client
-
-_MODULES: Final = {
-    "asynchronous": ("AsyncClient",),
-    "building": ("Signed", "TransactionSigner", "build", "sign"),
-    "environment": ("default_url", "home_directory"),
-    "models": (
-        "Account",
-        "AccountTransaction",
-        "AccountTransactions",
-        "Block",
-        "BlockTransaction",
-        "Blocks",
-        "Body",
-        "Checkpoint",
-        "Equivocation",
-        "Evidence",
-        "Events",
-        "Fees",
-        "FoundEvent",
-        "Header",
-        "Message",
-        "Place",
-        "Receipt",
-        "Rules",
-        "Status",
-        "Submitted",
-        "Transaction",
-        "Validators",
-    ),
-    "synchronous": ("Client",),
-}
-_HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "asynchronous": ("AsyncClient",),
+            "building": ("Signed", "TransactionSigner", "build", "sign"),
+            "environment": ("default_url", "home_directory"),
+            "models": (
+                "Account",
+                "AccountTransaction",
+                "AccountTransactions",
+                "Block",
+                "Blocks",
+                "BlockTransaction",
+                "Body",
+                "Checkpoint",
+                "Equivocation",
+                "Events",
+                "Evidence",
+                "Fees",
+                "FoundEvent",
+                "Header",
+                "Message",
+                "Place",
+                "Receipt",
+                "Rules",
+                "Status",
+                "Submitted",
+                "Transaction",
+                "Validators",
+            ),
+            "synchronous": ("Client",),
+        },
+    )
 
 __all__ = [
     "Account",
@@ -83,8 +86,8 @@ __all__ = [
     "Checkpoint",
     "Client",
     "Equivocation",
-    "Evidence",
     "Events",
+    "Evidence",
     "Fees",
     "FoundEvent",
     "Header",
@@ -103,9 +106,3 @@ __all__ = [
     "home_directory",
     "sign",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -5,8 +5,9 @@ Names are loaded when they are first asked for, so that importing this room cost
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.crypto.choice import Choice, choose
@@ -35,41 +36,26 @@ if TYPE_CHECKING:
     )
     from qnet_actors.crypto.providers.keyed_hash import simulator_provider
     from qnet_actors.crypto.verify import BatchVerifier, ColumnVerifier
-
-_HOME = {
-    "BatchVerifier": "verify",
-    "Choice": "choice",
-    "ColumnVerifier": "verify",
-    "Encapsulation": "kem",
-    "Kem": "kem",
-    "KemKeyPair": "kem",
-    "KeyPair": "key_pair",
-    "KeystoreHeader": "keystore",
-    "Provider": "providers",
-    "Selection": "providers",
-    "Signer": "keys",
-    "SigningKey": "providers",
-    "choose": "choice",
-    "development_key": "keys",
-    "liboqs_kem": "kem",
-    "openssl_kem": "kem",
-    "provider": "providers",
-    "read_keystore": "keystore",
-    "read_keystore_header": "keystore",
-    "read_passphrase": "keystore",
-    "require_development": "keys",
-    "select_provider": "providers",
-    "simulator_provider": "providers.keyed_hash",
-    "write_keystore": "keystore",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "choice": ("Choice", "choose"),
+            "kem": ("Encapsulation", "Kem", "KemKeyPair", "liboqs_kem", "openssl_kem"),
+            "key_pair": ("KeyPair",),
+            "keys": ("Signer", "development_key", "require_development"),
+            "keystore": (
+                "KeystoreHeader",
+                "read_keystore",
+                "read_keystore_header",
+                "read_passphrase",
+                "write_keystore",
+            ),
+            "providers": ("Provider", "Selection", "SigningKey", "provider", "select_provider"),
+            "providers.keyed_hash": ("simulator_provider",),
+            "verify": ("BatchVerifier", "ColumnVerifier"),
+        },
+    )
 
 __all__ = [
     "BatchVerifier",

@@ -24,7 +24,6 @@ from qnet_actors.wire.codes import Code, QnetError
 # FIPS 203 section 8, Table 3.
 PUBLIC_KEY_BYTES: Final = 1568
 CIPHERTEXT_BYTES: Final = 1568
-SHARED_SECRET_BYTES: Final = 32
 KEM_SEED_BYTES: Final = 64
 
 _ALGORITHM: Final = "ML-KEM-1024"

@@ -24,6 +24,7 @@ from qnet_actors.crypto.mldsa import select_kernel
 from qnet_actors.crypto.mldsa.signer import DevelopmentSigner
 from qnet_actors.experiments.verify_bench import ROLE, SCHEME, Columns, cache_mb_for
 from qnet_actors.kernels.cache import warm
+from qnet_actors.kernels.expand import expand
 from qnet_actors.mempool import Holdings, MemoryBatchStore, MempoolSettings, MempoolShard, Recovered
 from qnet_actors.network.development import VALIDATOR, development_genesis
 from qnet_actors.network.memory import keep_freed_memory
@@ -40,7 +41,6 @@ from qnet_actors.rooms import (
 from qnet_actors.wire.batches import BATCH_VERSION, build_batch, decode_batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.expand import expand
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import BATCH_TRANSACTIONS_MAX
 from qnet_actors.wire.messages import Batches, PublicKey

@@ -5,8 +5,9 @@ What stands here is the room's offer; importing one name does not load FastAPI o
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.gateway.backend import Backend, BackendFrames, FramedBackend, Result
@@ -55,68 +56,64 @@ if TYPE_CHECKING:
     )
     from qnet_actors.gateway.tracker import Tracked, Tracker
     from qnet_actors.gateway.upstream import home
-
-_MODULES: Final = {
-    "backend": ("Backend", "BackendFrames", "FramedBackend", "Result"),
-    "calls": ("CallServer", "Door"),
-    "events": (
-        "BlockEvent",
-        "CheckpointEvent",
-        "Event",
-        "EventLog",
-        "MissedEvents",
-        "StatusEvent",
-        "block_event",
-    ),
-    "queries": (
-        "AccountAnswer",
-        "AccountQuery",
-        "TransactionProofQuery",
-        "TransactionProofAnswer",
-        "GenesisQuery",
-        "GenesisAnswer",
-        "HandOffQuery",
-        "HandOffAnswer",
-        "AccountProofQuery",
-        "AccountProofAnswer",
-        "Answer",
-        "BlockAnswer",
-        "BlockQuery",
-        "BlockSummary",
-        "BlocksAnswer",
-        "BlocksQuery",
-        "CheckpointAnswer",
-        "CheckpointQuery",
-        "EvidenceAnswer",
-        "EvidenceInfo",
-        "EvidenceQuery",
-        "Query",
-        "StatusAnswer",
-        "StatusQuery",
-        "TransactionAnswer",
-        "TransactionQuery",
-        "ValidatorInfo",
-        "ValidatorsAnswer",
-        "ValidatorsQuery",
-        "VerifierAnswer",
-        "VerifierQuery",
-    ),
-    "tracker": ("Tracked", "Tracker"),
-    "upstream": ("home",),
-}
-_HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "backend": ("Backend", "BackendFrames", "FramedBackend", "Result"),
+            "calls": ("CallServer", "Door"),
+            "events": (
+                "BlockEvent",
+                "CheckpointEvent",
+                "Event",
+                "EventLog",
+                "MissedEvents",
+                "StatusEvent",
+                "block_event",
+            ),
+            "queries": (
+                "AccountAnswer",
+                "AccountProofAnswer",
+                "AccountProofQuery",
+                "AccountQuery",
+                "Answer",
+                "BlockAnswer",
+                "BlockQuery",
+                "BlocksAnswer",
+                "BlocksQuery",
+                "BlockSummary",
+                "CheckpointAnswer",
+                "CheckpointQuery",
+                "EvidenceAnswer",
+                "EvidenceInfo",
+                "EvidenceQuery",
+                "GenesisAnswer",
+                "GenesisQuery",
+                "HandOffAnswer",
+                "HandOffQuery",
+                "Query",
+                "StatusAnswer",
+                "StatusQuery",
+                "TransactionAnswer",
+                "TransactionProofAnswer",
+                "TransactionProofQuery",
+                "TransactionQuery",
+                "ValidatorInfo",
+                "ValidatorsAnswer",
+                "ValidatorsQuery",
+                "VerifierAnswer",
+                "VerifierQuery",
+            ),
+            "tracker": ("Tracked", "Tracker"),
+            "upstream": ("home",),
+        },
+    )
 
 __all__ = [
     "AccountAnswer",
-    "AccountQuery",
-    "TransactionProofQuery",
-    "TransactionProofAnswer",
-    "GenesisQuery",
-    "GenesisAnswer",
-    "HandOffQuery",
-    "HandOffAnswer",
-    "AccountProofQuery",
     "AccountProofAnswer",
+    "AccountProofQuery",
+    "AccountQuery",
     "Answer",
     "Backend",
     "BackendFrames",
@@ -131,12 +128,16 @@ __all__ = [
     "CheckpointEvent",
     "CheckpointQuery",
     "Door",
+    "Event",
+    "EventLog",
     "EvidenceAnswer",
     "EvidenceInfo",
     "EvidenceQuery",
-    "Event",
-    "EventLog",
     "FramedBackend",
+    "GenesisAnswer",
+    "GenesisQuery",
+    "HandOffAnswer",
+    "HandOffQuery",
     "MissedEvents",
     "Query",
     "Result",
@@ -146,6 +147,8 @@ __all__ = [
     "Tracked",
     "Tracker",
     "TransactionAnswer",
+    "TransactionProofAnswer",
+    "TransactionProofQuery",
     "TransactionQuery",
     "ValidatorInfo",
     "ValidatorsAnswer",
@@ -155,9 +158,3 @@ __all__ = [
     "block_event",
     "home",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -24,8 +24,8 @@ Array = Any
 LANES: Final = 16
 BLOCK_BYTES: Final = 64
 DIGEST_BYTES: Final = 32
-_ROUNDS: Final = 7
-_IV: Final = (
+ROUNDS: Final = 7
+IV: Final = (
     0x6A09E667,
     0xBB67AE85,
     0x3C6EF372,
@@ -36,14 +36,17 @@ _IV: Final = (
     0x5BE0CD19,
 )
 # Section 2.2, Table 2: how the message words move between rounds.
-_PERMUTATION: Final = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+PERMUTATION: Final = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
 _COLUMNS: Final = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15))
 _DIAGONALS: Final = ((0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
-# Section 2.1, Table 3: a block that is the first, the last and the root of its message.
-_WHOLE_MESSAGE: Final = 1 | 2 | 8
-_DERIVE_KEY_CONTEXT: Final = 32
-_DERIVE_KEY_MATERIAL: Final = 64
-MATERIAL: Final = np.uint64(_WHOLE_MESSAGE | _DERIVE_KEY_MATERIAL)
+# Section 2.1, Table 3.
+CHUNK_START: Final = 1
+CHUNK_END: Final = 2
+ROOT: Final = 8
+DERIVE_KEY_CONTEXT: Final = 32
+DERIVE_KEY_MATERIAL: Final = 64
+_WHOLE_MESSAGE: Final = CHUNK_START | CHUNK_END | ROOT
+MATERIAL: Final = np.uint64(_WHOLE_MESSAGE | DERIVE_KEY_MATERIAL)
 
 
 def _mix(v: list[Vector], places: tuple[int, int, int, int], first: Vector, second: Vector) -> None:
@@ -56,7 +59,8 @@ def _mix(v: list[Vector], places: tuple[int, int, int, int], first: Vector, seco
         v[b] = (v[b] ^ v[c]).rotate_left(rotations[1])
 
 
-def _round(v: list[Vector], message: list[Vector]) -> None:
+def mix_round(v: list[Vector], message: list[Vector]) -> None:
+    """A round of the compression function, on sixteen words of state and of message, in place."""
     for half, places in enumerate((_COLUMNS, _DIAGONALS)):
         for k, place in enumerate(places):
             at = 8 * half + 2 * k
@@ -73,17 +77,17 @@ def _compress16(
     v = [
         emitter.broadcast(emitter.load_scalar(emitter.at(key, 4 * i), I32), LANES) for i in range(8)
     ]
-    v += [emitter.constant(I32, [word] * LANES) for word in _IV[:4]]
+    v += [emitter.constant(I32, [word] * LANES) for word in IV[:4]]
     zero = emitter.constant(I32, [0] * LANES)
     mask = emitter.builder.trunc(flags, I32)
     v += [zero, zero, emitter.load(lengths, I32, LANES), emitter.broadcast(mask, LANES)]
 
     def one_round(_: Scalar, state: list[Vector]) -> list[Vector]:
         values, words = state[:16], state[16:]
-        _round(values, words)
-        return values + [words[place] for place in _PERMUTATION]
+        mix_round(values, words)
+        return values + [words[place] for place in PERMUTATION]
 
-    v = emitter.repeat(_ROUNDS, v + message, one_round)
+    v = emitter.repeat(ROUNDS, v + message, one_round)
     words = [v[i] ^ v[i + 8] for i in range(8)]
     for lane, row in enumerate(transpose([*words, *words])):
         emitter.store(row.pick(range(8)), out, DIGEST_BYTES * lane)
@@ -119,9 +123,9 @@ def context_key(context: str) -> npt.NDArray[np.uint32]:
     rows = np.zeros((1, BLOCK_BYTES), dtype=np.uint8)
     rows[0, : len(text)] = np.frombuffer(text, dtype=np.uint8)
     out = np.empty((1, DIGEST_BYTES), dtype=np.uint8)
-    flags = np.uint64(_WHOLE_MESSAGE | _DERIVE_KEY_CONTEXT)
+    flags = np.uint64(_WHOLE_MESSAGE | DERIVE_KEY_CONTEXT)
     hash_rows(
-        rows, np.array([len(text)], dtype=np.uint32), np.array(_IV, dtype=np.uint32), flags, out
+        rows, np.array([len(text)], dtype=np.uint32), np.array(IV, dtype=np.uint32), flags, out
     )
     key = out.view("<u4").ravel()
     key.flags.writeable = False

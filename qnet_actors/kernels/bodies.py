@@ -1,7 +1,7 @@
 """Canonical bodies rebuilt from a batch's columns, plain transfers recognised on the way.
 
 The bytes are those of `wire.transactions.Body`: an array of ten with shortest integers, whose last
-two fields a batch keeps as they are.  `wire.expand.expand_reference` is the specification.
+two fields a batch keeps as they are.  `expand.expand_reference` is the specification.
 """
 
 from __future__ import annotations

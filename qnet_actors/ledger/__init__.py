@@ -7,8 +7,9 @@ the gateway.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.ledger.blocks import Draft, genesis_tip, identity_of, make_block
@@ -46,8 +47,48 @@ if TYPE_CHECKING:
         Place,
         SnapshotWrite,
     )
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "blocks": ("Draft", "genesis_tip", "identity_of", "make_block"),
+            "core": ("LedgerCore",),
+            "databases": ("LogOptions",),
+            "duck_log": ("DuckLog",),
+            "execute": ("OpenBatch", "open_batch", "execute as execute_block"),
+            "executor": ("Executor",),
+            "groups": ("GroupExecution",),
+            "hand_offs": ("HandOffs",),
+            "history": ("History",),
+            "memory_log": ("MemoryLog",),
+            "names": ("HEAD as REGISTRY_HEAD", "approval_account", "offence_account"),
+            "outcome": ("Outcome",),
+            "plan": ("SnapshotPlan", "SnapshotSettings"),
+            "queries": ("FoundAccount", "FoundTransaction", "LedgerQueries"),
+            "recovery": ("Recovered", "recover"),
+            "reference": ("execute_reference",),
+            "registry": (
+                "committee_of",
+                "is_punishable",
+                "read_epoch",
+                "rules_of",
+                "validator_keys",
+            ),
+            "retention": ("Retention", "RetentionMode"),
+            "writes": (
+                "BlockLog",
+                "BlockQueries",
+                "BlockReader",
+                "BlockWrite",
+                "CertificateWrite",
+                "Place",
+                "SnapshotWrite",
+            ),
+        },
+    )
 
 __all__ = [
+    "REGISTRY_HEAD",
     "BlockLog",
     "BlockQueries",
     "BlockReader",
@@ -63,82 +104,29 @@ __all__ = [
     "History",
     "LedgerCore",
     "LedgerQueries",
-    "MemoryLog",
     "LogOptions",
+    "MemoryLog",
+    "OpenBatch",
     "Outcome",
     "Place",
-    "REGISTRY_HEAD",
     "Recovered",
     "Retention",
     "RetentionMode",
+    "SnapshotPlan",
     "SnapshotSettings",
+    "SnapshotWrite",
     "approval_account",
     "committee_of",
-    "SnapshotPlan",
-    "SnapshotWrite",
+    "execute_block",
+    "execute_reference",
     "genesis_tip",
     "identity_of",
     "is_punishable",
     "make_block",
     "offence_account",
-    "OpenBatch",
-    "execute_block",
-    "execute_reference",
     "open_batch",
     "read_epoch",
     "recover",
     "rules_of",
     "validator_keys",
 ]
-
-_MODULES: Final = {
-    "BlockLog": "writes",
-    "BlockQueries": "writes",
-    "BlockReader": "writes",
-    "BlockWrite": "writes",
-    "CertificateWrite": "writes",
-    "Draft": "blocks",
-    "DuckLog": "duck_log",
-    "Executor": "executor",
-    "FoundAccount": "queries",
-    "FoundTransaction": "queries",
-    "GroupExecution": "groups",
-    "HandOffs": "hand_offs",
-    "History": "history",
-    "LedgerCore": "core",
-    "LedgerQueries": "queries",
-    "MemoryLog": "memory_log",
-    "LogOptions": "databases",
-    "Outcome": "outcome",
-    "Place": "writes",
-    "REGISTRY_HEAD": "names:HEAD",
-    "Recovered": "recovery",
-    "Retention": "retention",
-    "RetentionMode": "retention",
-    "SnapshotSettings": "plan",
-    "approval_account": "names",
-    "committee_of": "registry",
-    "SnapshotPlan": "plan",
-    "SnapshotWrite": "writes",
-    "genesis_tip": "blocks",
-    "identity_of": "blocks",
-    "is_punishable": "registry",
-    "make_block": "blocks",
-    "offence_account": "names",
-    # Not by its own name, which is its module's.
-    "execute_block": "execute:execute",
-    "execute_reference": "reference",
-    "OpenBatch": "execute",
-    "open_batch": "execute",
-    "read_epoch": "registry",
-    "recover": "recovery",
-    "rules_of": "registry",
-    "validator_keys": "registry",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _MODULES[name].partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), attribute or name)

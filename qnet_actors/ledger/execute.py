@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.kernels.expand import KIND_OTHER, Expanded, expand
 from qnet_actors.kernels.transfers import EXCLUDED, execute_transfers
 from qnet_actors.ledger.outcome import Outcome, Reader
 from qnet_actors.ledger.reference import Terms, execute_reference
@@ -23,7 +24,6 @@ from qnet_actors.wire.batches import Batch, BodyColumns
 from qnet_actors.wire.blocks import Receipt, WriteSet
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.expand import KIND_OTHER, Expanded, expand
 from qnet_actors.wire.limits import U64_MAX
 from qnet_actors.wire.transactions import (
     Action,

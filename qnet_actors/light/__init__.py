@@ -6,8 +6,9 @@ numpy.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.light.checkpoints import (
@@ -41,36 +42,43 @@ if TYPE_CHECKING:
         verify_account,
         verify_key,
     )
-
-_MODULES: Final = {
-    "checkpoints": ("HEADERS_MAX", "CertificateVerifier", "check_certificate", "check_headers"),
-    "client": ("FinalTransaction", "LightClient", "Signatures"),
-    "evidence": (
-        "PROVED_ACCOUNT_CODEC",
-        "PROVED_TRANSACTION_CODEC",
-        "ProvedAccount",
-        "ProvedTransaction",
-        "prove_transaction",
-    ),
-    "hand_off": ("HAND_OFF_CODEC", "HandOff", "check_hand_off"),
-    "merkle": ("MerkleProof", "merkle_proof", "verify_leaf"),
-    "proofs": (
-        "ACCOUNT_PROOF_CODEC",
-        "Account",
-        "AccountProof",
-        "OtherLeaf",
-        "bit",
-        "key_hash",
-        "leaf_hash",
-        "node_hash",
-        "pack_proof",
-        "proof_siblings",
-        "value_hash",
-        "verify_account",
-        "verify_key",
-    ),
-}
-_HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "checkpoints": (
+                "HEADERS_MAX",
+                "CertificateVerifier",
+                "check_certificate",
+                "check_headers",
+            ),
+            "client": ("FinalTransaction", "LightClient", "Signatures"),
+            "evidence": (
+                "PROVED_ACCOUNT_CODEC",
+                "PROVED_TRANSACTION_CODEC",
+                "ProvedAccount",
+                "ProvedTransaction",
+                "prove_transaction",
+            ),
+            "hand_off": ("HAND_OFF_CODEC", "HandOff", "check_hand_off"),
+            "merkle": ("MerkleProof", "merkle_proof", "verify_leaf"),
+            "proofs": (
+                "ACCOUNT_PROOF_CODEC",
+                "Account",
+                "AccountProof",
+                "OtherLeaf",
+                "bit",
+                "key_hash",
+                "leaf_hash",
+                "node_hash",
+                "pack_proof",
+                "proof_siblings",
+                "value_hash",
+                "verify_account",
+                "verify_key",
+            ),
+        },
+    )
 
 __all__ = [
     "ACCOUNT_PROOF_CODEC",
@@ -105,9 +113,3 @@ __all__ = [
     "verify_key",
     "verify_leaf",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

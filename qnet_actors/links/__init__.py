@@ -5,8 +5,9 @@ Names are loaded when they are first asked for.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.links.counters import PeerCounters, Reason
@@ -15,29 +16,18 @@ if TYPE_CHECKING:
     from qnet_actors.links.settings import LinkSettings
     from qnet_actors.links.stream import Ended, Payload, Stream
     from qnet_actors.links.transport import Listener, TcpTransport, Transport
-
-_HOME = {
-    "Ended": "stream",
-    "LinkSettings": "settings",
-    "Links": "links",
-    "Listener": "transport",
-    "Payload": "stream",
-    "PeerCounters": "counters",
-    "PeerKey": "roster",
-    "Reason": "counters",
-    "Roster": "roster",
-    "Stream": "stream",
-    "TcpTransport": "transport",
-    "Transport": "transport",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "counters": ("PeerCounters", "Reason"),
+            "links": ("Links",),
+            "roster": ("PeerKey", "Roster"),
+            "settings": ("LinkSettings",),
+            "stream": ("Ended", "Payload", "Stream"),
+            "transport": ("Listener", "TcpTransport", "Transport"),
+        },
+    )
 
 __all__ = [
     "Ended",

@@ -5,8 +5,9 @@ Names are loaded when they are first asked for, so that importing this room cost
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.mempool.entries import Entry
@@ -18,31 +19,21 @@ if TYPE_CHECKING:
     from qnet_actors.mempool.shard import MempoolShard
     from qnet_actors.mempool.store import BatchStore, MemoryBatchStore, Recovered
     from qnet_actors.mempool.validity import Verifier, check_batch, check_form, open_batch
-
-_HOME = {
-    "BatchStore": "store",
-    "Entry": "entries",
-    "FileBatchStore": "segments",
-    "Holdings": "holdings",
-    "MemoryBatchStore": "store",
-    "MempoolMetrics": "metrics",
-    "MempoolSettings": "settings",
-    "MempoolShard": "shard",
-    "Recovered": "store",
-    "Verifier": "validity",
-    "check_batch": "validity",
-    "check_form": "validity",
-    "open_batch": "validity",
-    "shard_of": "routing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "entries": ("Entry",),
+            "holdings": ("Holdings",),
+            "metrics": ("MempoolMetrics",),
+            "routing": ("shard_of",),
+            "segments": ("FileBatchStore",),
+            "settings": ("MempoolSettings",),
+            "shard": ("MempoolShard",),
+            "store": ("BatchStore", "MemoryBatchStore", "Recovered"),
+            "validity": ("Verifier", "check_batch", "check_form", "open_batch"),
+        },
+    )
 
 __all__ = [
     "BatchStore",

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.kernels.expand import Expanded
 from qnet_actors.kernels.submissions import gather
 from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.expand import Expanded
 from qnet_actors.wire.schemes import SCHEME_SIZES, Scheme, key_id
 from qnet_actors.wire.transactions import (
     RegisterValidator,

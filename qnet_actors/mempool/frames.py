@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import zlib
@@ -10,14 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from qnet_actors.durable import sync
+from qnet_actors.durable import FULL_ERRNOS, sync
 from qnet_actors.wire.codes import Code, QnetError
 
 _HEAD: Final = struct.Struct("<II")
 HEAD_BYTES: Final = _HEAD.size
 _BUFFERS_PER_CALL: Final = 512
-# The disk, the quota, or the greatest file that the process may write.
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
@@ -80,7 +77,7 @@ class FrameFile:
         try:
             self._write_all(buffers)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL_ERRNOS:
                 raise QnetError(Code.DISK_FULL, f"no room to append to {self.path.name}") from error
             raise
         self.size_bytes = end

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from qnet_actors.kernels.expand import expand
 from qnet_actors.mempool.admission import Admission
 from qnet_actors.mempool.backlog import Backlog
 from qnet_actors.mempool.batcher import Batcher, assemble
@@ -48,7 +49,6 @@ from qnet_actors.wire.batches import Batch
 from qnet_actors.wire.blocks import BlockHeader
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.committee import Committee
-from qnet_actors.wire.expand import expand
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.limits import SHARDS_MAX
 from qnet_actors.wire.messages import BatchAcks, Batches, BatchRequest, KeyRequest, Keys

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from qnet_actors.kernels.expand import expand
 from qnet_actors.mempool.entries import SEEN, Entry, entries_of_batch, rows_of
 from qnet_actors.mempool.metrics import MempoolMetrics
 from qnet_actors.mempool.pool import Pool
 from qnet_actors.mempool.retention import Retention
 from qnet_actors.mempool.settings import MempoolSettings
 from qnet_actors.mempool.store import BatchStore
-from qnet_actors.wire.expand import expand
 
 _LOOK_MS: Final = 250
 

@@ -13,12 +13,12 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qnet_actors.kernels.expand import Expanded, expand
 from qnet_actors.mempool.entries import rows_of
 from qnet_actors.mempool.keys import KeyTable
 from qnet_actors.wire.batches import BATCH_VERSION, Batch, BatchHeader, decode_batch
 from qnet_actors.wire.codec import Codec
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.expand import Expanded, expand
 from qnet_actors.wire.hashing import BATCH, hash32
 from qnet_actors.wire.limits import BATCH_SIZE_BYTES_MAX
 from qnet_actors.wire.schemes import CONTEXT_TRANSACTION, Scheme, key_id

@@ -6,8 +6,9 @@ needs `light` alone.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.state.accounts import split_rows
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
         section_prefixes,
         sections_root,
         split_sections,
+    )
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "accounts": ("split_rows",),
+            "partition": ("State", "genesis_write_set", "write_set_columns"),
+            "partitioned": ("AccountReplica", "PartitionedProofs", "PartitionedState"),
+            "ports": ("PartitionServer", "Port"),
+            "sections": ("check_section", "section_prefixes", "sections_root", "split_sections"),
+        },
     )
 
 __all__ = [
@@ -36,25 +48,3 @@ __all__ = [
     "split_sections",
     "write_set_columns",
 ]
-
-_MODULES: Final = {
-    "AccountReplica": "partitioned",
-    "PartitionServer": "ports",
-    "PartitionedProofs": "partitioned",
-    "PartitionedState": "partitioned",
-    "Port": "ports",
-    "State": "partition",
-    "genesis_write_set": "partition",
-    "check_section": "sections",
-    "section_prefixes": "sections",
-    "sections_root": "sections",
-    "split_sections": "sections",
-    "split_rows": "accounts",
-    "write_set_columns": "partition",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -5,8 +5,9 @@ Names are loaded when they are first asked for.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
     from qnet_actors.validators.checks import BlockRules, Received, Scope
@@ -16,36 +17,25 @@ if TYPE_CHECKING:
     from qnet_actors.validators.journal import FileJournal, Journalled, MemoryJournal
     from qnet_actors.validators.recovery import Recovered, journalled_evidence, recover
     from qnet_actors.validators.status import ValidatorStatus
-
-_HOME = {
-    "BlockRules": "checks",
-    "EvidenceBook": "evidence",
-    "FollowerCore": "follower",
-    "FileJournal": "journal",
-    "Journalled": "journal",
-    "MemoryJournal": "journal",
-    "Received": "checks",
-    "Recovered": "recovery",
-    "Scope": "checks",
-    "ValidatorCore": "core",
-    "ValidatorStatus": "status",
-    "journalled_evidence": "recovery",
-    "recover": "recovery",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "checks": ("BlockRules", "Received", "Scope"),
+            "core": ("ValidatorCore",),
+            "evidence": ("EvidenceBook",),
+            "follower": ("FollowerCore",),
+            "journal": ("FileJournal", "Journalled", "MemoryJournal"),
+            "recovery": ("Recovered", "journalled_evidence", "recover"),
+            "status": ("ValidatorStatus",),
+        },
+    )
 
 __all__ = [
     "BlockRules",
     "EvidenceBook",
-    "FollowerCore",
     "FileJournal",
+    "FollowerCore",
     "Journalled",
     "MemoryJournal",
     "Received",

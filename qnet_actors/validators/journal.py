@@ -11,7 +11,6 @@ since what the validator signed could stand in it.
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import zlib
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from qnet_actors.durable import sync
+from qnet_actors.durable import FULL_ERRNOS, sync
 from qnet_actors.validators.journal_entries import (
     FRAME_SIZE_BYTES_MAX,
     BlockEntry,
@@ -34,8 +33,6 @@ from qnet_actors.wire.codes import Code, QnetError
 FRAME_BLOCKS_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of blocks in one frame; what is more goes into the next."""
 
-# The disk, the quota, or the greatest file that the process may write.
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAGIC: Final = b"QJ01"
 _HEADER: Final = struct.Struct("<4sII")
 _HEADER_BYTES: Final = _HEADER.size + 4
@@ -96,7 +93,7 @@ class FileJournal:
             else:
                 self._append(entries)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL_ERRNOS:
                 raise QnetError(Code.DISK_FULL, "the journal cannot grow") from error
             raise
         self._failed = False

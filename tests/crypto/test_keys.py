@@ -98,10 +98,3 @@ def test_importing_the_room_loads_no_library():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stderr
-
-
-def test_an_unknown_name_is_an_attribute_error():
-    import qnet_actors.crypto as room
-
-    with pytest.raises(AttributeError, match="no_such_name"):
-        _ = room.no_such_name

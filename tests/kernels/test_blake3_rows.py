@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qnet_actors.kernels import blake3_rows
 from qnet_actors.wire import hashing
-from qnet_actors.wire.hashing import STATE_NODE, TRANSACTION, hash32
+from qnet_actors.wire.hashing import TRANSACTION, hash32
 
 
 def rows_of(rows: list[bytes]) -> list[bytes]:
@@ -32,15 +32,6 @@ def test_lengths_around_blocks_and_chunks():
     assert rows_of(rows[::-1]) == [hash32(TRANSACTION, row) for row in rows[::-1]]
 
 
-@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 33])
-def test_blocks(count):
-    blocks = np.arange(count * 64, dtype=np.uint32).astype(np.uint8).reshape(count, 64)
-    digests = blake3_rows.hash_blocks(STATE_NODE, blocks)
-    assert [row.tobytes() for row in digests] == [
-        hash32(STATE_NODE, block.tobytes()) for block in blocks
-    ]
-
-
 def test_every_context_of_the_wire():
     contexts = [
         value for name, value in vars(hashing).items() if name.isupper() and isinstance(value, str)
@@ -57,7 +48,5 @@ def test_faults_of_the_caller():
     for offsets in ([], [0, 11], [-1, 3], [0, 5, 4, 10]):
         with pytest.raises(ValueError):
             blake3_rows.hash_rows(TRANSACTION, data, np.array(offsets, dtype=np.int64))
-    with pytest.raises(ValueError):
-        blake3_rows.hash_blocks(STATE_NODE, np.zeros((2, 63), dtype=np.uint8))
     with pytest.raises(ValueError):
         blake3_rows.hash_rows("x" * 65, data, np.array([0, 10], dtype=np.int64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qnet_actors.kernels.expand import expand
 from qnet_actors.rooms import (
     BatchReady,
     FromPeer,
@@ -12,7 +13,6 @@ from qnet_actors.rooms import (
 )
 from qnet_actors.wire.batches import Batch, BatchRef, build_batch, decode_batch
 from qnet_actors.wire.codes import Code
-from qnet_actors.wire.expand import expand
 from qnet_actors.wire.messages import BatchAcks, Batches
 from tests.mempool.world import (
     CHAIN_ID,

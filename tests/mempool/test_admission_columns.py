@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from qnet_actors.kernels.expand import expand
 from qnet_actors.rooms import Room, StatusChanged, Submit, SubmitResult
 from qnet_actors.wire.batches import decode_batch
-from qnet_actors.wire.expand import expand
 from qnet_actors.wire.messages import Batches
 from tests.mempool.world import Accounts, Client, Driver, block, make_driver, settings
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from qnet_actors.kernels.expand import expand
 from qnet_actors.rooms import (
     BatchesDropped,
     BatchesHeld,
@@ -17,7 +18,6 @@ from qnet_actors.rooms import (
 from qnet_actors.wire.batches import Batch, BatchRef
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code
-from qnet_actors.wire.expand import expand
 from qnet_actors.wire.messages import BatchAcks, Batches, KeyRequest, Keys
 from tests.mempool.exchange import batched_ids, offered, pushed
 from tests.mempool.world import (

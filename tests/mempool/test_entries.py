@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qnet_actors.kernels.expand import expand
 from qnet_actors.mempool.entries import BATCHED, entries_of_batch, entry_of, rows_of
 from qnet_actors.wire.batches import build_batch
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import QnetError
-from qnet_actors.wire.expand import expand
 from qnet_actors.wire.transactions import (
     RotateKey,
     Transaction,

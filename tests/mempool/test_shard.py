@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from qnet_actors import mempool
 from qnet_actors.mempool import (
     FileBatchStore,
     Holdings,
@@ -316,13 +315,6 @@ def test_four_validators_on_disk_agree_on_bytes(tmp_path: Path) -> None:
 
 
 # The room.
-
-
-def test_every_name_of_the_room_is_there() -> None:
-    for name in mempool.__all__:
-        assert getattr(mempool, name) is not None
-    with pytest.raises(AttributeError):
-        _ = mempool.nothing
 
 
 def test_importing_the_room_loads_nothing_heavy() -> None:

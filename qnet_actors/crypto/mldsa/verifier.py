@@ -15,17 +15,15 @@ import numpy.typing as npt
 
 from qnet_actors.crypto.mldsa.key_cache import KeyCache, KeyCacheCounters
 from qnet_actors.crypto.mldsa.oracle import OracleCounters, SampledOracle
+from qnet_actors.crypto.verify import THREADS_MAX, Bytes2d, Verdicts
 from qnet_actors.kernels.mldsa import ENTRY_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from qnet_actors.kernels.mldsa_expand import expand_keys
 from qnet_actors.kernels.mldsa_verify import verify_rows
 from qnet_actors.wire.schemes import Scheme
 
-Bytes2d = npt.NDArray[np.uint8]
-Verdicts = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 
 CACHE_MB: Final = 256
-THREADS_MAX: Final = 64
 # Rows for which slots are held at a time: enough to fill the lanes, few enough for a small cache.
 ROWS_PER_PART: Final = 1_024
 # Handing work to another thread costs as much as a few verifications.

@@ -93,7 +93,7 @@ def expand(batch: Batch) -> Expanded:
     Raises `QnetError` for the first row that breaks one: see `check_body` and `Codec.decode`; and
     TOO_LARGE for a body that is larger than a transaction may be.
     """
-    # Loads numba, which the rest of `wire` does without.
+    # Loads numba, which nobody needs who only reads columns.
     from qnet_actors.kernels.blake3_rows import hash_rows
     from qnet_actors.kernels.bodies import rebuild_bodies
 
@@ -143,3 +143,7 @@ def _checked_row(batch: Batch, row: int) -> tuple[Body, bytes]:
     if len(data) > TRANSACTION_SIZE_BYTES_MAX:
         raise QnetError(Code.TOO_LARGE, f"a body of {len(data)} bytes")
     return body, data
+
+
+def warm() -> None:
+    """Nothing to do: what this module calls is compiled where it is defined."""
