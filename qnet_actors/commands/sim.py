@@ -91,9 +91,9 @@ def sim(
                 as_json=as_json,
             )
             return
-        from qnet_actors.simulator.command import run_sim
+        from qnet_actors.simulator.command import Asked, run_sim
 
-        status = run_sim(
+        asked = Asked(
             seeds=seeds,
             first_seed=first_seed,
             seed=seed,
@@ -108,8 +108,7 @@ def sim(
             transactions=transactions,
             accounts=accounts,
             regions=regions,
-            as_json=as_json,
-            processes=processes,
         )
+        status = run_sim(asked, as_json=as_json, processes=processes)
         if status:
             raise typer.Exit(status)

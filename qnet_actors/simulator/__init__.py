@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
-    from qnet_actors.simulator.command import run_sim, simulate
+    from qnet_actors.simulator.command import Asked, run_sim, simulate
     from qnet_actors.simulator.faults import Fault, parse_faults
     from qnet_actors.simulator.result import SimResult, Verdict
     from qnet_actors.simulator.simulation import SimConfig, Simulation
@@ -18,7 +18,7 @@ else:
     __getattr__ = lazy(
         __name__,
         {
-            "command": ("run_sim", "simulate"),
+            "command": ("Asked", "run_sim", "simulate"),
             "faults": ("Fault", "parse_faults"),
             "result": ("SimResult", "Verdict"),
             "simulation": ("SimConfig", "Simulation"),
@@ -26,6 +26,7 @@ else:
     )
 
 __all__ = [
+    "Asked",
     "Fault",
     "SimConfig",
     "SimResult",

@@ -7,9 +7,9 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any, Final
@@ -36,22 +36,78 @@ def simulate(seed: int, config: SimConfig) -> SimResult:
     return Simulation(seed, config, RealRooms).run()
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which seeds are run, and how; the fields are the options of `qnet sim`."""
+
+    seeds: int = 200
+    first_seed: int = 1
+    seed: int | None = None
+    """That one alone."""
+    validators: int = 4
+    faults: str = "all"
+    joiners: int = 0
+    approves: bool = False
+    """With this or with joiners, epochs end while the faults last."""
+    trace: bool = False
+    """With its timeline."""
+    shrunk: bool = False
+    """The smallest run that fails alike is looked for."""
+    episodes: str | None = None
+    """Places in the plan of faults.  What follows makes a run smaller too."""
+    calm_ms: int | None = None
+    """Of load after the faults."""
+    transactions: int | None = None
+    accounts: int | None = None
+    regions: str = ""
+
+    def chosen(self) -> Sequence[int]:
+        """The seeds.  Raises `QnetError(INVALID_PARAMETER)`."""
+        check_seeds(self.seeds, self.first_seed)
+        if self.seed is not None:
+            return [self.seed]
+        if self.trace:
+            raise QnetError(
+                Code.INVALID_PARAMETER, "a timeline is of one seed: name it with --seed"
+            )
+        if self.shrunk:
+            raise QnetError(Code.INVALID_PARAMETER, "one seed is shrunk: name it with --seed")
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    def config(self) -> SimConfig:
+        """How each is run.  Raises `QnetError(INVALID_PARAMETER)`."""
+        check_validators(self.validators)
+        if not 0 <= self.joiners <= VALIDATORS_MAX - self.validators:
+            raise QnetError(
+                Code.INVALID_PARAMETER,
+                f"joiners are 0 to {VALIDATORS_MAX - self.validators} here",
+            )
+        if self.shrunk and self.trace:
+            raise QnetError(Code.INVALID_PARAMETER, "one seed is shrunk, without its timeline")
+        accounts = SimConfig().accounts if self.accounts is None else self.accounts
+        if not 1 <= accounts <= ACCOUNTS_MAX:
+            raise QnetError(Code.INVALID_PARAMETER, f"accounts are 1 to {ACCOUNTS_MAX}")
+        config = SimConfig(
+            validators=self.validators,
+            faults=parse_faults(self.faults),
+            joiners=self.joiners,
+            approves=self.approves,
+            keep_lines=self.trace,
+            episodes=None if self.episodes is None else parse_episodes(self.episodes),
+            submitted_max=self.transactions,
+            accounts=accounts,
+            regions=self.regions,
+        )
+        if self.calm_ms is None:
+            return config
+        if self.calm_ms < 1:
+            raise QnetError(Code.INVALID_PARAMETER, "milliseconds are 1 or more")
+        return config.calm_for(self.calm_ms)
+
+
 def run_sim(
+    asked: Asked,
     *,
-    seeds: int = 200,
-    first_seed: int = 1,
-    seed: int | None = None,
-    validators: int = 4,
-    faults: str = "all",
-    joiners: int = 0,
-    approves: bool = False,
-    trace: bool = False,
-    shrunk: bool = False,
-    episodes: str | None = None,
-    calm_ms: int | None = None,
-    transactions: int | None = None,
-    accounts: int | None = None,
-    regions: str = "",
     as_json: bool = False,
     processes: int | None = None,
     out: IO[str] | None = None,
@@ -59,46 +115,12 @@ def run_sim(
 ) -> int:
     """Runs seeds and prints a summary; returns the exit code: 1 when a seed failed.
 
-    `seed` runs that one alone, with its timeline where `trace` is set; `shrunk` looks for the
-    smallest run of it that fails alike.  With `joiners` or `approves` epochs end while the faults
-    last.  `episodes` to `accounts` make a run smaller: places in
-    the plan of faults, milliseconds of load after them, transactions, accounts.  Progress goes to
-    `err`.
-    Raises `QnetError(INVALID_PARAMETER)`.
+    Progress goes to `err`.  Raises `QnetError(INVALID_PARAMETER)`.
     """
     out, err = out or sys.stdout, err or sys.stderr
-    if not 1 <= seeds <= SEEDS_MAX or not 0 <= first_seed < 2**63:
-        raise QnetError(Code.INVALID_PARAMETER, f"seeds are 1 to {SEEDS_MAX}")
-    if not 1 <= validators <= VALIDATORS_MAX:
-        raise QnetError(Code.INVALID_PARAMETER, f"validators are 1 to {VALIDATORS_MAX}")
-    if not 0 <= joiners <= VALIDATORS_MAX - validators:
-        raise QnetError(
-            Code.INVALID_PARAMETER, f"joiners are 0 to {VALIDATORS_MAX - validators} here"
-        )
-    if trace and seed is None:
-        raise QnetError(Code.INVALID_PARAMETER, "a timeline is of one seed: name it with --seed")
-    if shrunk and (seed is None or trace):
-        raise QnetError(Code.INVALID_PARAMETER, "one seed is shrunk, without its timeline")
-    if accounts is None:
-        accounts = SimConfig().accounts
-    if not 1 <= accounts <= ACCOUNTS_MAX:
-        raise QnetError(Code.INVALID_PARAMETER, f"accounts are 1 to {ACCOUNTS_MAX}")
-    config = SimConfig(
-        validators=validators,
-        faults=parse_faults(faults),
-        joiners=joiners,
-        approves=approves,
-        keep_lines=trace,
-        episodes=None if episodes is None else parse_episodes(episodes),
-        submitted_max=transactions,
-        accounts=accounts,
-        regions=regions,
-    )
-    if calm_ms is not None:
-        config = config.calm_for(_at_least_one("milliseconds", calm_ms))
-    if shrunk and seed is not None:
+    chosen, config, seed = asked.chosen(), asked.config(), asked.seed
+    if asked.shrunk and seed is not None:
         return _shrink(seed, config, as_json, out, err)
-    chosen = range(first_seed, first_seed + seeds) if seed is None else [seed]
     started = time.perf_counter()
     results = list(_progress(run_all(chosen, config, processes), len(chosen), err))
     summary = summarise(results, time.perf_counter() - started)
@@ -133,8 +155,7 @@ def run_prediction(
 
     Raises `QnetError(INVALID_PARAMETER)`.
     """
-    if not 2 <= validators <= VALIDATORS_MAX:
-        raise QnetError(Code.INVALID_PARAMETER, f"validators are 2 to {VALIDATORS_MAX}")
+    check_validators(validators, least=2)
     out, costs = out or sys.stdout, read_costs(cost_file)
     shape = Shape(
         validators, cores or costs.cores, shared, bandwidth_mbps, matrix_ms(regions, validators)
@@ -153,6 +174,18 @@ def run_prediction(
     )
 
 
+def check_seeds(seeds: int, first_seed: int) -> None:
+    """Raises `QnetError(INVALID_PARAMETER)`."""
+    if not 1 <= seeds <= SEEDS_MAX or not 0 <= first_seed < 2**63:
+        raise QnetError(Code.INVALID_PARAMETER, f"seeds are 1 to {SEEDS_MAX}")
+
+
+def check_validators(validators: int, least: int = 1) -> None:
+    """Raises `QnetError(INVALID_PARAMETER)`."""
+    if not least <= validators <= VALIDATORS_MAX:
+        raise QnetError(Code.INVALID_PARAMETER, f"validators are {least} to {VALIDATORS_MAX}")
+
+
 def parse_episodes(places: str) -> tuple[int, ...]:
     """ "none", or numbers separated by commas.  Raises `QnetError(INVALID_PARAMETER)`."""
     if places == "none":
@@ -161,12 +194,6 @@ def parse_episodes(places: str) -> tuple[int, ...]:
     if not all(word.isascii() and word.isdigit() and len(word) <= 6 for word in words):
         raise QnetError(Code.INVALID_PARAMETER, "episodes are none, or numbers such as 0,4,7")
     return tuple(sorted({int(word) for word in words}))
-
-
-def _at_least_one(what: str, count: int) -> int:
-    if count < 1:
-        raise QnetError(Code.INVALID_PARAMETER, f"{what} are 1 or more")
-    return count
 
 
 def _shrink(seed: int, config: SimConfig, as_json: bool, out: IO[str], err: IO[str]) -> int:
@@ -217,9 +244,7 @@ def summarise(results: Iterable[SimResult], wall_seconds: float) -> dict[str, An
     }
 
 
-def run_all(
-    seeds: range | list[int], config: SimConfig, processes: int | None
-) -> Iterator[SimResult]:
+def run_all(seeds: Sequence[int], config: SimConfig, processes: int | None) -> Iterator[SimResult]:
     """Results in the order of `seeds`, whoever finishes first."""
     count = min(processes or os.cpu_count() or 1, len(seeds))
     if count <= 1:

@@ -18,12 +18,16 @@ from typing import IO, Any, Final
 
 from blake3 import blake3
 
-from qnet_actors.simulator.command import FAILURES_SHOWN_MAX, SEEDS_MAX, run_all
+from qnet_actors.simulator.command import (
+    FAILURES_SHOWN_MAX,
+    check_seeds,
+    check_validators,
+    run_all,
+)
 from qnet_actors.simulator.faults import parse_faults
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.simulation import SimConfig
 from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.limits import VALIDATORS_MAX
 
 CHUNK: Final = 64
 """Seeds handed to the processes at once; between chunks a shorter list is made."""
@@ -144,10 +148,8 @@ def run_seeds(
     Returns 0 where all seeds passed, 1 where one failed, 3 where some are still to be run.
     Raises `QnetError(INVALID_PARAMETER)`.
     """
-    if not 1 <= seeds <= SEEDS_MAX or not 0 <= first_seed < 2**63:
-        raise QnetError(Code.INVALID_PARAMETER, f"seeds are 1 to {SEEDS_MAX}")
-    if not 1 <= validators <= VALIDATORS_MAX:
-        raise QnetError(Code.INVALID_PARAMETER, f"validators are 1 to {VALIDATORS_MAX}")
+    check_seeds(seeds, first_seed)
+    check_validators(validators)
     enabled = parse_faults(faults)
     config = SimConfig(validators=validators, faults=enabled)
     settings = {"validators": validators, "faults": sorted(enabled)}

@@ -19,6 +19,7 @@ from qnet_actors.commands.amounts import format_amount, parse_amount
 from qnet_actors.commands.output import USAGE, exit_code, reported
 from qnet_actors.crypto import development_key, keystore
 from qnet_actors.network.development import development_genesis
+from qnet_actors.simulator.command import Asked
 from qnet_actors.wire.address import encode_address
 from qnet_actors.wire.codec import encode
 from qnet_actors.wire.codes import Code, QnetError
@@ -334,16 +335,17 @@ def test_a_transaction_that_failed_ends_with_1(qnet, world: ThreadedWorld):
 
 def test_a_simulation_ends_with_one_object(qnet, monkeypatch):
     """The command alone; what it runs has a room, and tests, of its own."""
-    asked: dict[str, object] = {}
+    runs: list[tuple[Asked, dict[str, object]]] = []
 
-    def run(**options: object) -> int:
-        asked.update(options)
+    def run(asked: Asked, **options: object) -> int:
+        runs.append((asked, options))
         return 1
 
     monkeypatch.setattr("qnet_actors.simulator.command.run_sim", run)
     assert qnet("sim", "--seed", "7", "--faults", "loss", "--trace", "--json").exit_code == 1
-    assert (asked["seed"], asked["faults"], asked["trace"]) == (7, "loss", True)
-    assert asked["as_json"]
+    ((asked, options),) = runs
+    assert asked == Asked(seed=7, faults="loss", trace=True)
+    assert options["as_json"]
 
 
 def test_config_check(qnet, tmp_path: Path):

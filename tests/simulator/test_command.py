@@ -7,7 +7,7 @@ import pytest
 
 from qnet_actors.simulator import command
 from qnet_actors.simulator.adversary import Attack
-from qnet_actors.simulator.command import run_sim, summarise
+from qnet_actors.simulator.command import Asked, run_sim, summarise
 from qnet_actors.simulator.faults import Fault
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.simulation import SimConfig
@@ -41,18 +41,20 @@ def result(seed: int, verdict: Verdict = Verdict.PASS, lines: list[str] | None =
     )
 
 
-def run(monkeypatch, bad: dict[int, Verdict], **arguments) -> tuple[int, str, str, list[int]]:
+def run(
+    monkeypatch, bad: dict[int, Verdict], *, as_json: bool = False, **fields
+) -> tuple[int, str, str, list[int]]:
     ran: list[int] = []
 
     def fake(seed: int, config: SimConfig) -> SimResult:
         ran.append(seed)
-        assert config.validators == arguments.get("validators", 4)
+        assert config.validators == fields.get("validators", 4)
         lines = [f"line of {seed}"] if config.keep_lines else []
         return result(seed, bad.get(seed, Verdict.PASS), lines)
 
     monkeypatch.setattr(command, "simulate", fake)
     out, err = io.StringIO(), io.StringIO()
-    code = run_sim(processes=1, out=out, err=err, **arguments)
+    code = run_sim(Asked(**fields), as_json=as_json, processes=1, out=out, err=err)
     return code, out.getvalue(), err.getvalue(), ran
 
 
@@ -90,7 +92,7 @@ def test_one_seed_shows_its_timeline(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "fields",
     [
         {"seeds": 0},
         {"validators": 0},
@@ -108,9 +110,9 @@ def test_one_seed_shows_its_timeline(monkeypatch):
         {"calm_ms": 0},
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments):
+def test_what_makes_no_sense_is_refused(fields):
     with pytest.raises(QnetError):
-        run_sim(out=io.StringIO(), err=io.StringIO(), **arguments)
+        run_sim(Asked(**fields), out=io.StringIO(), err=io.StringIO())
 
 
 def test_how_to_see_a_run_with_epochs_again_is_told(monkeypatch):
@@ -134,7 +136,7 @@ def test_no_results_have_a_summary():
 @pytest.mark.timeout(1_800)
 def test_two_hundred_seeds_pass():
     out, err = io.StringIO(), io.StringIO()
-    code = run_sim(seeds=200, as_json=True, out=out, err=err)
+    code = run_sim(Asked(seeds=200), as_json=True, out=out, err=err)
     assert code == 0, err.getvalue()
     summary = json.loads(out.getvalue())
     assert summary["passed"] == 200

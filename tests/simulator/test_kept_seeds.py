@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qnet_actors.simulator.command import run_sim
+from qnet_actors.simulator.command import Asked, run_sim
 
 KEPT = json.loads((Path(__file__).parent / "kept_seeds.json").read_text())
 
@@ -14,6 +14,6 @@ KEPT = json.loads((Path(__file__).parent / "kept_seeds.json").read_text())
 @pytest.mark.parametrize("kept", KEPT, ids=lambda kept: str(kept["options"]["seed"]))
 def test_a_seed_that_once_failed_passes(kept):
     err = io.StringIO()
-    assert run_sim(**kept["options"], out=io.StringIO(), err=err) == 0, (
+    assert run_sim(Asked(**kept["options"]), out=io.StringIO(), err=err) == 0, (
         f"{kept['showed']}\n{err.getvalue()}"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from qnet_actors.cli import app
 from qnet_actors.simulator import command
-from qnet_actors.simulator.command import run_sim, simulate
+from qnet_actors.simulator.command import Asked, run_sim, simulate
 from qnet_actors.simulator.faults import ABSENCES, Fault, faults_last_ms_min, plan_faults
 from qnet_actors.simulator.result import SimResult, Verdict
 from qnet_actors.simulator.rooms import RealRooms
@@ -83,35 +83,34 @@ def test_a_mutant_is_shrunk_and_its_command_repeats_it(monkeypatch: pytest.Monke
     assert found.result.invariant in ("block_fork", "state_root", "supply")
     # The times of a short run have no options; all else comes back from the command.
     words = command_of(2, replace(found.config, calm_ms=SimConfig().calm_ms)).split()[2:]
-    asked: dict[str, object] = {}
+    taken: list[Asked] = []
 
-    def take(**given: object) -> int:
-        asked.update(given)
+    def take(asked: Asked, **_: object) -> int:
+        taken.append(asked)
         return 0
 
     monkeypatch.setattr(command, "run_sim", take)
     app(["sim", *words], standalone_mode=False)
-    assert asked["episodes"] == "none"
-    assert asked["transactions"] == found.config.submitted_max
-    assert asked["accounts"] == (found.config.accounts if found.config.accounts != 16 else None)
+    (asked,) = taken
+    assert asked.episodes == "none"
+    assert asked.transactions == found.config.submitted_max
+    assert asked.accounts == (found.config.accounts if found.config.accounts != 16 else None)
 
 
 def test_the_command_prints_the_smallest_run(monkeypatch):
     monkeypatch.setattr(command, "simulate", fails_with({5}, 1))
     out, err = io.StringIO(), io.StringIO()
-    assert run_sim(seed=9, shrunk=True, as_json=True, out=out, err=err) == 1
+    assert run_sim(Asked(seed=9, shrunk=True), as_json=True, out=out, err=err) == 1
     shown = json.loads(out.getvalue())
     assert shown["command"] == (
         "qnet sim --seed 9 --validators 4 --faults all --episodes 5 --calm-ms 500"
         " --transactions 1 --accounts 1 --trace"
     )
     out = io.StringIO()
-    again = run_sim(
-        seed=9, episodes="5", calm_ms=500, transactions=1, accounts=1, trace=True, out=out, err=err
-    )
-    assert again == 1
+    smallest = Asked(seed=9, episodes="5", calm_ms=500, transactions=1, accounts=1, trace=True)
+    assert run_sim(smallest, out=out, err=err) == 1
     monkeypatch.setattr(command, "simulate", lambda seed, config: outcome(Verdict.PASS, ""))
-    assert run_sim(seed=9, shrunk=True, out=out, err=err) == 0
+    assert run_sim(Asked(seed=9, shrunk=True), out=out, err=err) == 0
     assert "breaks nothing" in err.getvalue()
 
 
