@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from tests.simulator.mutants import MUTANTS, ROOT, Mutant, caught, kill, main
+from tests.simulator.broken_rules import MUTANTS, Mutant
+from tests.simulator.mutants import ROOT, caught, kill, main
 
 QUICK = (
     "quorum",

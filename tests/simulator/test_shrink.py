@@ -16,7 +16,8 @@ from qnet_actors.simulator.rooms import RealRooms
 from qnet_actors.simulator.shrink import RUNS_MAX, command_of, shrink
 from qnet_actors.simulator.simulation import SimConfig, Simulation
 from qnet_actors.wire.codes import QnetError
-from tests.simulator.mutants import CONFIG, poorer
+from tests.simulator.broken_rules import poorer
+from tests.simulator.mutants import CONFIG
 from tests.simulator.test_command import result
 
 
