@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from qnet_actors.wire.codes import Code, QnetError
+
 FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The disk is full, the quota is, or the file is as large as the process may write."""
-
-from qnet_actors.wire.codes import Code, QnetError
 
 
 def sync(path: Path) -> None:
@@ -49,6 +49,6 @@ def named_faults() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in FULL_ERRNOS
         code = Code.DISK_FULL if full else Code.CONFIGURATION_INVALID
         raise QnetError(code, f"{error.filename}: {error.strerror}") from error
