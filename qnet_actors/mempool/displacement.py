@@ -61,7 +61,7 @@ class Displacement:
         """What is promised does not give way: it is ready, so it is batched soon."""
         found = (ready.last() for ready in self._pool.ready.values())
         return min(
-            (entry for entry in found if entry is not None and not entry.promised),
+            (entry for entry in found if entry is not None),
             key=lambda entry: (entry.rank, -entry.ticket),
             default=None,
         )

@@ -21,7 +21,16 @@ class Ready:
     line without an entry is passed over, and all is built anew once those outweigh the rest.
     """
 
-    __slots__ = ("_lines", "_lowest", "_ranks", "_tickets", "_waiting", "size_bytes")
+    __slots__ = (
+        "_kept",
+        "_kept_nonces",
+        "_lines",
+        "_lowest",
+        "_ranks",
+        "_tickets",
+        "_waiting",
+        "size_bytes",
+    )
 
     def __init__(self) -> None:
         self._lines: dict[int, deque[int]] = {}
@@ -30,8 +39,13 @@ class Ready:
         end of the order takes out what it passes from its own heap alone."""
         self._lowest: list[int] = []
         """The same, not negated."""
+        self._kept: dict[int, list[int]] = {}
+        """By rank, heaps of tickets that `last` has passed and taken out of their lines, so that it
+        passes none of them twice; `first` puts them back."""
+        self._kept_nonces: dict[bytes, int] = {}
+        """Sender -> the highest nonce that it has among those."""
         self._tickets = 0
-        """How many stand in the lines."""
+        """How many stand in the lines, or were taken out of them so."""
         self._waiting: dict[int, Entry] = {}
         self.size_bytes = 0
 
@@ -93,12 +107,14 @@ class Ready:
             self._rebuild()
 
     def _trim(self) -> None:
-        """Bounds the ranks by what waits; before anything is added, whose line is not there yet."""
-        if max(len(self._ranks), len(self._lowest)) > 2 * len(self._waiting) + _STALE_SPARE:
+        """Bounds all by what waits; before anything is added, whose line is not there yet."""
+        held = max(len(self._ranks), len(self._lowest), len(self._kept_nonces))
+        if held > 2 * len(self._waiting) + _STALE_SPARE:
             self._rebuild()
 
     def _rebuild(self) -> None:
         self._lines, self._ranks, self._lowest = {}, [], []
+        self._kept, self._kept_nonces = {}, {}
         self._tickets = len(self._waiting)
         for ticket in sorted(self._waiting):
             rank = self._waiting[ticket].rank
@@ -116,26 +132,64 @@ class Ready:
         """The entry that is batched next."""
         waiting = self._waiting
         while self._ranks:
-            line = self._lines.get(-self._ranks[0])
-            while line:
-                entry = waiting.get(line[0])
-                if entry is not None:
-                    return entry
+            rank = -self._ranks[0]
+            line = self._lines.get(rank)
+            entry = None
+            while line and (entry := waiting.get(line[0])) is None:
                 line.popleft()
                 self._tickets -= 1
+            if self._kept:
+                entry = self._put_back_kept(rank, entry)
+            if entry is not None:
+                return entry
             self._lines.pop(-heapq.heappop(self._ranks), None)
         return None
 
     def last(self) -> Entry | None:
-        """The entry that is batched last; its sender has nothing ready behind it."""
+        """The entry that is batched last of those that may give way.
+
+        What is promised may not, nor what is ready before a promised one of its sender.  The
+        sender of this one has nothing ready behind it.
+        """
         waiting = self._waiting
         while self._lowest:
-            line = self._lines.get(self._lowest[0])
+            rank = self._lowest[0]
+            line = self._lines.get(rank)
             while line:
                 entry = waiting.get(line[-1])
-                if entry is not None:
+                if entry is None:
+                    self._tickets -= 1
+                elif entry.promised or entry.nonce < self._kept_nonces.get(entry.sender, 0):
+                    nonce = max(entry.nonce, self._kept_nonces.get(entry.sender, 0))
+                    self._kept_nonces[entry.sender] = nonce
+                    heapq.heappush(self._kept.setdefault(rank, []), line[-1])
+                else:
                     return entry
                 line.pop()
-                self._tickets -= 1
             self._lines.pop(heapq.heappop(self._lowest), None)
         return None
+
+    def _put_back_kept(self, rank: int, entry: Entry | None) -> Entry | None:
+        """The first of a rank: `entry`, the first of its line, or what `last` took out of that,
+        which then is the line's first again."""
+        kept = self._kept.get(rank)
+        if kept is None:
+            return entry
+        while kept and (entry is None or kept[0] < entry.ticket):
+            found = self._waiting.get(heapq.heappop(kept))
+            if found is None:
+                self._tickets -= 1
+                continue
+            line = self._lines.get(rank)
+            if line is None:
+                # Its rank is still in the other heap: there it was found.
+                heapq.heappush(self._lowest, rank)
+                line = self._lines[rank] = deque()
+            line.appendleft(found.ticket)
+            entry = found
+            break
+        if not kept:
+            del self._kept[rank]
+            if not self._kept:
+                self._kept_nonces.clear()
+        return entry

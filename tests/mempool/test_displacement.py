@@ -86,6 +86,17 @@ def test_who_waits_for_a_nonce_or_behind_a_cheap_one_of_his_own_displaces_nobody
     assert evicted(driver) == [id_of(ALICE.send(0, price=5))]
 
 
+def test_a_promised_one_at_the_end_keeps_its_place_and_the_next_one_leaves() -> None:
+    driver = full(5, 6, 9)
+    promised = driver.shard._pool.get(id_of(ALICE.send(0, price=5)))
+    assert promised is not None
+    promised.promised = True
+    assert driver.submit(DAVE.send(0, price=6)) == [Code.BUSY]
+    assert reason(driver) == "at present only a gas price above 6 is taken"
+    assert driver.submit(DAVE.send(0, price=7)) == [Code.SUCCESS]
+    assert evicted(driver) == [id_of(BOB.send(0, price=6))]
+
+
 def test_a_replacement_needs_no_place() -> None:
     driver = full(5, 6, 9)
     assert driver.submit(ALICE.send(0, price=8)) == [Code.SUCCESS]
