@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qnet_actors.lazy import lazy
 
 if TYPE_CHECKING:
+    from qnet_actors.ledger.actions import is_punishable
     from qnet_actors.ledger.blocks import Draft, genesis_tip, identity_of, make_block
     from qnet_actors.ledger.core import LedgerCore
     from qnet_actors.ledger.databases import LogOptions
@@ -30,13 +31,7 @@ if TYPE_CHECKING:
     from qnet_actors.ledger.queries import FoundAccount, FoundTransaction, LedgerQueries
     from qnet_actors.ledger.recovery import Recovered, recover
     from qnet_actors.ledger.reference import execute_reference
-    from qnet_actors.ledger.registry import (
-        committee_of,
-        is_punishable,
-        read_epoch,
-        rules_of,
-        validator_keys,
-    )
+    from qnet_actors.ledger.registry import committee_of, read_epoch, rules_of, validator_keys
     from qnet_actors.ledger.retention import Retention, RetentionMode
     from qnet_actors.ledger.writes import (
         BlockLog,
@@ -51,6 +46,7 @@ else:
     __getattr__ = lazy(
         __name__,
         {
+            "actions": ("is_punishable",),
             "blocks": ("Draft", "genesis_tip", "identity_of", "make_block"),
             "core": ("LedgerCore",),
             "databases": ("LogOptions",),
@@ -67,13 +63,7 @@ else:
             "queries": ("FoundAccount", "FoundTransaction", "LedgerQueries"),
             "recovery": ("Recovered", "recover"),
             "reference": ("execute_reference",),
-            "registry": (
-                "committee_of",
-                "is_punishable",
-                "read_epoch",
-                "rules_of",
-                "validator_keys",
-            ),
+            "registry": ("committee_of", "read_epoch", "rules_of", "validator_keys"),
             "retention": ("Retention", "RetentionMode"),
             "writes": (
                 "BlockLog",

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from qnet_actors.kernels.expand import KIND_OTHER, Expanded, expand
 from qnet_actors.kernels.transfers import EXCLUDED, execute_transfers
+from qnet_actors.ledger.actions import ValidatorActions, accounts_of
 from qnet_actors.ledger.outcome import Outcome, Reader
 from qnet_actors.ledger.reference import Terms, execute_reference
-from qnet_actors.ledger.registry import Registry, accounts_of
+from qnet_actors.ledger.registry import Registry
 from qnet_actors.ledger.values import Accounts, Values
 from qnet_actors.state import split_rows
 from qnet_actors.wire.batches import Batch, BodyColumns
@@ -176,8 +177,8 @@ class Rows:
     """Of the rows that are no plain transfers."""
     fees: npt.NDArray[np.uint64]
     statuses: npt.NDArray[np.int16]
-    registry: Registry | None = None
-    """Over the same accounts; None: no action concerns the validators."""
+    validator_actions: ValidatorActions | None = None
+    """On the same accounts; None: no action concerns the validators."""
 
     def run(self) -> None:
         """Executes every row in order."""
@@ -241,10 +242,10 @@ class Rows:
             accounts.key_ids[sender] = np.frombuffer(action.key_id, dtype=np.uint8)
             self.statuses[row] = Code.SUCCESS
         elif isinstance(action, RegistryAction):
-            if self.registry is None:
+            if self.validator_actions is None:
                 raise QnetError(Code.INTERNAL, "an action on the validators without terms")
             address = accounts.addresses[sender].tobytes()
-            self.statuses[row] = self.registry.apply(address, action)
+            self.statuses[row] = self.validator_actions.apply(address, action)
         else:
             self.statuses[row] = self._pay(sender, payments_of(action))
 
@@ -296,9 +297,10 @@ class Block:
         accounts = AccountTable([*senders, *payees, *others, *rewards], reader)
         self.rewards = accounts.indices(list(rewards))
         self._accounts = TableAccounts(accounts, reader)
-        registry = None
+        validator_actions = None
         if terms is not None:
-            registry = Registry(self._accounts, terms.genesis, terms.verifier)
+            registry = Registry(self._accounts, terms.genesis)
+            validator_actions = ValidatorActions(registry, terms.verifier)
         registry_rows = [(r, a) for r, a in actions.items() if isinstance(a, RegistryAction)]
         self._accounts.fetch([a for r, act in registry_rows for a in accounts_of(senders[r], act)])
         self.concerns_validators = bool(registry_rows)
@@ -317,7 +319,7 @@ class Block:
             actions=actions,
             fees=np.zeros(len(batches), dtype=np.uint64),
             statuses=np.full(starts[-1], EXCLUDED, dtype=np.int16),
-            registry=registry,
+            validator_actions=validator_actions,
         )
 
     def end(self) -> None:
@@ -328,8 +330,8 @@ class Block:
             if balance > U64_MAX:
                 raise fees_overflow()
             balances[index] = balance
-        if self.rows.registry is not None and self._commit is not None:
-            self.rows.registry.end_block(self._commit)
+        if self.rows.validator_actions is not None and self._commit is not None:
+            self.rows.validator_actions.registry.end_block(self._commit)
 
     def outcome(self) -> Outcome:
         rows = self.rows

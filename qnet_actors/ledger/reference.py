@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from qnet_actors.ledger.actions import ValidatorActions
 from qnet_actors.ledger.outcome import Outcome, Reader
 from qnet_actors.ledger.registry import Registry
 from qnet_actors.ledger.values import Accounts, Values
@@ -62,7 +63,9 @@ def execute_reference(
     overflow a balance, which a supply below 2^62 rules out.
     """
     accounts = Accounts(reader)
-    registry = None if terms is None else Registry(accounts, terms.genesis, terms.verifier)
+    validator_actions = None
+    if terms is not None:
+        validator_actions = ValidatorActions(Registry(accounts, terms.genesis), terms.verifier)
     fees: dict[bytes, int] = {}
     ids: list[bytes] = []
     bodies: list[bytes] = []
@@ -82,7 +85,7 @@ def execute_reference(
             sender = accounts[body.sender]
             accounts[body.sender] = Values(sender.nonce + 1, sender.balance - fee, body.key_id)
             fees[reward] += fee
-            status = apply_action(accounts, registry, body.sender, body.action)
+            status = apply_action(accounts, validator_actions, body.sender, body.action)
             ids.append(id_)
             bodies.append(encoded)
             receipts.append(encode(Receipt(id_, status, gas, b"", ())))
@@ -93,8 +96,8 @@ def execute_reference(
         if account.balance + fee > U64_MAX:
             raise QnetError(Code.INTERNAL, "fees overflow a balance: the supply is not conserved")
         accounts[reward] = replace(account, balance=account.balance + fee)
-    if registry is not None and terms is not None and terms.commit is not None:
-        registry.end_block(terms.commit)
+    if validator_actions is not None and terms is not None and terms.commit is not None:
+        validator_actions.registry.end_block(terms.commit)
     return Outcome(ids, bodies, receipts, excluded, failed_count, gas_used, accounts.write_set())
 
 
@@ -111,7 +114,10 @@ def is_included(body: Body, sender: Values, height: int, fee: int) -> bool:
 
 
 def apply_action(
-    accounts: Accounts, registry: Registry | None, sender: bytes, action: Action
+    accounts: Accounts,
+    validator_actions: ValidatorActions | None,
+    sender: bytes,
+    action: Action,
 ) -> Code:
     """Does what an included transaction asks for, wholly or not at all; returns its status."""
     match action:
@@ -125,9 +131,9 @@ def apply_action(
             accounts[sender] = replace(accounts[sender], key_id=key_id)
             return Code.SUCCESS
         case RegisterValidator() | Stake() | Unstake() | Approve() | ReportEquivocation():
-            if registry is None:
+            if validator_actions is None:
                 raise QnetError(Code.INTERNAL, "an action on the validators without terms")
-            return registry.apply(sender, action)
+            return validator_actions.apply(sender, action)
         case _:
             assert_never(action)
 

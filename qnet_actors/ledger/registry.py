@@ -28,69 +28,45 @@ become balances with that action.  Whoever pays to a validator's account adds to
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, assert_never
+from typing import Final
 
 import numpy as np
 
 from qnet_actors.ledger.names import (
-    BURNT,
     HEAD,
-    approval_account,
     chunk_account,
     decided_account,
     key_account,
     member_account,
     member_accounts,
-    offence_account,
     seed_account,
     slot_account,
-    unbonding_account,
     validator_account,
 )
 from qnet_actors.ledger.outcome import Reader
-from qnet_actors.ledger.values import AccountMap, Accounts, Draft, Given
+from qnet_actors.ledger.values import AccountMap, Accounts
 from qnet_actors.wire.blocks import WriteSet
-from qnet_actors.wire.codes import Code, QnetError
-from qnet_actors.wire.committee import Committee, Member, committee_account, quorum_of
+from qnet_actors.wire.committee import Committee, Member, committee_account
 from qnet_actors.wire.dag import Commit
 from qnet_actors.wire.genesis import Genesis, Parameters
 from qnet_actors.wire.hashing import EPOCH_SEED, ZERO_DIGEST, hash32
 from qnet_actors.wire.limits import U64_MAX, VALIDATORS_MAX
 from qnet_actors.wire.rules import (
     EpochRules,
-    approval_digest,
-    check_change,
     first_rules,
-    pack_rules,
     rules_account,
     unpack_head,
     unpack_rules,
 )
 from qnet_actors.wire.schemes import (
-    CONTEXT_REGISTRATION,
     SCHEME_SIZES,
     Scheme,
-    Verifier,
-    dag_context,
     key_id,
 )
-from qnet_actors.wire.transactions import (
-    Approve,
-    RegisterValidator,
-    RegistryAction,
-    ReportEquivocation,
-    Stake,
-    Unstake,
-    registration_digest,
-)
 
-SLASH_DIVISOR: Final = 20
-"""An equivocator loses a twentieth of its stake, bonded and unbonding."""
-REPORTER_DIVISOR: Final = 10
-"""A tenth of what it loses is the reporter's; the rest is nobody's any more."""
 _HEAD: Final = struct.Struct(">4Q")
 _OPEN: Final = 1
 _CHANGED: Final = 2
@@ -187,52 +163,12 @@ def validator_keys(reader: Reader, genesis: Genesis) -> tuple[tuple[int, bytes],
     return tuple(dict.fromkeys(keys))
 
 
-def is_punishable(epoch: int, present: int, unbonding_epochs: int) -> bool:
-    """Whether the stake of an epoch may still be held: who got it back, and perhaps staked anew, is
-    not punished for a key that was given up or sold long ago."""
-    return epoch <= present <= epoch + unbonding_epochs
-
-
 @dataclass(slots=True)
 class Registry:
     """The registry over the accounts of a block that is being executed."""
 
     accounts: AccountMap
     genesis: Genesis
-    verifier: Verifier | None = None
-    _opening: dict[bytes, Given] = field(default_factory=dict)
-    _present_stakes: dict[bytes, int] = field(default_factory=dict)
-
-    def apply(self, sender: bytes, action: RegistryAction) -> Code:
-        """Does what an included transaction asks for, wholly or not at all; returns its status."""
-        # Where no epoch ends, what is staked or punished here would never be paid out again.
-        if not self.genesis.parameters.epoch_commits_min:
-            return Code.COMMITTEE_FIXED
-        under = self.accounts
-        draft = Draft(under, {} if self.epoch.is_open else self._opened())
-        self.accounts = draft
-        try:
-            status = self._judge(sender, action)
-        finally:
-            self.accounts = under
-        if status == Code.SUCCESS:
-            draft.commit()
-        return status
-
-    def _judge(self, sender: bytes, action: RegistryAction) -> Code:
-        match action:
-            case RegisterValidator():
-                return self._register(sender, action)
-            case Stake(amount=amount):
-                return self._stake(sender, amount)
-            case Unstake(amount=amount):
-                return self._unstake(sender, amount)
-            case Approve(epoch=epoch, rules=rules):
-                return self._approve(sender, epoch, rules)
-            case ReportEquivocation():
-                return self._punish(sender, action)
-            case _:
-                assert_never(action)
 
     def end_block(self, commit: Commit) -> None:
         """A block ends with `commit`: the epoch's end is fixed, or is here."""
@@ -247,8 +183,8 @@ class Registry:
             self.epoch = replace(epoch, last_commit=commit.index + parameters.commit_lag)
             return
         number = epoch.number + 1
-        seed = hash32(EPOCH_SEED, self.genesis.chain_id(), _u64(number), commit.digest())
-        self._put(seed_account(number), seed)
+        seed = hash32(EPOCH_SEED, self.genesis.chain_id(), u64(number), commit.digest())
+        self.put(seed_account(number), seed)
         is_ruled = epoch.is_ruled or epoch.is_decided
         rules = first_rules(self.genesis.parameters)
         if is_ruled:
@@ -256,10 +192,10 @@ class Registry:
             rows = self._rows(before)
             self.accounts.fetch([rules_account(number, row) for row in range(len(rows))])
             for row, data in enumerate(rows):
-                self._put(rules_account(number, row), data)
+                self.put(rules_account(number, row), data)
             rules = unpack_rules(rows)
         self._elect(number, rules.parameters.stake_min)
-        self._put(committee_account(number), self.committee(number).digest)
+        self.put(committee_account(number), self.committee(number).digest)
         self.epoch = Epoch(number, commit.index, 0, True, is_ruled=is_ruled)
 
     # The epoch and its committee
@@ -270,7 +206,7 @@ class Registry:
 
     @epoch.setter
     def epoch(self, epoch: Epoch) -> None:
-        self._put(HEAD, epoch.packed())
+        self.put(HEAD, epoch.packed())
 
     def rules(self, number: int) -> EpochRules:
         """The rules of the present epoch or of the one before."""
@@ -291,33 +227,16 @@ class Registry:
         self.accounts.fetch(names)
         return [self.accounts[name].key_id for name in names]
 
-    def _opened(self) -> dict[bytes, Given]:
-        """What the first action takes over from the genesis: its validators."""
-        # Kept for the block: a block may hold many actions that fail, and so open nothing.
-        opening = self._opening
-        if opening:
-            return opening
-        opening[HEAD] = Given(U64_MAX, Epoch(is_open=True).packed(), 0)
-        for slot, member in enumerate(self.genesis.members):
-            validator = validator_account(member.reward)
-            name = key_id(member.scheme, member.public_key)
-            paid = opening[validator].paid if validator in opening else 0
-            opening[slot_account(slot)] = Given(U64_MAX, member.reward, 0)
-            opening[validator] = Given(U64_MAX, name, paid + member.stake)
-            for address, data in _key_rows(member.reward, member.scheme, member.public_key):
-                opening[address] = Given(U64_MAX, data, 0)
-        return opening
-
     def committee(self, number: int) -> Committee:
         """The committee that `_elect` wrote for an epoch: the present one or the one before."""
         self.accounts.fetch([seed_account(number)])
         members: list[Member] = []
-        for name, stake, owner in self._members(number):
+        for name, stake, owner in self.members(number):
             scheme, public_key = self._key(name)
             members.append(Member(scheme, public_key, stake, owner))
         return Committee(members, number, self.accounts[seed_account(number)].key_id)
 
-    def _members(self, number: int) -> list[tuple[bytes, int, bytes]]:
+    def members(self, number: int) -> list[tuple[bytes, int, bytes]]:
         """(key id, stake, owner) of a committee that `_elect` wrote."""
         self.accounts.fetch(member_accounts(number))
         members: list[tuple[bytes, int, bytes]] = []
@@ -348,11 +267,11 @@ class Registry:
         for owner in owners:
             validator = self.accounts[validator_account(owner)]
             if validator.key_id != ZERO_DIGEST and validator.balance >= least:
-                stake = _u64(validator.balance).ljust(32, b"\0")
+                stake = u64(validator.balance).ljust(32, b"\0")
                 elected.append((validator.key_id, stake, owner))
         if not elected:
             elected = [
-                (key_id(m.scheme, m.public_key), _u64(m.stake).ljust(32, b"\0"), m.reward)
+                (key_id(m.scheme, m.public_key), u64(m.stake).ljust(32, b"\0"), m.reward)
                 for m in self._present()
             ]
         self.accounts.fetch(member_accounts(number))
@@ -361,187 +280,27 @@ class Registry:
             if row[0] == self.accounts[member_account(number, i, 0)].key_id == ZERO_DIGEST:
                 break
             for what in range(3):
-                self._put(member_account(number, i, what), row[what])
+                self.put(member_account(number, i, what), row[what])
 
     def _present(self) -> tuple[Member, ...]:
         number = self.epoch.number
         return self.committee(number).members if number else self.genesis.members
 
-    def _change(self) -> None:
+    def change(self) -> None:
         self.epoch = replace(self.epoch, is_changed=True)
-
-    # Actions
-
-    def _register(self, owner: bytes, action: RegisterValidator) -> Code:
-        name = key_id(action.scheme, action.public_key)
-        holder = self.accounts[key_account(name)].key_id
-        if action.scheme not in self.genesis.schemes or holder not in (ZERO_DIGEST, owner):
-            return Code.VALIDATOR_KEY_IN_USE
-        if self.accounts[owner].balance < action.stake:
-            return Code.INSUFFICIENT_BALANCE
-        validator = self.accounts[validator_account(owner)]
-        if validator.balance + action.stake < self.parameters.stake_min:
-            return Code.STAKE_TOO_LOW
-        if validator.balance + action.stake > U64_MAX:
-            return Code.BALANCE_OVERFLOW
-        if validator.key_id == ZERO_DIGEST:
-            free = self._find_slot(ZERO_DIGEST)
-            if free is None:
-                return Code.REGISTRY_FULL
-            self._put(free, owner)
-        if not self._is_proved(owner, action):
-            return Code.KEY_NOT_PROVED
-        if holder == ZERO_DIGEST:
-            self._keep_key(owner, action.scheme, action.public_key)
-        self._put(validator_account(owner), name)
-        self._move(owner, validator_account(owner), action.stake)
-        self._change()
-        return Code.SUCCESS
-
-    def _stake(self, owner: bytes, amount: int) -> Code:
-        validator = self.accounts[validator_account(owner)]
-        if validator.key_id == ZERO_DIGEST:
-            return Code.NOT_A_VALIDATOR
-        if self.accounts[owner].balance < amount:
-            return Code.INSUFFICIENT_BALANCE
-        if validator.balance + amount > U64_MAX:
-            return Code.BALANCE_OVERFLOW
-        self._move(owner, validator_account(owner), amount)
-        self._change()
-        return Code.SUCCESS
-
-    def _unstake(self, owner: bytes, amount: int) -> Code:
-        validator, unbonding = (
-            self.accounts[validator_account(owner)],
-            self.accounts[unbonding_account(owner)],
-        )
-        left = validator.balance - amount
-        if left < 0 or 0 < left < self.parameters.stake_min:
-            return Code.STAKE_TOO_LOW
-        if not amount and not unbonding.balance:
-            return Code.NOT_A_VALIDATOR
-        if unbonding.balance and self.epoch.number >= int.from_bytes(unbonding.key_id[:8], "big"):
-            if self.accounts[owner].balance + unbonding.balance > U64_MAX:
-                return Code.BALANCE_OVERFLOW
-            self._move(unbonding_account(owner), owner, unbonding.balance)
-        if amount:
-            self._unbond(owner, amount)
-        return Code.SUCCESS
-
-    def _unbond(self, owner: bytes, amount: int) -> None:
-        """Stake leaves the next committee; all that unbonds waits for the newest of it."""
-        self._move(validator_account(owner), unbonding_account(owner), amount)
-        # It counts to the end of this epoch, and is held for `unbonding_epochs` after that.
-        release = self.epoch.number + 1 + self.parameters.unbonding_epochs
-        self._put(unbonding_account(owner), _u64(release).ljust(32, b"\0"))
-        if not self.accounts[validator_account(owner)].balance:
-            self._put(validator_account(owner), ZERO_DIGEST)
-            slot = self._find_slot(owner)
-            if slot is not None:
-                self._put(slot, ZERO_DIGEST)
-        self._change()
-
-    def _approve(self, owner: bytes, number: int, rules: EpochRules) -> Code:
-        epoch, stakes = self.epoch, self._stakes()
-        if number != epoch.number:
-            return Code.OTHER_EPOCH
-        if owner not in stakes:
-            return Code.NOT_OF_COMMITTEE
-        try:
-            check_change(self.rules(epoch.number), rules)
-        except QnetError as error:
-            return error.code
-        digest = approval_digest(epoch.number, rules)
-        self._put(approval_account(owner), digest)
-        self.accounts.fetch([approval_account(other) for other in stakes])
-        approved = sum(
-            stake
-            for other, stake in stakes.items()
-            if self.accounts[approval_account(other)].key_id == digest
-        )
-        if approved >= quorum_of(sum(stakes.values())):
-            for row, data in enumerate(pack_rules(rules)):
-                self._put(decided_account(row), data)
-            self.epoch = replace(self.epoch, is_changed=True, is_decided=True)
-        return Code.SUCCESS
-
-    def _stakes(self) -> dict[bytes, int]:
-        """Owner -> stake of the present committee, whose keys need not be read."""
-        # Kept for the block: no action changes it, and anybody may send many approvals.
-        stakes = self._present_stakes
-        if not stakes:
-            number = self.epoch.number
-            if number:
-                stakes.update({owner: stake for _, stake, owner in self._members(number)})
-            else:
-                stakes.update({member.reward: member.stake for member in self.genesis.members})
-        return stakes
-
-    def _punish(self, reporter: bytes, report: ReportEquivocation) -> Code:
-        name = key_id(report.scheme, report.public_key)
-        owner = self.accounts[key_account(name)].key_id
-        offence = offence_account(name, report.equivocation.epoch)
-        if owner == ZERO_DIGEST or not is_punishable(
-            report.equivocation.epoch, self.epoch.number, self.parameters.unbonding_epochs
-        ):
-            return Code.EVIDENCE_REFUSED
-        if self.accounts[offence].key_id != ZERO_DIGEST:
-            return Code.ALREADY_PUNISHED
-        if not self._is_proof(report):
-            return Code.EVIDENCE_REFUSED
-        self._put(offence, reporter)
-        taken = 0
-        for held in (validator_account(owner), unbonding_account(owner)):
-            part = self.accounts[held].balance // SLASH_DIVISOR
-            self._move(held, BURNT, part)
-            taken += part
-        reward = taken // REPORTER_DIVISOR
-        if self.accounts[reporter].balance + reward <= U64_MAX:
-            self._move(BURNT, reporter, reward)
-        bonded = self.accounts[validator_account(owner)].balance
-        if bonded:
-            self._unbond(owner, bonded)
-        return Code.SUCCESS
-
-    def _is_proof(self, report: ReportEquivocation) -> bool:
-        rows = report.equivocation.rows()
-        return self._are_signed(report, rows, dag_context(self.genesis.chain_id()))
-
-    def _is_proved(self, owner: bytes, action: RegisterValidator) -> bool:
-        chain_id = self.genesis.chain_id()
-        digest = registration_digest(chain_id, owner, action.scheme, action.public_key)
-        return self._are_signed(action, [(digest, action.proof)], CONTEXT_REGISTRATION)
-
-    def _are_signed(
-        self,
-        key: RegisterValidator | ReportEquivocation,
-        rows: Sequence[tuple[bytes, bytes]],
-        context: bytes,
-    ) -> bool:
-        """Whether the key of an action signed all of (message, signature)."""
-        if self.verifier is None:
-            raise AssertionError("signatures are judged without a verifier")
-        verdicts = self.verifier.verify(
-            [key.public_key] * len(rows),
-            [message for message, _ in rows],
-            [signature for _, signature in rows],
-            context,
-            Scheme(key.scheme),
-        )
-        return bool(verdicts.all())
 
     # Accounts
 
-    def _find_slot(self, owner: bytes) -> bytes | None:
+    def find_slot(self, owner: bytes) -> bytes | None:
         slots = [slot_account(i) for i in range(VALIDATORS_MAX)]
         self.accounts.fetch(slots)
         return next((slot for slot in slots if self.accounts[slot].key_id == owner), None)
 
-    def _keep_key(self, owner: bytes, scheme: int, public_key: bytes) -> None:
-        rows = _key_rows(owner, scheme, public_key)
+    def keep_key(self, owner: bytes, scheme: int, public_key: bytes) -> None:
+        rows = key_rows(owner, scheme, public_key)
         self.accounts.fetch([address for address, _ in rows])
         for address, data in rows:
-            self._put(address, data)
+            self.put(address, data)
 
     def _key(self, name: bytes) -> tuple[int, bytes]:
         scheme = self.accounts[chunk_account(name, 0)].key_id[0]
@@ -551,7 +310,7 @@ class Registry:
         data = b"".join(self.accounts[chunk].key_id for chunk in chunks)
         return scheme, data[1:size]
 
-    def _put(self, address: bytes, data: bytes) -> None:
+    def put(self, address: bytes, data: bytes) -> None:
         # With the last nonce of all, no transaction of this account is ever included: what stands
         # in the place of its key id may be one that somebody holds.
         account = self.accounts[address]
@@ -561,26 +320,12 @@ class Registry:
         account = self.accounts[address]
         self.accounts[address] = replace(account, balance=account.balance + amount)
 
-    def _move(self, payer: bytes, payee: bytes, amount: int) -> None:
+    def move(self, payer: bytes, payee: bytes, amount: int) -> None:
         self._pay(payer, -amount)
         self._pay(payee, amount)
 
 
-def accounts_of(sender: bytes, action: RegistryAction) -> list[bytes]:
-    """Accounts that an action will need, as far as it says so itself, to be read at once."""
-    names = [HEAD, validator_account(sender), unbonding_account(sender)]
-    if isinstance(action, Approve):
-        names.append(approval_account(sender))
-    if isinstance(action, RegisterValidator | ReportEquivocation):
-        names.append(key_account(key_id(action.scheme, action.public_key)))
-    if isinstance(action, ReportEquivocation):
-        names.append(
-            offence_account(key_id(action.scheme, action.public_key), action.equivocation.epoch)
-        )
-    return names
-
-
-def _key_rows(owner: bytes, scheme: int, public_key: bytes) -> list[tuple[bytes, bytes]]:
+def key_rows(owner: bytes, scheme: int, public_key: bytes) -> list[tuple[bytes, bytes]]:
     """(address, data) of a key and who registered it."""
     name = key_id(scheme, public_key)
     data = bytes((scheme,)) + public_key
@@ -589,5 +334,5 @@ def _key_rows(owner: bytes, scheme: int, public_key: bytes) -> list[tuple[bytes,
     return [(key_account(name), owner), *rows]
 
 
-def _u64(number: int) -> bytes:
+def u64(number: int) -> bytes:
     return number.to_bytes(8, "big")

@@ -140,13 +140,13 @@ def test_many_approvals_in_a_block_read_the_committee_once(monkeypatch: pytest.M
     approve(chain, SLOWER, 0, 1, 2)
     chain.next_epoch()
     read: list[int] = []
-    members = Registry._members
+    members = Registry.members
 
     def counted(registry: Registry, number: int) -> list[tuple[bytes, int, bytes]]:
         read.append(number)
         return members(registry, number)
 
-    monkeypatch.setattr(Registry, "_members", counted)
+    monkeypatch.setattr(Registry, "members", counted)
     statuses = approve(chain, FASTER, *[STRANGER] * 5, 0)
     assert statuses == [Code.NOT_OF_COMMITTEE] * 5 + [Code.SUCCESS]
     # Once for the specification, and once for each of the two fast paths.

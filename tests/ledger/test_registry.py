@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qnet_actors.crypto import KeyPair, Signer, development_key
+from qnet_actors.ledger.actions import REPORTER_DIVISOR, SLASH_DIVISOR
 from qnet_actors.ledger.blocks import weight_of
 from qnet_actors.ledger.execute import execute, open_batch
 from qnet_actors.ledger.executor import Executor
@@ -19,14 +20,7 @@ from qnet_actors.ledger.groups import GroupExecution
 from qnet_actors.ledger.names import BURNT, unbonding_account, validator_account
 from qnet_actors.ledger.outcome import Outcome
 from qnet_actors.ledger.reference import Terms, execute_reference
-from qnet_actors.ledger.registry import (
-    REPORTER_DIVISOR,
-    SLASH_DIVISOR,
-    Epoch,
-    committee_of,
-    ends_epoch,
-    read_epoch,
-)
+from qnet_actors.ledger.registry import Epoch, committee_of, ends_epoch, read_epoch
 from qnet_actors.rooms import AccountColumns
 from qnet_actors.state import State, genesis_write_set
 from qnet_actors.wire.blocks import RECEIPT_CODEC

@@ -13,7 +13,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from qnet_actors.ledger import LedgerCore
-from qnet_actors.ledger.registry import Registry
+from qnet_actors.ledger.actions import ValidatorActions
 from qnet_actors.mempool.retention import Retention
 from qnet_actors.network.effects import EffectQueue
 from qnet_actors.network.node import MEMPOOL, Node, RoomKey
@@ -33,7 +33,7 @@ from qnet_actors.wire.rules import approval_digest
 from qnet_actors.wire.schemes import CONTEXT_DAG_BLOCK, dag_context
 
 Change = Callable[[int, RoomKey, Core], Core]
-_APPROVE: Final = Registry._approve
+_APPROVE: Final = ValidatorActions._approve
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,9 @@ MUTANTS: Final = (
         "possession",
         "a validator key signs for who registers it",
         test="tests/ledger/test_registry.py::test_nobody_registers_a_key_that_does_not_sign_for_it",
-        patches=lambda: patch.object(Registry, "_is_proved", lambda self, owner, action: True),
+        patches=lambda: patch.object(
+            ValidatorActions, "_is_proved", lambda self, owner, action: True
+        ),
     ),
     Mutant(
         "evidence-chain",
@@ -376,7 +378,7 @@ MUTANTS: Final = (
         "what an epoch left unpunished is reported in the next",
         test="tests/simulator/test_evidence.py"
         "::test_an_equivocator_is_punished_though_its_epoch_is_over",
-        patches=lambda: patch("qnet_actors.network.compose.past_offences", lambda *given: ()),
+        patches=lambda: patch("qnet_actors.network.consensus.past_offences", lambda *given: ()),
     ),
     Mutant(
         "old-offences",
@@ -384,7 +386,7 @@ MUTANTS: Final = (
         test="tests/ledger/test_approvals.py"
         "::test_nobody_is_punished_for_what_is_longer_ago_than_unbonding_takes",
         patches=lambda: patch(
-            "qnet_actors.ledger.registry.is_punishable", lambda epoch, present, for_: True
+            "qnet_actors.ledger.actions.is_punishable", lambda epoch, present, for_: True
         ),
     ),
     Mutant(
@@ -392,7 +394,7 @@ MUTANTS: Final = (
         "other rules need a quorum of stake",
         test="tests/ledger/test_approvals.py"
         "::test_rules_come_with_the_next_epoch_once_a_quorum_of_stake_approved_the_same",
-        patches=lambda: patch("qnet_actors.ledger.registry.quorum_of", lambda total: total // 2),
+        patches=lambda: patch("qnet_actors.ledger.actions.quorum_of", lambda total: total // 2),
     ),
     Mutant(
         "approval-epoch",
@@ -400,7 +402,7 @@ MUTANTS: Final = (
         test="tests/ledger/test_approvals.py"
         "::test_an_approval_replaces_the_one_before_and_ends_with_its_epoch",
         patches=lambda: patch(
-            "qnet_actors.ledger.registry.approval_digest",
+            "qnet_actors.ledger.actions.approval_digest",
             lambda epoch, rules: approval_digest(0, rules),
         ),
     ),
@@ -410,9 +412,11 @@ MUTANTS: Final = (
         test="tests/ledger/test_approvals.py"
         "::test_an_approval_counts_in_no_other_epoch_than_the_one_it_names",
         patches=lambda: patch.object(
-            Registry,
+            ValidatorActions,
             "_approve",
-            lambda self, owner, number, rules: _APPROVE(self, owner, self.epoch.number, rules),
+            lambda self, owner, number, rules: _APPROVE(
+                self, owner, self.registry.epoch.number, rules
+            ),
         ),
     ),
 )
