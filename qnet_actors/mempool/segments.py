@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from qnet_actors.durable import sync
 from qnet_actors.mempool.frames import FrameFile, FrameReader, read_frame
@@ -35,6 +35,9 @@ from qnet_actors.wire.batches import Batch, decode_batch
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.limits import BATCH_SIZE_BYTES_MAX
 from qnet_actors.wire.messages import PublicKey
+
+FORGOTTEN_BATCHES_MAX: Final = 65_536
+"""What the loss of power or a damaged disk takes from the end of a file leaves no trace."""
 
 
 class _Place(NamedTuple):
@@ -279,7 +282,7 @@ class FileBatchStore:
                 self._unlink(number)
         self._full = self._past_watermark()
         sequences = tuple((*slot, at) for slot, at in sorted(marks.sequences.items()))
-        return Recovered(tuple(batches), sequences, self._keys.keys)
+        return Recovered(tuple(batches), sequences, self._keys.keys, FORGOTTEN_BATCHES_MAX)
 
     def _load_segments(self, marks: MarkLog) -> list[RecoveredBatch]:
         """Indexes all segments and opens the last one for appending, where there is one."""

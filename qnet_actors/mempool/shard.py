@@ -176,7 +176,9 @@ class MempoolShard:
         recovered = self._holdings.recovered
         for author, shard, sequence in recovered.sequences:
             if author == self._own_index and shard == self._shard:
-                self._sequence = max(self._sequence, sequence)
+                # Others may hold batches that are forgotten here, and would refuse another one of
+                # the same sequence, with all that has to wait behind it.
+                self._sequence = max(self._sequence, sequence + recovered.forgotten_max)
         mine = [b for b in recovered.batches if b.header.shard % shard_count == self._shard]
         # Batches of an older height first, as `Retention` wants them.
         for batch in sorted(mine, key=lambda b: (b.executed or (0, 0))[0]):

@@ -68,6 +68,8 @@ class Recovered:
     sequences: tuple[tuple[int, int, int], ...] = ()
     """(author, shard, the highest sequence ever written), by rising author and shard."""
     keys: tuple[PublicKey, ...] = ()
+    forgotten_max: int = 0
+    """So many batches more of a shard it may have held, and sent, if its end is missing."""
 
 
 class BatchStore(Protocol):

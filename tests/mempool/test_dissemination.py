@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from qnet_actors.kernels.expand import expand
+from qnet_actors.mempool import FileBatchStore
 from qnet_actors.rooms import (
     BatchesDropped,
     BatchesHeld,
@@ -321,6 +324,31 @@ def test_a_restart_disseminates_anew_what_was_not_executed() -> None:
     assert [row.tobytes() for row in expand(store.get(offered(again)[-1].digest)).ids] == [
         id_of(ALICE.send(6))
     ]
+
+
+def test_what_a_damaged_store_forgot_does_not_hold_up_what_is_sealed_after_it(
+    tmp_path: Path,
+) -> None:
+    bus = network()
+    author = make_driver(own_index=0, store=FileBatchStore(tmp_path / "whole", power=False))
+    bus.replace(0, author)
+    assert author.submit(ALICE.send(0)) == [Code.SUCCESS]
+    bus.run(200)
+    # Its end will be missing: others hold a second batch that the author does not know of.
+    shutil.copytree(tmp_path / "whole", tmp_path / "damaged")
+    assert author.submit(ALICE.send(1)) == [Code.SUCCESS]
+    bus.run(200)
+    forgotten = pushed(author)[-1]
+    assert forgotten.digest in bus.drivers[1].store
+    author.store.close()
+    again = make_driver(own_index=0, store=FileBatchStore(tmp_path / "damaged", power=False))
+    bus.replace(0, again)
+    assert forgotten.digest not in again.store
+    assert again.submit(Client(2).send(0), Client(2).send(1)) == [Code.SUCCESS] * 2
+    bus.run(500)
+    assert batched_ids(again)[-2:] == [id_of(Client(2).send(n)) for n in range(2)]
+    assert offered(again)[-1].sequence > forgotten.header.sequence
+    again.store.close()
 
 
 def test_a_restart_pushes_no_more_at_once_than_is_allowed() -> None:
