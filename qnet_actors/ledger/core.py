@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -18,13 +18,10 @@ from qnet_actors.ledger.catchup import (
 )
 from qnet_actors.ledger.epochs import apply_and_look, install_and_look, prove_last, unknown_rules
 from qnet_actors.ledger.execute import Execute, OpenBatch, execute, open_batches
+from qnet_actors.ledger.joiner import Joiner
 from qnet_actors.ledger.joining import (
-    JoinRun,
     Manifest,
     PartKept,
-    check_manifest,
-    check_part,
-    reopen,
 )
 from qnet_actors.ledger.outcome import LedgerState
 from qnet_actors.ledger.pipeline import OutOfOrder, Pipeline
@@ -39,8 +36,6 @@ from qnet_actors.ledger.writes import (
     BlockWrite,
     CertificateWrite,
     JoinedWrite,
-    JoinWrite,
-    SectionWrite,
     SnapshotWrite,
 )
 from qnet_actors.rooms import (
@@ -57,7 +52,6 @@ from qnet_actors.rooms import (
     FromPeer,
     Halt,
     Joined,
-    JoinProgress,
     NextEpoch,
     PeerUp,
     Persist,
@@ -75,7 +69,6 @@ from qnet_actors.wire.messages import LedgerBlocks, LedgerRequest, SnapshotPart,
 from qnet_actors.wire.schemes import Verifier
 
 _CHECKPOINTS_KEPT: Final = 128
-_NOT_JOINING: Final = ToRoom(Room.GATEWAY, JoinProgress(0, 0, 0))
 S = TypeVar("S", bound=LedgerState)
 
 
@@ -130,8 +123,8 @@ class LedgerCore:
         self._started = False
         self._log: Final = log
         self._snapshots: Final = snapshots or SnapshotSettings()
-        self._join: JoinRun | None = None
         gc_depth = self._parameters.gc_depth
+        self._joiner: Final = Joiner(self._rules, log, gc_depth, self.tick)
         self._plan: Final = SnapshotPlan(
             self._snapshots.every_bytes, gc_depth, recovered.bytes_since_snapshot, recovered.commits
         )
@@ -191,9 +184,9 @@ class LedgerCore:
                 case FromPeer(peer=peer, message=(LedgerRequest() | SnapshotRequest()) as request):
                     return self._serving.asked(peer, request, now_ms)
                 case FromPeer(peer=peer, message=SnapshotPart() as part):
-                    return self._part_came(peer, part, now_ms)
+                    return self._joiner.part_came(peer, part, now_ms)
                 case PartKept(height=height, part=number):
-                    return self._part_kept(height, number, now_ms)
+                    return self._joiner.part_kept(height, number, now_ms)
                 case FromPeer(peer=peer, message=LedgerBlocks() as answer):
                     return self._answered(peer, answer, now_ms)
                 case PeerUp() | FromPeer():
@@ -209,10 +202,9 @@ class LedgerCore:
             self._started = True
             effects.extend(self._announce())
         effects.extend(self._serving.tick(now_ms))
-        if self._join is not None:
-            effects.extend(self._go_on_joining(now_ms))
+        effects.extend(self._go_on_joining(now_ms))
         run = self._catch_up
-        if run is not None and self._join is None and not self._executing:
+        if run is not None and not self._joiner.active and not self._executing:
             if run.is_late(now_ms):
                 effects.extend(self._fruitless(run, now_ms))
             first = self._tip.height + (not self.epoch_ended)
@@ -227,8 +219,8 @@ class LedgerCore:
             return 0
         times = [self._serving.wake_ms()]
         if not self._executing:
-            if self._join is not None:
-                times.append(self._join.wake_ms())
+            if self._joiner.active:
+                times.append(self._joiner.wake_ms())
             elif self._catch_up is not None:
                 times.append(self._catch_up.wake_ms())
         return min((time for time in times if time is not None), default=None)
@@ -473,106 +465,26 @@ class LedgerCore:
     # Joining from a snapshot
 
     def _start_join(self, run: CatchUpRun, height_min: int) -> Sequence[Effect]:
-        """Looks for what is on disk of a snapshot, then asks peers; once in a run."""
-        if self._catch_up is not run or self._join is not None or not run.may_join:
+        """Once in a run."""
+        if self._catch_up is not run or self._joiner.active or not run.may_join:
             return ()
         run.may_join = False
-        join = self._join = JoinRun(run.peers, height_min)
-        gc_depth = self._parameters.gc_depth
-        call = partial(reopen, self._rules, self._log, gc_depth, height_min)
-        return (Run(call, partial(self._reopened, join)),)
-
-    def _reopened(
-        self, join: JoinRun, found: tuple[Manifest, frozenset[int]] | None, now_ms: int
-    ) -> Sequence[Effect]:
-        if found is None:
-            join.found(None)
-        else:
-            join.found(*found)
-        return self.tick(now_ms)
+        return self._joiner.start(run.peers, height_min)
 
     def _go_on_joining(self, now_ms: int) -> Sequence[Effect]:
-        join = self._join
-        if join is None:
-            return ()
-        manifest = join.manifest
-        if manifest is not None and manifest.height <= self._tip.height:
-            # Consensus has come along by itself.
-            self._join = None
-            return (Persist((JoinWrite(None),)), _NOT_JOINING)
-        join.expire(now_ms)
-        if join.failed:
-            # The peers have gone on to other snapshots, were slow, or some of them lied.
-            run = self._catch_up
-            self._join = join.again(run.peers) if run is not None else None
-            return self._go_on_joining(now_ms) if self._join is not None else (_NOT_JOINING,)
-        if manifest is not None and join.complete:
-            if self._executing:
-                return ()
-            self._executing = True
-            call = partial(install_and_look, self._state, self._log, manifest)
-            return (Run(call, partial(self._installed, manifest)),)
-        return [ToPeers(request, (peer,)) for peer, request in join.ask(now_ms)]
-
-    def _part_came(self, peer: int, message: SnapshotPart, now_ms: int) -> Sequence[Effect]:
-        join = self._join
-        if join is None or not join.take(peer, message):
-            return self.tick(now_ms)
-        call: Callable[[], Any]
-        if join.manifest is None:
-            gc_depth = self._parameters.gc_depth
-            call = partial(check_manifest, self._rules, message.data, gc_depth, join.height_min)
-            return (Run(call, partial(self._manifest_checked, join, peer)),)
-        call = partial(check_part, join.manifest, message.part, message.data)
-        return (Run(call, partial(self._part_checked, join, peer, message)),)
-
-    def _manifest_checked(
-        self, join: JoinRun, peer: int, result: Manifest | Refused, now_ms: int
-    ) -> Sequence[Effect]:
-        if join is not self._join:
-            return ()
-        if isinstance(result, Refused):
-            join.found(None)
-            join.refuse(peer)
-            return self.tick(now_ms)
-        if join.resumes(result):
-            return [self._progress(join, result), *self.tick(now_ms)]
-        join.found(result)
-        kept = Persist((JoinWrite(result.wire),))
-        return [kept, self._progress(join, result), *self.tick(now_ms)]
-
-    def _part_checked(
-        self,
-        join: JoinRun,
-        peer: int,
-        message: SnapshotPart,
-        refused: Refused | None,
-        now_ms: int,
-    ) -> Sequence[Effect]:
-        if join is not self._join:
-            return ()
-        if refused is not None:
-            join.checked(message.part)
-            join.refuse(peer)
-            return self.tick(now_ms)
-        kept = Persist((SectionWrite(message.part, message.data),))
-        return [kept, ToRoom(Room.LEDGER, PartKept(message.height, message.part))]
-
-    def _part_kept(self, height: int, part: int, now_ms: int) -> Sequence[Effect]:
-        join = self._join
-        if join is None or join.manifest is None or join.manifest.height != height:
-            return ()
-        join.kept(part)
-        return [self._progress(join, join.manifest), *self.tick(now_ms)]
-
-    def _progress(self, join: JoinRun, manifest: Manifest) -> Effect:
-        progress = JoinProgress(manifest.height, join.parts_kept, join.parts_total)
-        return ToRoom(Room.GATEWAY, progress)
+        peers = None if self._catch_up is None else self._catch_up.peers
+        effects = self._joiner.go_on(self._tip.height, peers, now_ms)
+        manifest = self._joiner.complete
+        if manifest is None or self._executing:
+            return effects
+        self._executing = True
+        call = partial(install_and_look, self._state, self._log, manifest)
+        return [*effects, Run(call, partial(self._installed, manifest))]
 
     def _installed(self, manifest: Manifest, epoch: Epoch, now_ms: int) -> Sequence[Effect]:
         """The state is that of the snapshot, and the log goes on from its block."""
         self._executing = False
-        self._join = None
+        self._joiner.installed()
         tip, certificate = manifest.tip, manifest.wire.certificate
         try:
             self._pipeline.restart(tip)
