@@ -20,6 +20,7 @@ from qnet_actors.client.calls import (
     Reply,
     check_url,
     is_loopback,
+    read_message,
     socket_url,
     unreachable,
 )
@@ -31,7 +32,6 @@ from qnet_actors.client.flows import (
     SendKeywords,
     SendOptions,
     Target,
-    message,
     subscription,
 )
 from qnet_actors.light import FinalTransaction, LightClient
@@ -265,7 +265,7 @@ class AsyncClient:
                 for request in requests:
                     await connection.send(request)
                 async for text in connection:
-                    yield message(text.encode() if isinstance(text, str) else text)
+                    yield read_message(text)
             except ConnectionClosed:
                 return
 

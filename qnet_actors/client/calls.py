@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from qnet_actors.client.models import Message
 from qnet_actors.wire.codes import Code, QnetError
 
 T = TypeVar("T")
@@ -17,6 +18,8 @@ PROBLEM_TYPE: Final = "application/problem+json"
 # Refusals that say the request was not taken: it may be sent again as it is.
 _REPEATABLE: Final = frozenset({Code.BUSY, Code.RATE_LIMITED, Code.NOT_READY})
 _RETRY_AFTER_S_MAX: Final = 30.0
+# A gateway is not trusted: it may nest without end, or send what is no text.
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class Call(NamedTuple):
@@ -72,10 +75,8 @@ def exchange(
         if reply.status < 300:
             try:
                 return decode(reply.body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise QnetError(
-                    Code.MALFORMED, f"the gateway's answer does not decode: {str(error)[:200]}"
-                ) from None
+            except UNDECODABLE as error:
+                raise _undecodable(error) from None
         refusal = problem_error(reply)
         if attempt and refusal.code == Code.DUPLICATE and taken is not None:
             return (yield from taken())
@@ -86,8 +87,26 @@ def exchange(
 
 
 def decoder(type_: type[T]) -> Callable[[bytes], T]:
-    """Decodes JSON of the gateway: decimal strings become integers."""
+    """Decodes JSON of the gateway: decimal strings become integers.
+
+    Raises one of `UNDECODABLE`.
+    """
     return msgspec.json.Decoder(type_, strict=False).decode
+
+
+_message: Final = decoder(Message)
+
+
+def read_message(text: str | bytes) -> Message:
+    """What a gateway's WebSocket brought; raises `QnetError(MALFORMED)`."""
+    try:
+        return _message(text.encode() if isinstance(text, str) else text)
+    except UNDECODABLE as error:
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: Exception) -> QnetError:
+    return QnetError(Code.MALFORMED, f"the gateway's answer does not decode: {str(error)[:200]}")
 
 
 def problem_error(reply: Reply) -> QnetError:
@@ -97,7 +116,7 @@ def problem_error(reply: Reply) -> QnetError:
             document: Any = msgspec.json.decode(reply.body)
             code = Code[str(document["code"]).upper()]
             return QnetError(code, str(document.get("detail", ""))[:1_000])
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        except (*UNDECODABLE, KeyError, TypeError, AttributeError):
             return QnetError(Code.INTERNAL, f"the gateway answered with HTTP {reply.status}")
     return QnetError(
         Code.NODE_UNREACHABLE,

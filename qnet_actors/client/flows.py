@@ -58,7 +58,6 @@ _blocks = decoder(models.Blocks)
 _checkpoint = decoder(models.Checkpoint)
 _evidence = decoder(models.Evidence)
 _fees = decoder(models.Fees)
-message: Final = decoder(models.Message)
 
 
 class SendKeywords(TypedDict, total=False):

@@ -68,8 +68,9 @@ def read_configuration(file: Path) -> Configuration:
 
     try:
         document = tomllib.loads(_read(file, FILE_SIZE_BYTES_MAX).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _invalid(file, str(error)) from None
+    except (ValueError, RecursionError) as error:
+        # Besides its own kinds of ValueError the parser lets out those of numbers without end.
+        raise _invalid(file, str(error)[:300]) from None
     unknown = document.keys() - set(Configuration._fields)
     if unknown:
         raise _invalid(file, f"unknown table {min(unknown)}; there are network and gateway")
@@ -99,6 +100,8 @@ def _convert(file: Path, table: str, value: Any, type_: type[T]) -> T | None:
 def _path(type_: type, value: Any) -> Path:
     if type_ is not Path or not isinstance(value, str):
         raise ValueError(f"Expected a path, got `{type(value).__name__}`")
+    if "\0" in value:
+        raise ValueError("a path has no NUL")
     return Path(value)
 
 

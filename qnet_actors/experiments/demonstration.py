@@ -92,6 +92,8 @@ class Demonstration:
         return self.figures
 
     async def _begin(self, client: AsyncClient) -> None:
+        # Of an earlier run, what has no receipt by now may never have one.
+        self._sent.clear()
         chain_id, _ = await client.network()
         self._chain_id = chain_id
         for number, signer in enumerate(self._signers):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ACCOUNTS: Final = 16
 KEEP_GOING_PER_SECOND: Final = 20.0
+SEND_AGAIN_SECONDS: Final = 1.0
 _SLOW_SECONDS: Final = 0.5
 
 Say = Callable[[str], None]
@@ -151,9 +152,7 @@ class LocalNetwork:
 
     async def _watch(self, as_json: bool) -> None:
         demonstration = Demonstration(self.url, self._signers)
-        sending = asyncio.create_task(
-            demonstration.run(sys.maxsize, KEEP_GOING_PER_SECOND, lambda: None)
-        )
+        sending = asyncio.create_task(self._keep_sending(demonstration))
         try:
             if as_json:
                 await sending
@@ -163,7 +162,16 @@ class LocalNetwork:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _show(self, figures: Figures, sending: asyncio.Task[Figures]) -> None:
+    async def _keep_sending(self, demonstration: Demonstration) -> None:
+        """Until it is cancelled: a network is not ended for a request that failed."""
+        while True:
+            try:
+                await demonstration.run(sys.maxsize, KEEP_GOING_PER_SECOND, lambda: None)
+            except QnetError as error:
+                self._say(f"{error.code.label}: {error.detail}")
+                await asyncio.sleep(SEND_AGAIN_SECONDS)
+
+    async def _show(self, figures: Figures, sending: asyncio.Task[None]) -> None:
         from rich.console import Console
         from rich.live import Live
 

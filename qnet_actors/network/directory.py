@@ -195,7 +195,7 @@ def _known_version(identity: Path) -> int:
     """The format of a directory; raises `QnetError(DATA_VERSION)` where no steps lead from it."""
     try:
         version = _VERSION.decode(identity.read_bytes()).version
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise QnetError(Code.DATA_CORRUPT, f"{identity.name}: {error}") from None
     if not migration.leads_to(version, FORMAT_VERSION):
         raise QnetError(

@@ -389,5 +389,5 @@ def _author_shard(header: bytes) -> int:
     """The shard that a batch's header names; 0 where it cannot be read."""
     try:
         return _HEADER.decode(header).shard
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return 0

@@ -348,6 +348,24 @@ def test_a_simulation_ends_with_one_object(qnet, monkeypatch):
     assert options["as_json"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a=" + "[" * 5_000,
+        "[network]\nvalidators = 1" + "0" * 5_000,
+        "[network]\nvalidators = nan",
+        '[network]\ndirectory = "a\\u0000b"',
+    ],
+)
+def test_settings_that_no_parser_expects_are_refused(qnet, tmp_path: Path, text: str):
+    file = tmp_path / "net.toml"
+    file.write_text(text)
+    refused = qnet("config", "check", str(file))
+    assert refused.exit_code == USAGE
+    assert "configuration_invalid" in refused.stderr
+    assert len(refused.stderr) < 1_000
+
+
 def test_config_check(qnet, tmp_path: Path):
     good = tmp_path / "net.toml"
     good.write_text('[network]\ndirectory = "data"\nvalidators = 4\n[gateway]\nwaits_max = 9\n')

@@ -20,7 +20,8 @@ def main(atheris: Any, name: str, arguments: list[str]) -> None:
     for module in kernel_modules():
         import_module(module)
     with atheris.instrument_imports(include=["qnet_actors"], enable_loader_override=False):
-        from tests.fuzz.harnesses import BY_NAME, scratch
+        from tests.fuzz.harnesses import BY_NAME
+        from tests.fuzz.within import scratch
 
     harness = BY_NAME[name]
     corpus = scratch() / name

@@ -7,13 +7,9 @@ taken is not written as it was read.
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -27,6 +23,7 @@ from qnet_actors.ledger.verify import check_certificate, check_records
 from qnet_actors.links.handshake import HELLO_CODEC, PROOF_CODEC, Hello, Proof
 from qnet_actors.mempool import frames
 from qnet_actors.mempool.frames import FrameFile
+from qnet_actors.mempool.logs import _executed_marks, _SequenceMark
 from qnet_actors.mempool.segments import FileBatchStore
 from qnet_actors.mempool.validity import Refused, open_batch
 from qnet_actors.validators.checks import BlockRules
@@ -40,8 +37,10 @@ from qnet_actors.wire.codec import Codec, encode
 from qnet_actors.wire.codes import Code, QnetError
 from qnet_actors.wire.dag import COMMIT_CODEC, Commit, decode_dag_block
 from qnet_actors.wire.schemes import Scheme
-from tests.fuzz import proofs
+from tests.fuzz import proofs, within
+from tests.fuzz.within import scratch
 from tests.gateway.ledger import CHAIN_ID, Ledger, Wallet
+from tests.ledger.test_registry import report
 from tests.validators.support import VERIFIER, batch_ref, genesis_blocks, make_block, make_genesis
 
 WALLET = Wallet(7)
@@ -155,6 +154,11 @@ def run_body(data: bytes) -> None:
         submission.parse_transaction(one)
 
 
+def run_terms(data: bytes) -> None:
+    """What is looked at before anything is checked: never refuses."""
+    submission.terms_of(data)
+
+
 def run_socket(data: bytes) -> None:
     sockets.read_request(data.decode("utf-8", "replace"))
 
@@ -162,14 +166,6 @@ def run_socket(data: bytes) -> None:
 def run_address(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     same(encode_address(decode_address(text, development=True), development=True).encode(), data)
-
-
-@cache
-def scratch() -> Path:
-    """A directory of this process, gone with it."""
-    path = Path(tempfile.mkdtemp(prefix="qnet-fuzz-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
 
 
 def run_journal(data: bytes) -> None:
@@ -219,6 +215,10 @@ def transaction_seeds() -> list[bytes]:
         WALLET.transfer(0),
         WALLET.transfer(2**40, action=transactions.MultiTransfer(payments), gas_limit=10**6),
         WALLET.transfer(1, action=transactions.RotateKey(b"\1" * 32), gas_limit=10**6),
+        *(
+            WALLET.transfer(2, action=action, gas_limit=10**6)
+            for action in (report(1), transactions.Stake(2**40), transactions.Unstake(7))
+        ),
     ]
 
 
@@ -268,6 +268,7 @@ def message_seeds() -> list[bytes]:
         messages.PeerStatus(0, 1, 2**20, 2**40, 4, 5),
         messages.LedgerRequest(1, 64),
         messages.LedgerBlocks((record_seeds()[0],), ledger().certificate),
+        messages.Evidence((report(1).equivocation, report(2).equivocation)),
         messages.SnapshotRequest(2**40, 3),
         messages.SnapshotPart(7, 0, digest),
     ]
@@ -347,6 +348,12 @@ def key_seeds() -> list[bytes]:
     return [framed([encode(messages.PublicKey(2, bytes([n]) * 32)) for n in range(3)])]
 
 
+def mark_seeds() -> list[bytes]:
+    digests = [bytes([n]) * 32 for n in range(3)]
+    marks = _executed_marks(digests, 2**40, 7)
+    return [framed([*marks, encode(_SequenceMark(1, 0, 2**20))])]
+
+
 def _of_peers(code: Code) -> bool:
     return 100 <= code < 400
 
@@ -354,6 +361,7 @@ def _of_peers(code: Code) -> bool:
 HARNESSES: tuple[Harness, ...] = (
     Harness("transaction", run_transaction, transaction_seeds),
     Harness("batch", run_batch, batch_seeds),
+    Harness("batch_shard", within.run_shard, batch_seeds, cuts=True),
     Harness("dag_block", run_dag_block, dag_seeds, _of_peers),
     Harness("message", partial(canonical, messages.MESSAGE_CODEC), message_seeds),
     Harness("commit", partial(canonical, COMMIT_CODEC), commit_seeds),
@@ -374,7 +382,20 @@ HARNESSES: tuple[Harness, ...] = (
     Harness("proved_account", proofs.run_account, proofs.account_seeds, _of_peers),
     Harness("hand_off", proofs.run_hand_off, proofs.hand_off_seeds, _of_peers),
     Harness("proved_transaction", proofs.run_transaction, proofs.transaction_seeds, _of_peers),
+    Harness("snapshot_manifest", within.run_manifest, lambda: [within.parts()[0]], _of_peers),
+    Harness("snapshot_section", within.run_section, lambda: [within.parts()[1]], _of_peers),
     Harness("gateway_body", run_body, body_seeds),
+    Harness("gas_price", run_terms, transaction_seeds, cuts=True),
+    Harness("pool", within.run_pool, within.pool_seeds),
+    Harness("call", within.run_call, within.call_seeds),
+    Harness("answer", partial(canonical, queries.ANSWER_CODEC), within.answer_seeds),
+    Harness(
+        "submit_answer", partial(canonical, queries.SUBMIT_ANSWER_CODEC), within.submit_answer_seeds
+    ),
+    Harness("poll_answer", partial(canonical, events.POLL_CODEC), within.poll_seeds),
+    Harness("client_reply", within.run_reply, within.reply_seeds),
+    Harness("client_refusal", within.run_refusal, within.refusal_seeds, cuts=True),
+    Harness("client_message", within.run_message, within.message_seeds),
     Harness("socket_request", run_socket, socket_seeds),
     Harness("query", partial(canonical, queries.QUERY_CODEC), query_seeds),
     Harness("event", partial(canonical, events.EVENT_CODEC), event_seeds),
@@ -391,6 +412,17 @@ HARNESSES: tuple[Harness, ...] = (
         lambda: [framed(batch_seeds())],
         STORED.__contains__,
         cuts=True,
+    ),
+    Harness(
+        "mark_log", partial(run_stored, "marks.log"), mark_seeds, STORED.__contains__, cuts=True
+    ),
+    Harness("offences", within.run_offences, within.offence_seeds, cuts=True),
+    Harness("directory", within.run_directory, within.directory_seeds, STORED.__contains__),
+    Harness(
+        "settings",
+        within.run_settings,
+        within.settings_seeds,
+        lambda code: code == Code.CONFIGURATION_INVALID,
     ),
     Harness("key_log", partial(run_stored, "keys.log"), key_seeds, STORED.__contains__, cuts=True),
 )
