@@ -119,13 +119,22 @@ def _kill_room(site: Site, kind: str) -> Injury:
 
 async def stop_room(site: Site) -> Injury:
     """One process of a split validator stands still; the others go on without its answers."""
+    return _stop_room(site, STOPPED_SECONDS)
+
+
+async def stop_room_long(site: Site) -> Injury:
+    """The same, for about as long as the rest of the validator waits before it starts again."""
+    return _stop_room(site, STOPPED_LONG_SECONDS)
+
+
+def _stop_room(site: Site, seconds: float) -> Injury:
     name = site.room("")
     process = site.processes[name]
     os.kill(process, signal.SIGSTOP)
     begun = time.monotonic()
 
     async def heal() -> None:
-        await asyncio.sleep(max(0.0, begun + STOPPED_SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0.0, begun + seconds - time.monotonic()))
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGCONT)
 
@@ -270,6 +279,7 @@ ROOM_FAULTS: Final[dict[str, Fault]] = {
     "kill_partition": kill_partition,
     "kill_executor": kill_executor,
     "stop_room": stop_room,
+    "stop_room_long": stop_room_long,
 }
 """Of a network whose validators are split, besides the others."""
 
