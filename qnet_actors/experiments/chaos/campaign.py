@@ -111,7 +111,6 @@ def run_chaos(options: Options, directory: Path, say: Say) -> Result:
         directory=directory,
         validators=options.validators,
         gateways=options.gateways,
-        gateway_port=_free_ports(options.gateways),
         profile=options.profile,
         shards=options.shards,
         partitions=options.partitions,
@@ -126,6 +125,8 @@ def run_chaos(options: Options, directory: Path, say: Say) -> Result:
     if not options.kinds:
         options = msgspec.structs.replace(options, kinds=tuple(faults))
     warm()
+    # Looked for as late as may be: loading kernels takes long enough for others to take a port.
+    settings = msgspec.structs.replace(settings, gateway_port=_free_ports(options.gateways))
     library = provider("auto")
     accounts = development_keys(ACCOUNT, options.clients, library)
     genesis = development_genesis(
