@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from qnet_actors.experiments.chaos import campaign
 from qnet_actors.experiments.chaos.campaign import Options, Outcome, Result, plan, run_chaos
 from qnet_actors.experiments.chaos.clients import told
 from qnet_actors.experiments.chaos.faults import FAULTS, ROOM_FAULTS, Site, faults_of
@@ -41,6 +42,20 @@ def test_an_unknown_fault_is_refused_before_anything_is_started(tmp_path) -> Non
         run_chaos(Options(kinds=("earthquake",)), tmp_path, lambda _: None)
     assert refusal.value.code == Code.INVALID_PARAMETER
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ports_are_looked_for_when_the_kernels_are_loaded(tmp_path, monkeypatch) -> None:
+    done: list[str] = []
+
+    def no_ports(count: int) -> int:
+        done.append(f"{count} ports")
+        raise QnetError(Code.PORT_IN_USE, "none is free")
+
+    monkeypatch.setattr(campaign, "warm", lambda: done.append("kernels"))
+    monkeypatch.setattr(campaign, "_free_ports", no_ports)
+    with pytest.raises(QnetError, match="none is free"):
+        run_chaos(Options(), tmp_path, lambda _: None)
+    assert done == ["kernels", "2 ports"]
 
 
 def test_split_networks_have_the_faults_of_packed_ones_and_those_of_rooms(tmp_path) -> None:
