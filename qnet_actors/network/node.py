@@ -128,6 +128,7 @@ Action = Send | Deliver | Forward | Start | Write | Stop | Reopen
 MEMPOOL: Final = RoomKey(Room.MEMPOOL)
 VALIDATOR: Final = RoomKey(Room.VALIDATOR)
 LEDGER: Final = RoomKey(Room.LEDGER)
+GATEWAY: Final = RoomKey(Room.GATEWAY)
 REPORTER: Final = RoomKey(Room.REPORTER)
 
 _OF_VALIDATOR: Final = (DagBlocks, DagRequest, PeerStatus, Evidence)

@@ -31,7 +31,6 @@ UPGRADE = (
     b"GET /api/v1/ws HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-UNWANTED = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
 MASK = bytes(4)
 SENT_BYTES_MAX = 4 * 1024 * 1024
 

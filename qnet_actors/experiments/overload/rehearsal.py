@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Literal
 
 from qnet_actors.crypto import provider
-from qnet_actors.experiments.bench import Progress, raw_verifications
+from qnet_actors.experiments.bench import SAMPLE_TRANSACTIONS, Progress, raw_verifications
 from qnet_actors.experiments.overload.offering import OfferPlan, OfferResult, Stretch, offer
 from qnet_actors.experiments.workload import Workload, benchmark_keys, sign_all
 from qnet_actors.gateway import home
@@ -24,7 +24,6 @@ from qnet_actors.network.launch import Network, agreed_root
 from qnet_actors.network.settings import NetworkSettings
 
 SENDERS = 8_192
-SAMPLE_TRANSACTIONS = 1_024
 PLANNED_SHARE = 1.1
 """Of the verifiers' limit, which is measured while others may use the machine too."""
 PLANNED_PER_SECOND_MAX = 8_600

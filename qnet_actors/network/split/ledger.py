@@ -19,6 +19,7 @@ from qnet_actors.ledger import (
 )
 from qnet_actors.network.driver import Clock
 from qnet_actors.network.node import (
+    GATEWAY,
     LEDGER,
     VALIDATOR,
     Action,
@@ -41,8 +42,6 @@ from qnet_actors.state import PartitionedState, Port
 from qnet_actors.wire.genesis import Genesis
 
 logger = logging.getLogger(__name__)
-
-GATEWAY: Final = RoomKey(Room.GATEWAY)
 
 
 class LedgerRoom:

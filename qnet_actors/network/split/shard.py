@@ -10,15 +10,13 @@ import numpy.typing as npt
 
 from qnet_actors.mempool import BatchStore, Entry, Holdings, MempoolShard
 from qnet_actors.network.driver import Driver
-from qnet_actors.network.node import LEDGER, VALIDATOR, Node, RoomKey
+from qnet_actors.network.node import GATEWAY, LEDGER, VALIDATOR, Node, RoomKey
 from qnet_actors.network.present import Present
 from qnet_actors.network.split.events import SendToPeers, Stopped
 from qnet_actors.rooms import AccountColumns, BlockExecuted, Room
 from qnet_actors.state import AccountReplica
 from qnet_actors.wire.genesis import Genesis
 from qnet_actors.wire.messages import Message
-
-GATEWAY: Final = RoomKey(Room.GATEWAY)
 
 
 class ShardRoom:
