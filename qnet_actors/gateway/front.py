@@ -33,6 +33,9 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # As GET, whose body the server then leaves out (RFC 9110, section 9.3.2).
+            scope = {**scope, "method": "GET"}
         started_s = time.perf_counter()
         status = 0
         headers: dict[str, str] = {}

@@ -40,6 +40,20 @@ async def test_a_request_is_answered_without_naming_the_server():
         assert b"\r\nserver:" not in answer.lower()
 
 
+@pytest.mark.parametrize("path", [b"/healthz", b"/api/v1/status", b"/docs", b"/"])
+async def test_head_is_get_without_the_body(path):
+    async with served(make_backends(auto=True)) as server:
+        rest = b" %b HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n" % path
+        head = await talk(server.port, b"HEAD" + rest)
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert head.endswith(b"\r\n\r\n")
+        got, _, body = (await talk(server.port, b"GET" + rest)).partition(b"\r\n\r\n")
+        assert body
+        length = b"content-length: %d" % len(body)
+        assert length in got.lower()
+        assert length in head.lower()
+
+
 @pytest.mark.parametrize("parts", [[], [b"GET"], [REQUEST]])
 async def test_a_head_that_does_not_come_in_time_is_given_up(parts):
     async with served(make_backends(), Settings(header_timeout_ms=20)) as server:
