@@ -330,9 +330,14 @@ class Gateway:
         """
         home = self.upstreams.home(address)
         answer = await self.ask(AccountQuery(address), AccountAnswer, home)
-        if answer.height >= self.tracker.height:
+        told_height = self.tracker.height
+        if told_height and answer.height >= told_height:
             return answer
-        newer = await self.ask(AccountQuery(address), AccountAnswer)
+        other = None
+        if not told_height:
+            # It has just started and heard of no block yet: the home may be far behind.
+            other = next((one for one in self.upstreams.living() if one is not home), None)
+        newer = await self.ask(AccountQuery(address), AccountAnswer, other)
         if newer.height < answer.height:
             return answer
         return AccountAnswer(

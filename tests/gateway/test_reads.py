@@ -105,6 +105,21 @@ async def test_an_account_is_never_older_than_what_the_gateway_has_told(monkeypa
         assert (await get(w, path, schema.NextNonceView))["next_nonce"] == "2"
 
 
+async def test_a_gateway_that_has_just_started_does_not_take_one_validators_word(monkeypatch):
+    async with world(2) as w:
+        home = w.backends[w.gateway.upstreams.home(ALICE.address).backend.index]
+        other = w.backends[1 - home.index]
+        stale = home._account(ALICE.address)
+        other._admit(ALICE.transfer(0, 5))
+        other.execute()
+        await w.settle()
+        monkeypatch.setattr(home, "_account", lambda _: stale)
+        # As before it heard of its first block.
+        monkeypatch.setattr(w.gateway.tracker, "height", 0)
+        path = f"/accounts/{text(ALICE.address)}/next-nonce"
+        assert (await get(w, path, schema.NextNonceView))["next_nonce"] == "1"
+
+
 async def test_a_transaction_whole():
     async with world() as w:
         payments = (Payment(b"\x44" * 32, 1), Payment(BOB.address, 2))
