@@ -40,7 +40,7 @@ def test_the_committee_grows_and_shrinks_under_load(seed: int, config: SimConfig
     ("seed", "config"),
     [
         # A validator that joined from a snapshot starts anew behind the edge of an epoch.
-        (9105, replace(INJURED, joiners=1)),
+        (9131, replace(INJURED, joiners=1)),
         # One without its ledger is brought to where a former life of it was before.
         (
             9013,
