@@ -161,3 +161,18 @@ def test_cluster_node_wants_a_name_and_a_cluster(arguments: list[str], message: 
     )
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_command_imports_nothing_from_where_it_is_called(tmp_path: Path) -> None:
+    """It reads keys, and who calls it may stand among somebody else's files."""
+    (tmp_path / "typer.py").write_text("raise SystemExit('taken from the working directory')\n")
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "qnet"), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "validator" in done.stdout
