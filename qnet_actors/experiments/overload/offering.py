@@ -66,6 +66,8 @@ class Stretch(msgspec.Struct, frozen=True):
     seconds: float
     share: float
     """Of the greatest rate, which the first stretch measures: it offers 0, a closed loop."""
+    executed_share_max: float = 1.0
+    """Of the same, what may be executed."""
 
 
 class OfferPlan(msgspec.Struct, frozen=True, kw_only=True):

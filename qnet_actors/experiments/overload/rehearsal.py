@@ -27,8 +27,6 @@ SENDERS = 8_192
 PLANNED_SHARE = 1.1
 """Of the verifiers' limit, which is measured while others may use the machine too."""
 PLANNED_PER_SECOND_MAX = 8_600
-NEEDED_SHARE_MAX = 1.2
-"""Of the maximum: three validators that share the processors of four may do more than all."""
 WINDOW_SECONDS = 0.9
 
 ProviderName = Literal["auto", "openssl", "liboqs"]
@@ -61,7 +59,7 @@ class Rehearsal:
         planned = raw_verifications(sample, provider_name) / len(validators) * PLANNED_SHARE
         planned = min(planned, PLANNED_PER_SECOND_MAX)
         # What a network is offered beyond its maximum is offered again, so it needs no more.
-        shares = sum(s.seconds * (min(s.share, NEEDED_SHARE_MAX) or 1.0) for s in stretches)
+        shares = sum(s.seconds * (min(s.share, s.executed_share_max) or 1.0) for s in stretches)
         count = SENDERS + int(planned * shares)
         settings = NetworkSettings(directory=directory, provider=provider_name, gateway_port=0)
         self.network = Network(genesis, settings, say)
