@@ -24,6 +24,7 @@ from qnet_actors.rooms import Room, Storage, Submit
 from qnet_actors.simulator.links import Links
 from qnet_actors.simulator.scheduler import Scheduler
 from qnet_actors.simulator.trace import Trace
+from qnet_actors.validators import SnapshotEntry
 from qnet_actors.wire.limits import SUBMISSION_TRANSACTIONS_MAX
 from qnet_actors.wire.messages import Message
 
@@ -294,6 +295,9 @@ class Host:
         for key in sorted(self._writes):
             writes = self._writes[key]
             kept = self._rng.randrange(len(writes) + 1)
+            if any(isinstance(write, SnapshotEntry) for write in writes) and kept < len(writes):
+                # It takes the place of all before it, under its name only once it is whole.
+                kept = 0
             if kept:
                 self._storages[key].write(writes[:kept])
         self._writes.clear()

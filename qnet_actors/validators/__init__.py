@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qnet_actors.validators.evidence import EvidenceBook
     from qnet_actors.validators.follower import FollowerCore
     from qnet_actors.validators.journal import FileJournal, Journalled, MemoryJournal
+    from qnet_actors.validators.journal_entries import SnapshotEntry
     from qnet_actors.validators.recovery import Recovered, journalled_evidence, recover
     from qnet_actors.validators.status import ValidatorStatus
 else:
@@ -26,6 +27,7 @@ else:
             "evidence": ("EvidenceBook",),
             "follower": ("FollowerCore",),
             "journal": ("FileJournal", "Journalled", "MemoryJournal"),
+            "journal_entries": ("SnapshotEntry",),
             "recovery": ("Recovered", "journalled_evidence", "recover"),
             "status": ("ValidatorStatus",),
         },
@@ -41,6 +43,7 @@ __all__ = [
     "Received",
     "Recovered",
     "Scope",
+    "SnapshotEntry",
     "ValidatorCore",
     "ValidatorStatus",
     "journalled_evidence",

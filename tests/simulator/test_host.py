@@ -9,6 +9,9 @@ from qnet_actors.simulator.host import Host
 from qnet_actors.simulator.links import Links
 from qnet_actors.simulator.scheduler import Scheduler
 from qnet_actors.simulator.trace import Trace
+from qnet_actors.validators import SnapshotEntry
+from qnet_actors.wire.dag import BlockRef
+from qnet_actors.wire.hashing import ZERO_DIGEST
 from qnet_actors.wire.messages import PeerStatus
 from tests.simulator.toys import Disk, Opener, Toy, Watcher
 
@@ -116,6 +119,20 @@ def test_a_crash_loses_what_was_not_written_and_a_start_reads_what_was():
     assert opener.disks[0].rows in ([1], [1, 2])
     assert world.watcher.starts == [0, 0]
     assert host.crashes == 1
+
+
+def test_a_new_segment_of_a_journal_is_kept_whole_or_not_at_all():
+    left = set()
+    own = BlockRef(0, 0, ZERO_DIGEST)
+    snapshot = SnapshotEntry(1, ZERO_DIGEST, 0, 0, own, 0, 0, (), (), ())
+    for seed in range(60):
+        opener = Opener(lambda index, disk: Toy(lambda event, now_ms: [Persist(event)]))
+        world = World(opener, seed=seed)
+        world.hosts[0].timing.extra_write_ms = 50
+        world.hosts[0].handle(Room.VALIDATOR, (snapshot, "a", "b"))
+        world.hosts[0].crash(10)
+        left.add(len(opener.disks[0].rows))
+    assert left == {0, 3}
 
 
 def test_a_halt_and_an_exception_stop_the_node_and_are_reported():
