@@ -7,11 +7,10 @@ in the state, so a validator keeps what light clients need: a file an epoch.
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from qnet_actors.durable import write_whole
 from qnet_actors.ledger.outcome import Reader
 from qnet_actors.ledger.registry import committee_of, ends_epoch, read_epoch
 from qnet_actors.ledger.writes import BlockQueries
@@ -93,14 +92,7 @@ class HandOffs:
             )
             return
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = self._directory / "part"
-        with suppress(FileNotFoundError):
-            part.unlink()
-        with part.open("xb") as file:
-            file.write(encoded)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._file(before))
+        write_whole(self._file(before), [encoded])
 
     def _file(self, epoch: int) -> Path:
         return self._directory / f"{epoch}"

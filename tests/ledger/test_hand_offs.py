@@ -44,7 +44,7 @@ def test_a_damaged_file_is_made_anew(log, tmp_path):
     assert whole == encode(told().hand_offs[-1])
     for damaged in (whole[:-1], b"", whole + b"\0"):
         file.write_bytes(damaged)
-        (tmp_path / "hand-offs" / "part").write_bytes(b"left by a crash")
+        file.with_suffix(".new").write_bytes(b"left by a crash")
         assert kept.read(3) is None
         kept.keep(log, state, GENESIS)
         assert kept.read(3) == told().hand_offs[-1]
